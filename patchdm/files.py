@@ -1,0 +1,43 @@
+"""Writing so that a kill at any moment leaves the old file or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a fresh sibling path to write a file or folder to; rename it to `path` at the end.
+
+    On an exception the sibling is removed and `path` stays as it was. A sibling left by a kill
+    is removed by the next call. One writer at a time: callers hold the stage's lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.partial")
+    _remove(fresh)
+    try:
+        yield fresh
+        if path.is_dir() and not path.is_symlink():
+            _remove(path)  # a folder cannot be renamed over one that holds files
+        os.replace(fresh, path)
+    except BaseException:
+        _remove(fresh)
+        raise
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Patch geometry: the half-patch padded grid and the collage of its features.
+
+An image of rows x cols patches of side p lies on a canvas padded by p/2 on every side, which
+splits into (rows + 1) x (cols + 1) *padded* patches. The *shifted* patches, half a patch down
+and right of them, tile the image itself exactly. Patches are stacked image by image in reading
+order: index = (image * grid_rows + row) * grid_cols + col.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PatchGrid:
+    """The grid of an image: `rows` x `cols` patches of side `patch_size`."""
+
+    rows: int
+    cols: int
+    patch_size: int
+
+    @classmethod
+    def of(cls, height: int, width: int, patch_size: int) -> PatchGrid:
+        """Return the grid of a height x width image.
+
+        Raises:
+            ValueError: a side is not a positive multiple of the patch size.
+        """
+        for name, side in (("height", height), ("width", width)):
+            if side <= 0 or side % patch_size:
+                raise ValueError(
+                    f"{name} is {side}, allowed are multiples of the patch size {patch_size}"
+                )
+        return cls(height // patch_size, width // patch_size, patch_size)
+
+    @property
+    def padded(self) -> int:
+        """Number of padded patches of one image."""
+        return (self.rows + 1) * (self.cols + 1)
+
+
+def pad_and_split(x: Tensor, p: int) -> Tensor:
+    """Zero-pad by p/2 and cut into patches: (B, ch, R*p, C*p) -> (B*(R+1)*(C+1), ch, p, p).
+
+    Raises:
+        ValueError: a side is not a positive multiple of p, or p is odd.
+    """
+    if p % 2:
+        raise ValueError(f"patch size is {p}, allowed are even sizes")
+    PatchGrid.of(x.shape[-2], x.shape[-1], p)
+    return split(F.pad(x, (p // 2,) * 4), p)
+
+
+def split(x: Tensor, p: int) -> Tensor:
+    """Cut an image into patches: (B, ch, R*p, C*p) -> (B*R*C, ch, p, p).
+
+    Raises:
+        ValueError: a side is not a positive multiple of p.
+    """
+    grid = PatchGrid.of(x.shape[-2], x.shape[-1], p)
+    batch, channels = x.shape[:2]
+    tiles = x.reshape(batch, channels, grid.rows, p, grid.cols, p)
+    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, p, p)
+
+
+def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
+    """Lay patches side by side, inverse of `split`: (B*rows*cols, ch, h, w) -> (B, ch, rows*h, cols*w).
+
+    Raises:
+        ValueError: the number of patches is not a multiple of rows * cols.
+    """
+    _check_count(patches, rows, cols)
+    _, channels, height, width = patches.shape
+    tiles = patches.reshape(-1, rows, cols, channels, height, width)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, rows * height, cols * width)
+
+
+def collage(features: Tensor, rows: int, cols: int) -> Tensor:
+    """Feature collage P1..P4 (paper section 3): quarters of four neighbours form a shifted patch.
+
+    Merges the maps of all padded patches to one plane, cuts half a patch off every side and
+    splits again; no arithmetic, so any feature map of even side can be collaged.
+
+    Args:
+        features: (B*(rows+1)*(cols+1), ch, s, s), maps of the padded patches.
+        rows, cols: patches of the image itself.
+
+    Returns:
+        (B*rows*cols, ch, s, s), maps of the shifted patches.
+
+    Raises:
+        ValueError: the number of maps does not fit the grid, or s is odd.
+    """
+    side = features.shape[-1]
+    if side % 2:
+        raise ValueError(f"feature maps have side {side}, allowed are even sides")
+    half = side // 2
+    plane = merge(features, rows + 1, cols + 1)
+    return split(plane[..., half:-half, half:-half], side)
+
+
+def positions(rows: int, cols: int, *, shifted: bool, device: torch.device | str = "cpu") -> Tensor:
+    """Return the (row, col) position of every patch in reading order, as (patches, 2) float.
+
+    Padded patches sit at integers 0..rows x 0..cols, shifted ones half way between.
+    """
+    offset, extra = (0.5, 0) if shifted else (0.0, 1)
+    row = torch.arange(rows + extra, device=device, dtype=torch.float32) + offset
+    col = torch.arange(cols + extra, device=device, dtype=torch.float32) + offset
+    return torch.cartesian_prod(row, col)
+
+
+def _check_count(patches: Tensor, rows: int, cols: int) -> None:
+    if patches.shape[0] % (rows * cols):
+        raise ValueError(
+            f"found {patches.shape[0]} patches, allowed are multiples of "
+            f"rows * cols = {rows} * {cols}"
+        )

@@ -1,0 +1,1 @@
+"""One module a DVC stage: parameters in, library called, files out."""

@@ -1,0 +1,124 @@
+"""What all stages share: parameters, paths, progress, and the manners of a DVC command."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from patchdm.config import Params, Section, load_params, params_hash
+from patchdm.errors import PatchDMError
+from patchdm.files import sha256
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+PATCHES = Path("data/patches")
+FEATURES = Path("data/features.parquet")
+PATCHDM = Path("data/models/patchdm")
+CODES = Path("data/codes.parquet")
+LATENT = Path("data/models/latent")
+SAMPLES = Path("data/samples")
+CURVES = Path("reports/curves")
+METRICS = Path("reports/metrics.json")
+TABLES = Path("reports/tables")
+FIGURES = Path("reports/figures")
+REPORT = Path("reports/index.html")
+STATE = Path(".state")
+
+_PR_SET_PDEATHSIG = 1
+
+
+def run_stage(stage: Callable[[Params], None]) -> None:
+    """Run a stage as a command: read params.yaml, work, exit 0, or print one line and exit 1."""
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    try:
+        params = load_params(PARAMS)
+        torch.set_num_threads(params.base.threads)
+        stage(params)
+    except PatchDMError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(f"error: {error.filename or 'output'}: no space left on the disk")
+
+
+@contextlib.contextmanager
+def state_dir(stage: str, sections: list[Section], inputs: list[Path]) -> Iterator[Path]:
+    """Yield `.state/<stage>/<key>/`, locked, where a killed stage finds its progress again.
+
+    The key hashes parameters, the code of `stages` and `patchdm`, and the inputs, so that
+    progress made under other circumstances is never picked up.
+
+    Raises:
+        PatchDMError: another process runs the same stage on the same inputs.
+    """
+    code = sorted([*Path("stages").rglob("*.py"), *Path("patchdm").rglob("*.py")])
+    files = [*code, *(file for path in inputs for file in _files(path))]
+    digest = hashlib.sha256(params_hash(*sections).encode())
+    for file in files:
+        digest.update(f"{file}\0{sha256(file)}\0".encode())
+    folder = STATE / stage / digest.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PatchDMError(f"{folder}: another process is running stage {stage}") from None
+        yield folder
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar with rate and ETA; yield a function that sets how much is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} " + unit + "/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, rate="-")
+
+        def advance_to(done: int) -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
+
+        yield advance_to
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a path, sorted; of a folder those below it."""
+    if not path.exists():
+        raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel (Linux) for SIGTERM when the process that started us dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _exit_on_sigterm(number: int, frame: object) -> None:
+    sys.exit(128 + number)  # SystemExit unwinds, so that open work is saved or removed
