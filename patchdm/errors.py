@@ -2,5 +2,8 @@
 
 
 class PatchDMError(Exception):
-    """A mistake the user can mend: the message is one line that names the file or key,
-    what was found and what is allowed. Commands print it alone, without a traceback."""
+    """A mistake the user can mend.
+
+    The message is one line that names the file or key, what was found and what is allowed.
+    Commands print it alone, without a traceback.
+    """

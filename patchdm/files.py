@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield fresh
         if path.is_dir() and not path.is_symlink():
             _remove(path)  # a folder cannot be renamed over one that holds files
-        os.replace(fresh, path)
+        fresh.replace(path)
     except BaseException:
         _remove(fresh)
         raise

@@ -68,7 +68,9 @@ def split(x: Tensor, p: int) -> Tensor:
 
 
 def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
-    """Lay patches side by side, inverse of `split`: (B*rows*cols, ch, h, w) -> (B, ch, rows*h, cols*w).
+    """Lay patches side by side: (B*rows*cols, ch, h, w) -> (B, ch, rows*h, cols*w).
+
+    The inverse of `split`.
 
     Raises:
         ValueError: the number of patches is not a multiple of rows * cols.

@@ -120,5 +120,5 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _exit_on_sigterm(number: int, frame: object) -> None:
+def _exit_on_sigterm(number: int, _frame: object) -> None:
     sys.exit(128 + number)  # SystemExit unwinds, so that open work is saved or removed

@@ -1,0 +1,1 @@
+"""Tests mirror the tree; `make test` runs all but the slow ones."""
