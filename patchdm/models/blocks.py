@@ -1,0 +1,166 @@
+"""Building blocks shared by the U-Net and the semantic encoder (ADM, 2105.05233)."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MAX_PERIOD = 10_000
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def sinusoid(values: Tensor, channels: int) -> Tensor:
+    """Embed numbers as [cos, sin] waves: (N,) -> (N, channels) float32, periods up to 10000."""
+    half = channels // 2
+    steps = torch.arange(half, device=values.device, dtype=torch.float32)
+    angles = values.float()[:, None] * torch.exp(-math.log(MAX_PERIOD) / half * steps)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def mlp(in_features: int, out_features: int) -> nn.Sequential:
+    """Linear -> SiLU -> Linear, the form of every embedding here."""
+    return nn.Sequential(
+        nn.Linear(in_features, out_features), nn.SiLU(), nn.Linear(out_features, out_features)
+    )
+
+
+def group_norm(groups: int, channels: int) -> nn.GroupNorm:
+    """Return a GroupNorm of at most `channels` groups."""
+    return nn.GroupNorm(min(groups, channels), channels)
+
+
+def resampler(direction: str | None) -> nn.Module:
+    """Return the resampling of a block: None, "down" (2x2 mean) or "up" (nearest)."""
+    if direction == "down":
+        return nn.AvgPool2d(2)
+    return nn.Upsample(scale_factor=2) if direction == "up" else nn.Identity()
+
+
+def zeroed(module: _Module) -> _Module:
+    """Zero-initialise, so that a residual branch starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class Modulation(nn.Module):
+    """Scale and shift of one residual block, from embedding and code (PAPER section 3).
+
+    ((1 + scale) h + shift) (1 + cond_scale), returned as one factor and one summand.
+    """
+
+    def __init__(self, channels: int, embed_dim: int, cond_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(embed_dim, 2 * channels)
+        self.cond = nn.Linear(cond_dim, channels)
+
+    def forward(self, emb: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (N, channels, 1, 1) factor and summand for emb (N, embed_dim), cond (N, cond_dim)."""
+        scale, shift = self.embed(F.silu(emb)).chunk(2, dim=1)
+        cond_factor = 1 + self.cond(F.silu(cond))
+        return ((1 + scale) * cond_factor)[..., None, None], (shift * cond_factor)[..., None, None]
+
+
+class Residual(nn.Module):
+    """Norm, SiLU, (resample), conv beside a skip connection: the encoder's one-conv block.
+
+    `resample` is None, "down" (2x2 mean) or "up" (nearest), applied to both branches.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, groups: int, resample: str | None = None
+    ) -> None:
+        super().__init__()
+        self.norm_in = group_norm(groups, in_channels)
+        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.resample = resampler(resample)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, s, s) -> (N, out_channels, s', s')."""
+        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
+        return self.skip(self.resample(x)) + h
+
+
+class ResBlock(nn.Module):
+    """ADM residual block: norm, SiLU, (resample), conv, norm, modulation, SiLU, dropout, conv.
+
+    `resample` as for Residual.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        groups: int,
+        dropout: float,
+        embed_dim: int,
+        cond_dim: int,
+        resample: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm_in = group_norm(groups, in_channels)
+        self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.modulation = Modulation(out_channels, embed_dim, cond_dim)
+        self.norm_out = group_norm(groups, out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.resample = resampler(resample)
+
+    def forward(self, x: Tensor, emb: Tensor, cond: Tensor) -> Tensor:
+        """(N, in_channels, s, s) -> (N, out_channels, s', s'); emb and cond as for Modulation."""
+        h = self.norm_out(self.conv_in(self.resample(F.silu(self.norm_in(x)))))
+        factor, summand = self.modulation(emb, cond)
+        h = F.silu(torch.addcmul(summand, h, factor))
+        return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
+
+
+class Attention(nn.Module):
+    """One-head self-attention over the pixels of a feature map, as a residual branch."""
+
+    def __init__(self, channels: int, *, groups: int) -> None:
+        super().__init__()
+        self.norm = group_norm(groups, channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zeroed(nn.Linear(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, h, w) -> the same shape."""
+        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (N, h*w, channels)
+        q, k, v = self.qkv(pixels)[:, None].chunk(3, dim=-1)  # one head
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])
+        return x + mixed.transpose(1, 2).reshape(x.shape)
+
+
+class Block(nn.Module):
+    """Residual block, then attention, then a resampling residual block; the last two optional."""
+
+    def __init__(
+        self,
+        res: nn.Module,
+        attention: Attention | None = None,
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.res = res
+        self.attention = attention
+        self.resample = resample
+
+    def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
+        """Apply the parts in turn; `condition` is what the residual blocks take beside x."""
+        x = self.res(x, *condition)
+        if self.attention is not None:
+            x = self.attention(x)
+        if self.resample is not None:
+            x = self.resample(x, *condition)
+        return x

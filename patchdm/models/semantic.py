@@ -1,0 +1,83 @@
+"""Where the global code comes from: an optimised table or a jointly trained encoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from patchdm.models.blocks import Attention, Block, Residual, group_norm
+
+
+class CodeTable(ModelMixin, ConfigMixin):
+    """One code per training image, optimised with the network (paper section 3.3)."""
+
+    @register_to_config
+    def __init__(self, num_images: int, code_dim: int = 512) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.zeros(num_images, code_dim))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B,) image numbers -> (B, code_dim)."""
+        return F.embedding(images, self.codes)
+
+
+class SemanticEncoder(ModelMixin, ConfigMixin):
+    """Half a U-Net on the whole image, down to one code (Diffusion Autoencoders, table 1).
+
+    Args:
+        in_channels: colour channels.
+        channels: width of each level, finest first.
+        res_blocks: residual blocks per level.
+        attention_levels: levels with self-attention (the middle always has it).
+        norm_groups: groups of every GroupNorm, at most the channels normalised.
+        code_dim: width of the code.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        channels: tuple[int, ...] = (64, 128, 256, 512, 512),
+        res_blocks: int = 2,
+        attention_levels: tuple[int, ...] = (4,),
+        norm_groups: int = 32,
+        code_dim: int = 512,
+    ) -> None:
+        super().__init__()
+
+        def res(width_in: int, width_out: int, resample: str | None = None) -> Residual:
+            return Residual(width_in, width_out, groups=norm_groups, resample=resample)
+
+        width = channels[0]
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList()
+        for level, level_width in enumerate(channels):
+            for _ in range(res_blocks):
+                attention = (
+                    Attention(level_width, groups=norm_groups)
+                    if level in attention_levels
+                    else None
+                )
+                self.blocks.append(Block(res(width, level_width), attention))
+                width = level_width
+            if level < len(channels) - 1:
+                self.blocks.append(Block(res(width, width, "down")))
+        self.blocks.append(Block(res(width, width), Attention(width, groups=norm_groups)))
+        self.blocks.append(Block(res(width, width)))
+        self.head = nn.Sequential(
+            group_norm(norm_groups, width),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(width, code_dim, 1),
+            nn.Flatten(),
+        )
+
+    def forward(self, x0: Tensor) -> Tensor:
+        """Images (B, in_channels, H, W) in [-1, 1] -> codes (B, code_dim)."""
+        h = self.stem(x0)
+        for block in self.blocks:
+            h = block(h)
+        return self.head(h)

@@ -1,0 +1,191 @@
+"""PatchUNet: the ADM U-Net on patches, cut into encoder f_E and decoder f_D (paper section 3).
+
+The encoder sees padded patches one by one; feature collage re-cuts its maps half a patch
+further; the decoder sees the shifted patches. Only the collage crosses patch borders.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from patchdm.grid import PatchGrid, collage, merge, pad_and_split, positions
+from patchdm.models.blocks import Attention, Block, ResBlock, group_norm, mlp, sinusoid, zeroed
+
+
+class PatchUNet(ModelMixin, ConfigMixin):
+    """Denoise patches of an image, seamlessly. The defaults are the paper's network at p = 64.
+
+    Args:
+        patch_size: side p of a patch in pixels, a multiple of 2 ** len(channels).
+        in_channels: colour channels of patch and prediction.
+        channels: width of each level, finest first; each level halves the side.
+        res_blocks: residual blocks per encoder level; the decoder has one more.
+        attention_levels: levels with self-attention (the middle always has it).
+        norm_groups: groups of every GroupNorm, at most the channels normalised.
+        dropout: dropout inside residual blocks.
+        embed_dim: width of time ++ position embedding, half each.
+        time_channels: waves of the time sinusoid.
+        position_channels: waves of the position sinusoid, per axis.
+        cond_dim: width of the global code; another width than embed_dim passes an MLP first.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: int = 64,
+        in_channels: int = 3,
+        channels: tuple[int, ...] = (64, 128, 256, 512),
+        res_blocks: int = 2,
+        attention_levels: tuple[int, ...] = (2,),
+        norm_groups: int = 32,
+        dropout: float = 0.1,
+        embed_dim: int = 512,
+        time_channels: int = 64,
+        position_channels: int = 64,
+        cond_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        if patch_size % 2 ** len(channels):
+            raise ValueError(
+                f"patch_size is {patch_size}, allowed are multiples of {2 ** len(channels)} "
+                f"with {len(channels)} levels: the collage halves the coarsest maps"
+            )
+        self.time_embed = mlp(time_channels, embed_dim // 2)
+        self.position_embed = mlp(2 * position_channels, embed_dim // 2)
+        self.cond_embed = nn.Identity() if cond_dim == embed_dim else mlp(cond_dim, embed_dim)
+
+        def res(width_in: int, width_out: int, resample: str | None = None) -> ResBlock:
+            return ResBlock(
+                width_in,
+                width_out,
+                groups=norm_groups,
+                dropout=dropout,
+                embed_dim=embed_dim,
+                cond_dim=embed_dim,
+                resample=resample,
+            )
+
+        def attention(width: int) -> Attention:
+            return Attention(width, groups=norm_groups)
+
+        width = channels[0]
+        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.encoder = nn.ModuleList()
+        skips = [width]
+        for level, level_width in enumerate(channels):
+            for _ in range(res_blocks):
+                self.encoder.append(
+                    Block(
+                        res(width, level_width),
+                        attention(level_width) if level in attention_levels else None,
+                    )
+                )
+                width = level_width
+                skips.append(width)
+            if level < len(channels) - 1:
+                self.encoder.append(Block(res(width, width, "down")))
+                skips.append(width)
+
+        self.middle = nn.ModuleList(
+            [Block(res(width, width), attention(width)), Block(res(width, width))]
+        )
+
+        self.decoder = nn.ModuleList()
+        for level, level_width in reversed(list(enumerate(channels))):
+            for index in range(res_blocks + 1):
+                self.decoder.append(
+                    Block(
+                        res(width + skips.pop(), level_width),
+                        attention(level_width) if level in attention_levels else None,
+                        res(level_width, level_width, "up")
+                        if level and index == res_blocks
+                        else None,
+                    )
+                )
+                width = level_width
+
+        self.head = nn.Sequential(
+            group_norm(norm_groups, width),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(width, in_channels, 3, padding=1)),
+        )
+
+    def encode(
+        self, patches: Tensor, t: Tensor, positions: Tensor | None, cond: Tensor | None
+    ) -> list[Tensor]:
+        """f_E: the feature maps of padded patches, every skip connection and the bottleneck.
+
+        Args:
+            patches: (N, in_channels, p, p) noisy patches, image by image in reading order.
+            t: (B,) time steps, N a multiple of B.
+            positions: (P, 2) row and column of each patch of an image, N a multiple of P, or of
+                all N patches; a NaN row or None means unknown (its sinusoid is zero).
+            cond: (B, cond_dim) global codes; None means unknown (zero).
+
+        Returns:
+            Maps (N, width, s, s), finest first, the bottleneck last.
+        """
+        condition = self._condition(len(patches), t, positions, cond)
+        h = self.stem(patches)
+        features = [h]
+        for block in self.encoder:
+            h = block(h, *condition)
+            features.append(h)
+        for block in self.middle:
+            h = block(h, *condition)
+        return [*features, h]
+
+    def decode(
+        self, features: list[Tensor], t: Tensor, positions: Tensor | None, cond: Tensor | None
+    ) -> Tensor:
+        """f_D: the prediction (N, in_channels, p, p) from feature maps, plain or collaged.
+
+        Arguments as for `encode`; positions are those of the patches that are decoded.
+        """
+        *skips, h = features
+        condition = self._condition(len(h), t, positions, cond)
+        for block in self.decoder:
+            h = block(torch.cat([h, skips.pop()], dim=1), *condition)
+        return self.head(h)
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Predict a whole canvas: (B, in_channels, H, W) -> the same shape.
+
+        Args:
+            x_t: noisy images, sides multiples of the patch size.
+            t: (B,) time steps.
+            cond: (B, cond_dim) global codes or None.
+        """
+        grid = PatchGrid.of(*x_t.shape[-2:], self.config.patch_size)
+        rows, cols = grid.rows, grid.cols
+        plain = positions(rows, cols, shifted=False, device=x_t.device)
+        shifted = positions(rows, cols, shifted=True, device=x_t.device)
+        features = self.encode(pad_and_split(x_t, grid.patch_size), t, plain, cond)
+        features = [collage(z, rows, cols) for z in features]
+        return merge(self.decode(features, t, shifted, cond), rows, cols)
+
+    def _condition(
+        self, n: int, t: Tensor, positions: Tensor | None, cond: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return embedding (n, embed_dim) and code (n, embed_dim) of every patch."""
+        config = self.config
+        time = self.time_embed(sinusoid(t, config.time_channels).to(self.dtype))
+        if positions is None:
+            positions = torch.full((1, 2), torch.nan, device=t.device)
+        waves = [sinusoid(axis, config.position_channels) for axis in positions.unbind(1)]
+        # Dropped before the MLP, whose biases stay: "unknown" is a place of its own.
+        known = torch.cat(waves, dim=1).nan_to_num(0.0)
+        place = self.position_embed(known.to(self.dtype))
+        if cond is None:
+            cond = torch.zeros(1, config.cond_dim, device=t.device, dtype=self.dtype)
+        cond = self.cond_embed(cond.to(self.dtype))
+        emb = torch.cat([_per_image(time, n), place.repeat(n // len(place), 1)], dim=1)
+        return emb, _per_image(cond, n)
+
+
+def _per_image(values: Tensor, n: int) -> Tensor:
+    """Repeat a value per image for each of its patches: (B, k) -> (n, k)."""
+    return values.repeat_interleave(n // len(values), dim=0)
