@@ -1,0 +1,74 @@
+# Everything runs in .venv, made by the first target that needs it. `make` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The commands of DVC's stages say `python`: that is the environment's.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
+
+.PHONY: install
+install: .venv/installed ## Set up .venv; nothing to do while pyproject.toml and constraints.txt stand
+
+.venv/installed: pyproject.toml constraints.txt
+	@python=
+	for name in python3.11 python3; do
+		if "$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+			python=$$name
+			break
+		fi
+	done
+	if [ -z "$$python" ]; then
+		echo "error: found $$(python3 --version 2>&1 || true), needed is Python 3.11 or newer" >&2
+		exit 1
+	fi
+	[ -x .venv/bin/pip ] || "$$python" -m venv .venv
+	echo 'Installing into .venv, some minutes the first time ...'
+	python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+.PHONY: demo
+demo: install ## Train on the bundled photographs, sample, evaluate, report
+	@dvc repro
+	echo "The report is reports/index.html, its numbers are in reports/metrics.json."
+
+.PHONY: smoke
+smoke: install ## Run the whole DAG on tiny images, in a temporary clone
+	@pytest tests/test_smoke.py
+
+.PHONY: test
+test: install ## Run the tests, all but the slow ones
+	@pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: lint
+lint: install ## Check style, types and spelling
+	@ruff check
+	ruff format --check
+	mypy
+	codespell
+
+.PHONY: format
+format: install ## Mend what ruff can mend
+	@ruff check --fix
+	ruff format
+
+.PHONY: bench
+bench: install ## Measure speed and memory, one table a benchmark
+	@for file in $(sort $(wildcard benchmarks/*.py)); do python "$$file"; done
+
+.PHONY: constraints
+constraints: install ## Pin what .venv holds in constraints.txt
+	@pins=$$(pip freeze --exclude-editable | sed 's/+.*//')
+	notes=$$(grep '^#' constraints.txt)
+	printf '%s\n' "$$notes" "$$pins" > constraints.txt
+	touch .venv/installed
+
+.PHONY: clean
+clean: ## Remove outputs, saved progress and caches; .venv and DVC's cache stay
+	@git clean -fdXq data reports
+	rm -rf .state .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
+
+.ONESHELL:
