@@ -39,7 +39,7 @@ class LatentMLP(ModelMixin, ConfigMixin):
         super().__init__()
         self.time_embed = mlp(time_channels, code_dim)
         widths = [code_dim, *[hidden + code_dim] * (layers - 1)]
-        self.layers = nn.ModuleList(
+        self.trunk = nn.ModuleList(
             [LatentLayer(width, hidden, code_dim) for width in widths[:-1]]
         )
         self.head = nn.Linear(widths[-1], code_dim)
@@ -50,7 +50,7 @@ class LatentMLP(ModelMixin, ConfigMixin):
         """Predict eps: (B, code_dim) z-normalised noisy codes, (B,) steps -> (B, code_dim)."""
         emb = self.time_embed(sinusoid(t, self.config.time_channels).to(self.dtype))
         h = z_t
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.trunk):
             h = layer(h if index == 0 else torch.cat([h, z_t], dim=1), emb)
         return self.head(torch.cat([h, z_t], dim=1))
 
