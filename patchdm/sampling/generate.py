@@ -1,0 +1,91 @@
+"""Sampling: noise of a seed -> code -> image. Image i depends on its generator alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from patchdm.models.latent import LatentMLP
+from patchdm.models.unet import PatchUNet
+from patchdm.sampling.denoise import Tiling, predict_eps
+
+
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """Return one CPU generator per seed; draw x_T from it first, then the code's noise."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@torch.inference_mode()
+def sample_codes(
+    latent: LatentMLP, scheduler: DDIMScheduler, z_T: Tensor, *, num_steps: int
+) -> Tensor:
+    """Sample global codes: (B, code_dim) Gaussian -> (B, code_dim) codes, DDIM without clipping."""
+    z = z_T
+    scheduler.set_timesteps(num_steps)
+    for t in scheduler.timesteps:
+        eps = latent(z, t.expand(len(z)).to(z.device))
+        z = scheduler.step(eps, t, z).prev_sample
+    return latent.denormalize(z)
+
+
+@torch.inference_mode()
+def sample_images(
+    unet: PatchUNet,
+    scheduler: DDIMScheduler,
+    x_T: Tensor,
+    cond: Tensor | None,
+    *,
+    num_steps: int,
+    guidance_scale: float = 0.0,
+    tiling: str = "shifted",
+    rows_per_chunk: int | None = None,
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Sample images with DDIM, eta = 0, x0 clipped and eps recomputed (PAPER, Sampling).
+
+    Args:
+        unet: the network.
+        scheduler: from `image_scheduler`.
+        x_T: (B, C, H, W) Gaussian noise.
+        cond: (B, cond_dim) global codes, or None.
+        num_steps: solver steps.
+        guidance_scale: w of classifier-free guidance, 0 is none.
+        tiling: as in `predict_eps`, or "alternate": shifted and plain in turn, shifted last.
+        rows_per_chunk: as in `predict_eps`.
+        on_step: called with (steps done, x_t) after each step.
+
+    Returns:
+        (B, C, H, W) images in [-1, 1].
+    """
+    x_t = x_T
+    scheduler.set_timesteps(num_steps)
+    for index, t in enumerate(scheduler.timesteps):
+        eps = predict_eps(
+            unet,
+            x_t,
+            t.expand(len(x_t)).to(x_t.device),
+            cond,
+            guidance_scale=guidance_scale,
+            rows_per_chunk=rows_per_chunk,
+            tiling=tiling_of_step(tiling, index, num_steps),
+        )
+        x_t = scheduler.step(eps, t, x_t, use_clipped_model_output=True).prev_sample
+        if on_step:
+            on_step(index + 1, x_t)
+    return x_t.clamp(-1, 1)
+
+
+def tiling_of_step(tiling: str, index: int, num_steps: int) -> Tiling:
+    """Resolve "alternate" to the tiling of one step; the last step is shifted."""
+    if tiling != "alternate":
+        return tiling  # type: ignore[return-value]
+    return "shifted" if (num_steps - index) % 2 else "plain"
+
+
+def gaussian(shape: Sequence[int], sources: list[torch.Generator]) -> Tensor:
+    """Draw (len(sources), *shape), each row from its own generator."""
+    return randn_tensor((len(sources), *shape), generator=sources)
