@@ -1,0 +1,82 @@
+"""The `patchdm` command: a table of small functions, run in the repository's root.
+
+Heavy imports stand inside the functions, so that `patchdm --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from patchdm.errors import PatchDMError
+
+PARAMS = Path("params.yaml")
+PRESETS = Path("presets")
+
+
+def params_use(name: str) -> None:
+    """Write a preset over params.yaml."""
+    from patchdm.config import load_params
+    from patchdm.files import replacing
+
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if not names:
+        raise PatchDMError(f"{PRESETS}: no presets in {Path.cwd()}, run in the repository's root")
+    if name not in names:
+        raise PatchDMError(f"{PRESETS}: no preset {name}, allowed are {', '.join(names)}")
+    preset = PRESETS / f"{name}.yaml"
+    load_params(preset)
+    with replacing(PARAMS) as fresh:
+        fresh.write_bytes(preset.read_bytes())
+    params_check(PARAMS)
+
+
+def params_check(file: Path) -> None:
+    """Check a params file: every key known, present, of its type and in its range."""
+    from patchdm.config import load_params, params_hash
+
+    params = load_params(file)
+    size = f"{params.data.width}x{params.data.height} pixels"
+    patches = f"{params.cols}x{params.rows} patches of {params.model.patch_size}"
+    print(f"{file}: ok ({size}, {patches}, hash {params_hash(params)[:12]})")
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
+    "params use": (params_use, {"name": {"help": "a file of presets/, without .yaml"}}),
+    "params check": (
+        params_check,
+        {"file": {"nargs": "?", "type": Path, "default": PARAMS, "help": "default: %(default)s"}},
+    ),
+}
+"""Words of a command -> its function and the function's arguments, as argparse options."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake of the user prints one line and exits with 1."""
+    arguments = vars(_parser().parse_args(argv))
+    run = arguments.pop("run")
+    try:
+        run(**arguments)
+    except PatchDMError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="patchdm", description="Patch-DM.")
+    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
+    for words, (run, arguments) in COMMANDS.items():
+        group, _, name = words.rpartition(" ")
+        if group not in groups:
+            parent = groups[""].add_parser(group, help=f"see `patchdm {group} --help`")
+            groups[group] = parent.add_subparsers(required=True, metavar="COMMAND")
+        summary = (run.__doc__ or "").partition("\n")[0]
+        command = groups[group].add_parser(name, help=summary, description=summary)
+        command.set_defaults(run=run)
+        for argument, options in arguments.items():
+            command.add_argument(argument, **options)
+    return parser
