@@ -13,20 +13,25 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a fresh sibling path to write a file or folder to; rename it to `path` at the end.
 
-    On an exception the sibling is removed and `path` stays as it was. A sibling left by a kill
-    is removed by the next call. One writer at a time: callers hold the stage's lock.
+    On an exception the sibling is removed and `path` stays as it was. Siblings left by a kill
+    are removed by the next call. One writer at a time: callers hold the stage's lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.partial")
+    old = path.with_name(f".{path.name}.old")
     _remove(fresh)
+    _remove(old)
     try:
         yield fresh
         if path.is_dir() and not path.is_symlink():
-            _remove(path)  # a folder cannot be renamed over one that holds files
+            path.rename(old)  # a folder cannot be renamed over one that holds files
         fresh.replace(path)
     except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
         _remove(fresh)
         raise
+    _remove(old)
 
 
 def sha256(path: Path) -> str:
