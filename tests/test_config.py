@@ -1,0 +1,225 @@
+"""A params file is whole, typed and checked, and every mistake is one line that names the key."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from patchdm.config import Params, Section, load_params, params_hash
+from patchdm.errors import PatchDMError
+
+REPO = Path(__file__).parents[1]
+PRESETS = sorted((REPO / "presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    """Return the values of params.yaml, to be changed."""
+    return YAML(typ="safe", pure=True).load(REPO / "params.yaml")
+
+
+def load(values: object, folder: Path) -> Params:
+    """Write values to a params file and load it."""
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(values, text)
+    return load_text(text.getvalue(), folder)
+
+
+def load_text(text: str, folder: Path) -> Params:
+    (folder / "params.yaml").write_text(text)
+    return load_params(folder / "params.yaml")
+
+
+def refusal(values: object, folder: Path) -> str:
+    """Return the one line with which the values are refused, after the file's name."""
+    with pytest.raises(PatchDMError) as error:
+        load(values, folder)
+    return one_line(error.value, folder / "params.yaml")
+
+
+def one_line(error: PatchDMError, path: Path) -> str:
+    name, _, message = str(error).partition(": ")
+    assert name == str(path)
+    assert "\n" not in message
+    return message
+
+
+def test_params_yaml_is_the_demo_preset():
+    assert (REPO / "params.yaml").read_bytes() == (REPO / "presets/demo.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_are_valid(preset: Path):
+    load_params(preset)
+
+
+def test_values_arrive(values: dict[str, Any], tmp_path: Path):
+    params = load(values, tmp_path)
+    assert params.model_dump() == values
+    assert params.rows * params.model.patch_size == params.data.height
+    assert params.cols * params.model.patch_size == params.data.width
+
+
+def test_params_are_frozen(values: dict[str, Any], tmp_path: Path):
+    params = load(values, tmp_path)
+    with pytest.raises(ValidationError, match="frozen"):
+        params.train.batch_size = 1
+
+
+def test_unknown_key(values: dict[str, Any], tmp_path: Path):
+    values["train"]["lr"] = 1.0
+    assert refusal(values, tmp_path) == "train.lr: unknown key"
+
+
+def test_missing_key(values: dict[str, Any], tmp_path: Path):
+    del values["train"]["batch_size"]
+    assert refusal(values, tmp_path) == "train.batch_size: missing"
+
+
+def test_missing_section(values: dict[str, Any], tmp_path: Path):
+    del values["latent"]
+    assert refusal(values, tmp_path) == "latent: missing"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "allowed"),
+    [
+        ("train", "batch_size", "64", "valid integer"),
+        ("train", "batch_size", 1.5, "valid integer"),
+        ("train", "batch_size", True, "valid integer"),
+        ("train", "batch_size", 0, "greater than 0"),
+        ("train", "learning_rate", "fast", "valid number"),
+        ("train", "learning_rate", float("nan"), "finite number"),
+        ("train", "learning_rate", float("inf"), "finite number"),
+        ("data", "flips", "yes", "valid boolean"),
+        ("data", "test_fraction", 1.0, "less than 1"),
+        ("model", "channels", [], "at least 1 item"),
+        ("model", "code", "tables", "'table', 'encoder' or 'none'"),
+    ],
+)
+def test_wrong_value(
+    values: dict[str, Any], tmp_path: Path, section: str, key: str, value: object, allowed: str
+):
+    values[section][key] = value
+    message = refusal(values, tmp_path)
+    assert message.startswith(f"{section}.{key}: found {value!r}, ")
+    assert allowed in message
+
+
+def test_further_mistakes_are_counted(values: dict[str, Any], tmp_path: Path):
+    values["train"]["lr"] = values["train"]["momentum"] = 1.0
+    del values["base"]["seed"]
+    assert refusal(values, tmp_path) == "base.seed: missing (and 2 more)"
+
+
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_size_is_a_multiple_of_the_patch(values: dict[str, Any], tmp_path: Path, side: str):
+    patch_size = values["model"]["patch_size"]
+    values["data"][side] += 1
+    found = values["data"][side]
+    assert refusal(values, tmp_path) == (
+        f"data.{side} is {found}, allowed are multiples of model.patch_size = {patch_size}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": 12, "channels": [8, 8, 8]}, "patch_size is 12, allowed are multiples of"),
+        ({"channels": [20, 40], "norm_groups": 8}, "channels is 20, allowed are multiples of"),
+        ({"embed_dim": 6}, "embed_dim is 6, allowed are multiples of 4"),
+        ({"channels": [8, 8], "attention_levels": [2]}, "attention_levels has 2, allowed are 0 to"),
+    ],
+)
+def test_network_sizes_fit(
+    values: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+):
+    values["model"] |= changes
+    assert refusal(values, tmp_path).startswith(f"model: {message}")
+
+
+def test_batch_is_not_longer_than_the_training(values: dict[str, Any], tmp_path: Path):
+    values["train"] |= {"batch_size": 8, "images_seen": 7}
+    assert refusal(values, tmp_path).startswith("train.batch_size is 8, allowed is at most")
+
+
+def test_kid_subset_is_not_larger_than_the_samples(values: dict[str, Any], tmp_path: Path):
+    values["sample"]["num_images"] = 3
+    values["evaluate"]["kid_subset_size"] = 4
+    assert refusal(values, tmp_path).startswith("evaluate.kid_subset_size is 4, allowed is at most")
+
+
+@pytest.mark.parametrize("number", ["2e-4", "2.0e-4", "0.0002"])
+def test_numbers_as_people_write_them(values: dict[str, Any], tmp_path: Path, number: str):
+    values["train"]["learning_rate"] = "NUMBER"
+    text = io.StringIO()
+    YAML(typ="safe", pure=True).dump(values, text)
+    params = load_text(text.getvalue().replace("NUMBER", number), tmp_path)
+    assert params.train.learning_rate == 0.0002
+
+
+@pytest.mark.parametrize(
+    "text", ["train: [1, 2", "train: {a: 1}\ntrain: {a: 2}\n", "\tbase: 1\n", "a: !!python/none x"]
+)
+def test_what_is_no_yaml(tmp_path: Path, text: str):
+    with pytest.raises(PatchDMError) as error:
+        load_text(text, tmp_path)
+    assert one_line(error.value, tmp_path / "params.yaml").startswith("not YAML: ")
+
+
+@pytest.mark.parametrize("text", ["", "just words", "- a\n- list\n"])
+def test_what_holds_no_sections(tmp_path: Path, text: str):
+    with pytest.raises(PatchDMError) as error:
+        load_text(text, tmp_path)
+    assert one_line(error.value, tmp_path / "params.yaml").startswith("params: found ")
+
+
+def test_what_is_no_text(tmp_path: Path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"base: \xff\xfe")
+    with pytest.raises(PatchDMError) as error:
+        load_params(path)
+    assert one_line(error.value, path).startswith("not YAML: ")
+
+
+def test_what_is_not_there(tmp_path: Path):
+    with pytest.raises(PatchDMError, match=r"params\.yaml: cannot be read: No such file"):
+        load_params(tmp_path / "params.yaml")
+    with pytest.raises(PatchDMError, match="cannot be read: Is a directory"):
+        load_params(tmp_path)
+
+
+def leaves(params: Params) -> Iterator[tuple[str, str]]:
+    for section in Params.model_fields:
+        for key in type(getattr(params, section)).model_fields:
+            yield section, key
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_hash_changes_with_any_value(values: dict[str, Any], tmp_path: Path):
+    params = load(values, tmp_path)
+    hashes = {params_hash(params)}
+    for section, key in leaves(params):
+        old: Section = getattr(params, section)
+        # "other" is of no key's type: model_construct skips the checks.
+        new = type(old).model_construct(**(dict(old) | {key: "other"}))
+        hashes.add(params_hash(params.model_copy(update={section: new})))
+    assert len(hashes) == 1 + len(list(leaves(params)))
+
+
+def test_hash_does_not_change_with_the_order_of_keys(values: dict[str, Any], tmp_path: Path):
+    backwards = {
+        section: dict(reversed(keys.items())) for section, keys in reversed(values.items())
+    }
+    assert params_hash(load(values, tmp_path)) == params_hash(load(backwards, tmp_path))
+
+
+def test_hash_tells_sections_apart(values: dict[str, Any], tmp_path: Path):
+    params = load(values, tmp_path)
+    assert params_hash(params.data, params.model) != params_hash(params.data)
