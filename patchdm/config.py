@@ -205,11 +205,11 @@ class Evaluate(Section):
     """Metrics of the samples against the training images."""
 
     extractor: str
-    """Feature extractor of FID and KID: `efficientnet-lite0`, or one of torch-fidelity's."""
+    """Feature extractor of FID and KID: `efficientnet-lite0` or `inception-v3-compat`."""
     weights: str | None
     """Local weights file of the extractor; null: those its package carries or loads."""
     batch_size: Positive
-    kid_subset_size: Positive
+    kid_subset_size: Annotated[int, Field(ge=2)]
     """Images in each of KID's subsets; not more than there are samples."""
 
 

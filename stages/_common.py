@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,6 +106,16 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
 
         yield advance_to
+
+
+def git_revision() -> str:
+    """Return what `git describe` calls the code, or "unknown" where there is no commit."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
 
 
 def _files(path: Path) -> list[Path]:

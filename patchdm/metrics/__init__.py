@@ -1,0 +1,1 @@
+"""How good samples are: feature extractors, FID and KID, seams."""
