@@ -1,0 +1,113 @@
+"""What the source files import and read, found without running them.
+
+`python -m tests.imports stages/NAME.py` prints the `deps` and `params` that dvc.yaml must declare.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+from patchdm.config import Params
+from stages import _common
+
+REPO = Path(__file__).parents[1]
+COMMON = Path("stages/_common.py")
+STAGES = sorted(path.relative_to(REPO) for path in REPO.glob("stages/[!_]*.py"))
+OUR_PACKAGES = {"patchdm", "stages", "pipelines", "tests"}
+DATA_PATHS = {
+    name: value
+    for name, value in vars(_common).items()
+    if isinstance(value, Path) and value not in (_common.PARAMS, _common.STATE)
+}
+"""Names of _common's outputs -> their paths."""
+
+
+def parse(file: Path) -> ast.Module:
+    """Parse a file, given relative to the repository."""
+    return ast.parse((REPO / file).read_text(), str(file))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return the dotted names of all imports; `from a import b` gives a and a.b."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def module_file(name: str) -> Path | None:
+    """Return the file of one of our modules or packages; None for anything else."""
+    path = Path(*name.split("."))
+    if path.parts[0] not in OUR_PACKAGES:
+        return None
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if (REPO / file).is_file()), None)
+
+
+def loaded_files(start: Path) -> set[Path]:
+    """Return our files that Python reads when it runs `start`: imports, theirs, and packages."""
+    found: set[Path] = set()
+    todo = [start]
+    while todo:
+        file = todo.pop()
+        if file in found:
+            continue
+        found.add(file)
+        names = imported(parse(file)) | {".".join(file.with_suffix("").parts)}
+        for name in names:
+            parts = name.split(".")
+            prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
+            todo += [path for prefix in prefixes if (path := module_file(prefix))]
+    return found
+
+
+def sections_read(stage: Path) -> set[str]:
+    """Return the sections of params.yaml that a stage reads from its variable `params`.
+
+    All of them, where it hands `params` on whole to a function that is not its own.
+    """
+    tree = parse(stage)
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    sections: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _is_params(node.value):
+            sections |= _sections_of(node.attr)
+        elif isinstance(node, ast.Call) and not (
+            isinstance(node.func, ast.Name) and node.func.id in own
+        ):
+            handed_on = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if any(_is_params(value) for value in handed_on):
+                sections |= set(Params.model_fields)
+    return sections
+
+
+def paths_used(stage: Path) -> set[Path]:
+    """Return the outputs named in _common that a stage imports, to read or to write."""
+    names = {name.rpartition(".")[2] for name in imported(parse(stage))}
+    return {path for name, path in DATA_PATHS.items() if name in names}
+
+
+def _is_params(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id == "params"
+
+
+def _sections_of(attribute: str) -> set[str]:
+    """Return the sections behind an attribute of Params: itself, or those a property names."""
+    if attribute in Params.model_fields:
+        return {attribute}
+    return set(vars(Params)[attribute].fget.__code__.co_names) & set(Params.model_fields)
+
+
+if __name__ == "__main__":
+    for stage in map(Path, sys.argv[1:]):
+        print(f"{stage.stem}:\n  deps:")
+        print(*(f"    - {path}" for path in sorted(loaded_files(stage))), sep="\n")
+        print("  params:")
+        print(*(f"    - {section}" for section in sorted(sections_read(stage))), sep="\n")
+        print(f"  reads and writes: {', '.join(map(str, sorted(paths_used(stage))))}")

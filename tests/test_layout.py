@@ -1,0 +1,109 @@
+"""Imports point one way: pipelines -> stages (as commands) -> patchdm."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests import imports
+from tests.imports import REPO, STAGES
+
+LIBRARY = sorted(path.relative_to(REPO) for path in REPO.glob("patchdm/**/*.py"))
+CLI = Path("patchdm/cli.py")
+ABOVE_THE_LIBRARY = {"stages", "pipelines", "tests", "dvc", "dvclive", "prefect"}
+COMMAND_LINES = {"argparse", "click", "typer", "optparse", "getopt"}
+ENVIRONMENT = {"os.environ", "os.getenv", "os.environb", "os.putenv"}
+
+
+def breaches(file: Path, tree: ast.AST) -> list[str]:
+    """Return what a file of the library or a stage must not do, one line each."""
+    names = imports.imported(tree)
+    packages = {name.partition(".")[0] for name in names}
+    if file in STAGES:
+        of_stages = {name for name in names if name.startswith("stages.")}
+        allowed = {name for name in of_stages if name.startswith("stages._common")}
+        found = (of_stages - allowed) | ({"pipelines", "tests"} & packages)
+    else:
+        found = ABOVE_THE_LIBRARY & packages
+        if file != CLI:
+            found |= COMMAND_LINES & packages
+        found |= {text for text in _attributes_and_calls(tree, names) if file != CLI}
+    return [f"{file}: {text}" for text in sorted(found)]
+
+
+def _attributes_and_calls(tree: ast.AST, names: set[str]) -> set[str]:
+    """Return uses of the environment and calls of print."""
+    found = ENVIRONMENT & names
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            found |= ENVIRONMENT & {ast.unparse(node)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
+            found.add("print()")
+    return found
+
+
+@pytest.mark.parametrize("file", [*LIBRARY, *STAGES], ids=str)
+def test_imports_point_one_way(file: Path):
+    assert breaches(file, imports.parse(file)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "breach"),
+    [
+        ("patchdm/grid.py", "def f():\n    import dvclive.utils", "dvclive"),
+        ("patchdm/grid.py", "from stages._common import RAW", "stages"),
+        ("patchdm/grid.py", "import argparse", "argparse"),
+        ("patchdm/grid.py", "import os\nhome = os.environ['HOME']", "os.environ"),
+        ("patchdm/grid.py", "from os import getenv", "os.getenv"),
+        ("patchdm/grid.py", "print('hello')", "print()"),
+        ("patchdm/cli.py", "import prefect", "prefect"),
+        ("stages/download.py", "from stages import report", "stages.report"),
+        ("stages/download.py", "import stages.report", "stages.report"),
+        ("stages/download.py", "from pipelines.reproduce import flow", "pipelines"),
+    ],
+)
+def test_wrong_imports_are_seen(file: str, source: str, breach: str):
+    assert breaches(Path(file), ast.parse(source)) == [f"{file}: {breach}"]
+
+
+def test_right_imports_are_not():
+    source = "from stages._common import RAW\nimport stages._common\nprint('done')"
+    assert breaches(Path("stages/download.py"), ast.parse(source)) == []
+    assert breaches(CLI, ast.parse("import argparse\nprint('done')")) == []
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of four modules and a stage."""
+    sources = {
+        "patchdm/__init__.py": "",
+        "patchdm/deep/__init__.py": "",
+        "patchdm/deep/a.py": "def f():\n    from patchdm import b",
+        "patchdm/b.py": "import patchdm.deep.a",
+        "patchdm/unused.py": "",
+        "stages/one.py": "from patchdm.deep.a import f\nfrom stages._common import RAW, STATE\n"
+        "def one(params):\n    help(params)\n    return params.train.x, params.rows, RAW\n"
+        "def help(params): ...",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source)
+    monkeypatch.setattr(imports, "REPO", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("scratch")
+def test_imports_are_followed_to_the_end():
+    patchdm = {"patchdm/__init__.py", "patchdm/b.py", "patchdm/deep/__init__.py"}
+    expected = patchdm | {"patchdm/deep/a.py", "stages/one.py"}
+    assert {str(path) for path in imports.loaded_files(Path("stages/one.py"))} == expected
+
+
+def test_reads_of_params_and_paths_are_found(scratch: Path):
+    stage = Path("stages/one.py")
+    assert imports.sections_read(stage) == {"train", "data", "model"}
+    assert imports.paths_used(stage) == {Path("data/raw")}
+    (scratch / stage).write_text("def one(params):\n    params_hash(params)")
+    assert imports.sections_read(stage) == set(imports.Params.model_fields)
