@@ -1,0 +1,187 @@
+"""Read the weights of a Lightning checkpoint, whatever else was pickled beside them.
+
+A pickle is a program: it names things to import and to call. Here it is handed nothing real. A
+name becomes a stand-in that does nothing, except the few that a tensor is made of, which become
+descriptions of it. So the objects a trainer leaves in its checkpoints (callbacks, optimizers,
+schedulers) are passed over, and no package they name needs to be there. `torch.load` with
+`weights_only=True` runs nothing either, but it refuses such files whole.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from patchdm.errors import PatchDMError
+
+DTYPES = {
+    "BFloat16Storage": torch.bfloat16,
+    "BoolStorage": torch.bool,
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+}
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""Names of modules in protocol 2, the one that torch.save writes."""
+DATA_MODULES = {
+    "_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions",
+    "functools", "pathlib", "random", "types", "uuid",
+}  # fmt: skip
+"""Standard modules whose objects are data; whoever calls another's wants to run code."""
+DATA_BUILTINS = {
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object",
+    "range", "set", "slice", "str", "tuple",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Lightning:
+    """What is read from a checkpoint: weights by name, and the hyper-parameters it was run with."""
+
+    state_dict: dict[str, Tensor]
+    hyper_parameters: dict[str, Any]
+
+
+def read_lightning(path: Path) -> Lightning:
+    """Read a checkpoint of Lightning, or a bare state dict, as torch.save (1.6 on) writes it.
+
+    Raises:
+        PatchDMError: the file cannot be read, is no such checkpoint, or its pickle calls a
+            function.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            program = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(program) as file:
+                content = _Unpickler(file).load()
+            weights = content.get("state_dict", content)
+            return Lightning(
+                {
+                    key: value.read(archive, program) if isinstance(value, _Stored) else value
+                    for key, value in weights.items()
+                },
+                dict(content.get("hyper_parameters", {})),
+            )
+    except OSError as error:
+        raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
+    except (zipfile.BadZipFile, StopIteration):
+        raise PatchDMError(f"{path}: not written by torch.save (1.6 or later)") from None
+    except pickle.UnpicklingError as error:
+        raise PatchDMError(f"{path}: refused: {error}") from None
+    except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError) as error:
+        # What a pickle that is damaged, or no program of torch.save, can raise.
+        raise PatchDMError(f"{path}: no checkpoint: {' '.join(str(error).split())}") from None
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A tensor, still in the archive."""
+
+    storage: tuple[str, str]
+    """Class name of the storage and its file."""
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    def read(self, archive: zipfile.ZipFile, program: str) -> Tensor:
+        """Read the tensor's bytes, which lie beside the program."""
+        kind, name = self.storage
+        data = bytearray(archive.read(program.replace("data.pkl", f"data/{name}")))
+        flat = torch.frombuffer(data, dtype=DTYPES[kind]) if data else torch.empty(0)
+        if math.prod(self.size) > len(flat):  # strides of 0 make any size of one number
+            raise ValueError(f"storage {name} holds {len(flat)} numbers, expected {self.size}")
+        return flat.as_strided(self.size, self.stride, self.offset).contiguous()
+
+
+class _Builder:
+    """What a pickle may call to get a tensor; without a dict, so that it cannot be altered."""
+
+    __slots__ = ()
+
+
+class _BuildTensor(_Builder):
+    __slots__ = ()
+
+    def __call__(
+        self, storage: tuple[str, str], offset: int, size: Any, stride: Any, *_: object
+    ) -> _Stored:
+        return _Stored(storage, offset, size, stride)
+
+
+class _BuildParameter(_Builder):
+    __slots__ = ()
+
+    def __call__(self, tensor: _Stored, *_: object) -> _Stored:
+        return tensor
+
+
+BUILDERS = {"_rebuild_tensor_v2": _BuildTensor, "_rebuild_parameter": _BuildParameter}
+
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that imports nothing: `find_class` never reaches the one it replaces."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = PYTHON_2.get(module, module)
+        if module == "torch._utils" and name in BUILDERS:
+            return BUILDERS[name]()
+        if module == "torch" and name.endswith("Storage"):
+            return name
+        return _InertType(name, (_Inert,), {"__module__": module})
+
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
+        match pid:
+            case ("storage", str(kind), str(name), _, _):
+                return kind, name
+        raise pickle.UnpicklingError(f"unknown storage {pid!r:.80}")
+
+
+class _InertType(type):
+    """Type of the stand-ins. To call one makes an instance, or is refused if it means action."""
+
+    def __call__(cls, *_: object) -> Any:
+        if not _means_data(cls.__module__, cls.__name__):
+            raise pickle.UnpicklingError(f"its pickle calls {cls.__module__}.{cls.__name__}")
+        return cls.__new__(cls)  # type: ignore[call-overload]
+
+
+class _Inert(dict[Any, Any], metaclass=_InertType):
+    """Stand-in for a name; its instances stand for objects and keep nothing but dict items."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # callbacks may be keys
+
+    def __new__(cls, *_: object) -> Self:
+        return dict.__new__(cls)
+
+    def __setstate__(self, state: object = None) -> None:
+        """Drop the state; called on the stand-in itself, too, which so cannot be altered."""
+
+    def append(self, item: object) -> None:
+        """Drop the item."""
+
+    def extend(self, items: Iterable[object]) -> None:
+        """Drop the items."""
+
+
+def _means_data(module: str, name: str) -> bool:
+    """Whether calling a name makes an object, by the look of it: a class, or a data module's.
+
+    Nothing hangs on a wrong guess: a call that is let through does nothing either.
+    """
+    package = module.partition(".")[0]
+    if package == "builtins":
+        return name in DATA_BUILTINS
+    if package in sys.stdlib_module_names:
+        return package in DATA_MODULES
+    return package in {"numpy", "torch"} or name.lstrip("_")[:1].isupper()
