@@ -26,10 +26,12 @@ def replacing(path: Path) -> Iterator[Path]:
         if path.is_dir() and not path.is_symlink():
             path.rename(old)  # a folder cannot be renamed over one that holds files
         fresh.replace(path)
-    except BaseException:
+    except BaseException as error:
         if old.exists() and not path.exists():
             old.rename(path)
         _remove(fresh)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write to a full disk does not know its file
         raise
     _remove(old)
 

@@ -8,7 +8,7 @@ from patchdm.data.patch_store import write_store
 from patchdm.data.sources import read_manifest
 from patchdm.data.splits import plan_images
 from patchdm.files import replacing
-from stages._common import PATCHES, RAW, progress, run_stage
+from stages._common import PATCHES, RAW, progress, run_stage, state_dir
 
 
 def extract_patches(params: Params) -> None:
@@ -16,7 +16,11 @@ def extract_patches(params: Params) -> None:
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
     images = extract(RAW, plan, data.width, data.height)
-    with progress("extract", len(plan), "images") as show, replacing(PATCHES) as folder:
+    with (
+        state_dir("extract_patches", [], []),  # its lock: one writer at a time
+        progress("extract", len(plan), "images") as show,
+        replacing(PATCHES) as folder,
+    ):
         write_store(folder, plan, images, height=data.height, width=data.width, report=show)
 
 
