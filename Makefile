@@ -21,12 +21,12 @@ install: .venv/installed ## Set up .venv; nothing to do while pyproject.toml and
 		fi
 	done
 	if [ -z "$$python" ]; then
-		echo "error: found $$(python3 --version 2>&1 || true), needed is Python 3.11 or newer" >&2
+		echo "error: found $$(python3 --version 2>/dev/null || echo no Python), needed is Python 3.11 or newer" >&2
 		exit 1
 	fi
 	[ -x .venv/bin/pip ] || "$$python" -m venv .venv
 	echo 'Installing into .venv, some minutes the first time ...'
-	python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	python -m pip install --disable-pip-version-check -qq -c constraints.txt -e '.[dev]'
 	touch $@
 
 .PHONY: demo
