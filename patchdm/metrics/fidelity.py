@@ -65,12 +65,23 @@ def fidelity(
     if smaller < 2:
         raise ValueError(f"found {smaller} images in a set, at least 2 are needed")
     a, b = features.double(), reference.double()
-    fid = fid_statistics_to_metric(
-        fid_features_to_statistics(a), fid_features_to_statistics(b), verbose=False
-    )
+    statistics = [fid_features_to_statistics(x) for x in _in_their_span(a, b)]
+    fid = fid_statistics_to_metric(*statistics, verbose=False)
     kid = kid_features_to_metric(
         a, b, kid_subset_size=min(kid_subset_size, smaller), rng_seed=kid_seed, verbose=False
     )
     return Fidelity(
         fid=fid[KEY_METRIC_FID], kid=kid[KEY_METRIC_KID_MEAN], kid_std=kid[KEY_METRIC_KID_STD]
     )
+
+
+def _in_their_span(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two sets in coordinates of the space they span, if it has fewer dimensions.
+
+    That is a rotation, which FID does not see, but its eigenvalues cost the cube of the
+    dimensions: 448 instead of 1280 for 224 images each.
+    """
+    if len(a) + len(b) >= a.shape[1]:
+        return a, b
+    basis = torch.linalg.qr(torch.cat([a, b]).T).Q
+    return a @ basis, b @ basis
