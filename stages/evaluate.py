@@ -1,6 +1,6 @@
-"""Stage evaluate: FID, KID and seams of the samples, beside real and blurred images.
+"""Measure the samples: data/samples/ -> reports/metrics.json, reports/tables/metrics.csv.
 
-Every set is compared with all training images, flips included. Three reference points are
+FID and KID compare every set with all training images, flips included. Three reference points are
 measured in the same run: the held-out test images (what real images of that number reach), the
 training images blurred 8 times, and the seams of real images.
 """
@@ -34,6 +34,7 @@ from stages._common import (
     git_revision,
     progress,
     run_stage,
+    state_dir,
 )
 
 UNET_WEIGHTS = PATCHDM / "unet" / "diffusion_pytorch_model.safetensors"
@@ -59,13 +60,14 @@ def evaluate(params: Params) -> None:
     extractor = load_extractor(params.evaluate.extractor, weights, "cpu")
     if not UNET_WEIGHTS.is_file():
         raise PatchDMError(f"{UNET_WEIGHTS}: not found, run the stage train_patchdm (`dvc repro`)")
-    table = _measure(_image_sets(params), extractor, params)
-    with replacing(METRICS) as fresh:
-        fresh.write_text(json.dumps(_metrics(table, extractor, params), indent=2) + "\n")
-    names = {column: f"{column.upper()}-{extractor.label}" for column in ("fid", "kid")}
-    names["kid_std"] = f"KID-{extractor.label}-std"
-    with replacing(TABLES / "metrics.csv") as fresh:
-        table.rename(columns=names).to_csv(fresh, index_label="set")
+    with state_dir("evaluate", [], []):  # its lock: one writer at a time
+        table = _measure(_image_sets(params), extractor, params)
+        with replacing(METRICS) as fresh:
+            fresh.write_text(json.dumps(_metrics(table, extractor, params), indent=2) + "\n")
+        names = {column: f"{column.upper()}-{extractor.label}" for column in ("fid", "kid")}
+        names["kid_std"] = f"KID-{extractor.label}-std"
+        with replacing(TABLES / "metrics.csv") as fresh:
+            table.rename(columns=names).to_csv(fresh, index_label="set")
 
 
 def _image_sets(params: Params) -> list[ImageSet]:

@@ -1,0 +1,38 @@
+"""A tiny patch store of real photographs, and parameters that fit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from patchdm.config import Params, load_params
+from patchdm.data.images import fit, read_image
+from patchdm.data.patch_store import write_store
+from patchdm.data.splits import plan_images
+from patchdm.files import sha256
+from tests.conftest import REPO
+
+HEIGHT, WIDTH = 16, 32
+
+
+def tiny_params(**changes: dict[str, Any]) -> Params:
+    """Return the smoke preset with some keys of some sections changed."""
+    values = load_params(REPO / "presets/smoke.yaml").model_dump()
+    return Params.model_validate(
+        {name: section | changes.get(name, {}) for name, section in values.items()}
+    )
+
+
+def write_tiny_store(folder: Path, landscapes: Path) -> None:
+    """Write a store of 18 training images and 3 held out."""
+    files = sorted(landscapes.iterdir())
+    manifest = pd.DataFrame({"image": [f.name for f in files], "sha256": map(sha256, files)})
+    plan = plan_images(manifest, 0.2, flips=True)
+    images = []
+    for source, flipped in zip(plan["source"], plan["flipped"], strict=True):
+        image = fit(read_image(landscapes / source), WIDTH, HEIGHT)
+        images.append(image[:, ::-1] if flipped else image)
+    folder.parent.mkdir()
+    write_store(folder, plan, images, height=HEIGHT, width=WIDTH, report=lambda _: None)
