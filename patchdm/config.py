@@ -77,6 +77,8 @@ class Model(Section):
 
     patch_size: Positive
     """Side p of a square patch in pixels."""
+    pixel_fold: Positive
+    """Side of the pixel squares folded into channels at the network's door; the paper: 1."""
     channels: Annotated[list[Positive], Field(min_length=1)]
     """Width of each resolution level, finest first (ADM: base channels times multipliers)."""
     res_blocks: Positive
@@ -100,7 +102,8 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        _multiple(self.patch_size, 2 ** len(self.channels), "patch_size", "2 ** len(channels)")
+        unit = self.pixel_fold * 2 ** len(self.channels)
+        _multiple(self.patch_size, unit, "patch_size", "pixel_fold * 2 ** len(channels)")
         _multiple(self.embed_dim, 4, "embed_dim", "4")
         for width in self.channels:
             _multiple(width, min(self.norm_groups, width), "channels", "norm_groups")
@@ -174,9 +177,12 @@ class Latent(Section):
     """Length of the training."""
     batch_size: Positive
     learning_rate: Rate
+    lr_decay: Literal["none", "cosine"]
+    """As in train."""
     weight_decay: Annotated[float, Field(ge=0)]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
     ema_warmup: bool
+    grad_clip: Rate
     log_every: Positive
     """Codes seen between two points of the training curve."""
     checkpoint_every: Positive
@@ -195,7 +201,7 @@ class Sample(Section):
     num_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
-    tiling: Literal["shifted", "alternate", "average"]
+    tiling: Literal["shifted", "alternate", "blend"]
     """Which predictions a step uses: the shifted patches (the paper), shifted and plain in
     turn, or both blended across each other's borders."""
     batch_size: Positive

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from rich.progress import (
 
 from patchdm.config import Params, Section, load_params, params_hash
 from patchdm.errors import PatchDMError
-from patchdm.files import sha256
+from patchdm.files import replacing, sha256
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
@@ -106,6 +107,48 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
 
         yield advance_to
+
+
+@contextlib.contextmanager
+def deferred_sigterm() -> Iterator[Callable[[], bool]]:
+    """Within it, SIGTERM waits for a good moment: yield a function that says whether it came."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def live_curves(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Start fresh training curves in a folder; yield the function that adds a point.
+
+    Curves are never continued: a resumed training reports its past again.
+    """
+    from dvclive import Live  # slow to import, and only trainings have curves
+
+    with Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+
+        def add(seen: int, metrics: dict[str, float]) -> None:
+            live.step = seen
+            for name, value in metrics.items():
+                live.log_metric(name, value)
+            live.sync()
+
+        yield add
+
+
+def publish(target: Path, parts: dict[str, Path]) -> None:
+    """Copy folders into one output: name in the output (`.` is its top) -> folder."""
+    with replacing(target) as fresh:
+        for name, folder in parts.items():
+            shutil.copytree(folder, fresh / name, dirs_exist_ok=True)
+
+
+def warn(message: str) -> None:
+    """Say on standard error what went wrong but does not stop the stage."""
+    Console(stderr=True).print(f"warning: {message}", markup=False, highlight=False)
 
 
 def git_revision() -> str:

@@ -84,6 +84,17 @@ def to_uint8(images: Tensor) -> Pixels:
     return levels.to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
+def contact_sheet(images: Pixels, columns: int) -> Pixels:
+    """Lay (n, H, W, 3) images out in reading order, two white pixels apart."""
+    n, height, width, _ = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        y, x = number // columns * (height + 2), number % columns * (width + 2)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
 def _opaque(image: Image.Image) -> Image.Image:
     """Lay an image that may be transparent over white: hidden pixels have arbitrary colours."""
     if not image.has_transparency_data:

@@ -54,6 +54,12 @@ class LatentMLP(ModelMixin, ConfigMixin):
             h = layer(h if index == 0 else torch.cat([h, z_t], dim=1), emb)
         return self.head(torch.cat([h, z_t], dim=1))
 
+    def fit_normalization(self, codes: Tensor) -> None:
+        """Take mean and deviation from codes (n, code_dim); a constant dimension keeps scale 1."""
+        std = codes.std(dim=0, correction=0)
+        self.mean.copy_(codes.mean(dim=0))
+        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+
     def normalize(self, codes: Tensor) -> Tensor:
         """Codes (B, code_dim) -> zero mean and unit deviation per dimension."""
         return (codes - self.mean) / self.std

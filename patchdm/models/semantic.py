@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -22,6 +23,25 @@ class CodeTable(ModelMixin, ConfigMixin):
     def forward(self, images: Tensor) -> Tensor:
         """(B,) image numbers -> (B, code_dim)."""
         return F.embedding(images, self.codes)
+
+
+def initial_codes(features: np.ndarray, code_dim: int) -> Tensor:
+    """Start a code table from backbone features: (n, dim) -> (n, code_dim) float32.
+
+    Features of the code's width are taken as they are (the paper's CLIP table). Others are
+    projected on their principal components, each scaled to unit variance; where n images span
+    fewer than code_dim components, the rest is zero.
+    """
+    if features.shape[1] == code_dim:
+        return torch.from_numpy(features.astype(np.float32))
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    components, scales, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = min(code_dim, int((scales > 1e-6 * scales[0]).sum()))
+    # The sign of a component is arbitrary: make its largest entry positive.
+    signs = np.sign(components[np.abs(components).argmax(axis=0), np.arange(len(scales))])
+    codes = np.zeros((len(features), code_dim))
+    codes[:, :kept] = (components * signs)[:, :kept] * np.sqrt(len(features))
+    return torch.from_numpy(codes.astype(np.float32))
 
 
 class SemanticEncoder(ModelMixin, ConfigMixin):

@@ -7,6 +7,7 @@ further; the decoder sees the shifted patches. Only the collage crosses patch bo
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ class PatchUNet(ModelMixin, ConfigMixin):
     """Denoise patches of an image, seamlessly. The defaults are the paper's network at p = 64.
 
     Args:
-        patch_size: side p of a patch in pixels, a multiple of 2 ** len(channels).
+        patch_size: side p of a patch in pixels, a multiple of pixel_fold * 2 ** len(channels).
         in_channels: colour channels of patch and prediction.
+        pixel_fold: side of the pixel squares folded into channels before the first convolution
+            and unfolded after the last; 1 is the paper's, 2 makes small networks faster.
         channels: width of each level, finest first; each level halves the side.
         res_blocks: residual blocks per encoder level; the decoder has one more.
         attention_levels: levels with self-attention (the middle always has it).
@@ -30,6 +33,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         time_channels: waves of the time sinusoid.
         position_channels: waves of the position sinusoid, per axis.
         cond_dim: width of the global code; another width than embed_dim passes an MLP first.
+        use_position: False is the ablation that never tells a patch where it is.
     """
 
     @register_to_config
@@ -37,6 +41,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         self,
         patch_size: int = 64,
         in_channels: int = 3,
+        pixel_fold: int = 1,
         channels: tuple[int, ...] = (64, 128, 256, 512),
         res_blocks: int = 2,
         attention_levels: tuple[int, ...] = (2,),
@@ -46,12 +51,14 @@ class PatchUNet(ModelMixin, ConfigMixin):
         time_channels: int = 64,
         position_channels: int = 64,
         cond_dim: int = 512,
+        use_position: bool = True,
     ) -> None:
         super().__init__()
-        if patch_size % 2 ** len(channels):
+        unit = pixel_fold * 2 ** len(channels)
+        if patch_size % unit:
             raise ValueError(
-                f"patch_size is {patch_size}, allowed are multiples of {2 ** len(channels)} "
-                f"with {len(channels)} levels: the collage halves the coarsest maps"
+                f"patch_size is {patch_size}, allowed are multiples of {unit} with "
+                f"{len(channels)} levels: the collage halves the coarsest maps"
             )
         self.time_embed = mlp(time_channels, embed_dim // 2)
         self.position_embed = mlp(2 * position_channels, embed_dim // 2)
@@ -72,7 +79,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
             return Attention(width, groups=norm_groups)
 
         width = channels[0]
-        self.stem = nn.Conv2d(in_channels, width, 3, padding=1)
+        folded = in_channels * pixel_fold**2
+        self.stem = nn.Conv2d(folded, width, 3, padding=1)
         self.encoder = nn.ModuleList()
         skips = [width]
         for level, level_width in enumerate(channels):
@@ -110,7 +118,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         self.head = nn.Sequential(
             group_norm(norm_groups, width),
             nn.SiLU(),
-            zeroed(nn.Conv2d(width, in_channels, 3, padding=1)),
+            zeroed(nn.Conv2d(width, folded, 3, padding=1)),
         )
 
     def encode(
@@ -129,7 +137,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
             Maps (N, width, s, s), finest first, the bottleneck last.
         """
         condition = self._condition(len(patches), t, positions, cond)
-        h = self.stem(patches)
+        h = self.stem(F.pixel_unshuffle(patches, self.config.pixel_fold))
         features = [h]
         for block in self.encoder:
             h = block(h, *condition)
@@ -149,7 +157,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         condition = self._condition(len(h), t, positions, cond)
         for block in self.decoder:
             h = block(torch.cat([h, skips.pop()], dim=1), *condition)
-        return self.head(h)
+        return F.pixel_shuffle(self.head(h), self.config.pixel_fold)
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Predict a whole canvas: (B, in_channels, H, W) -> the same shape.
@@ -173,7 +181,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         """Return embedding (n, embed_dim) and code (n, embed_dim) of every patch."""
         config = self.config
         time = self.time_embed(sinusoid(t, config.time_channels).to(self.dtype))
-        if positions is None:
+        if positions is None or not config.use_position:
             positions = torch.full((1, 2), torch.nan, device=t.device)
         waves = [sinusoid(axis, config.position_channels) for axis in positions.unbind(1)]
         # Dropped before the MLP, whose biases stay: "unknown" is a place of its own.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from diffusers import DDIMScheduler
@@ -77,6 +80,84 @@ def sample_images(
         if on_step:
             on_step(index + 1, x_t)
     return x_t.clamp(-1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """A trained model and how to sample from it; called with seeds, gives images.
+
+    Attributes:
+        unet, scheduler: the image model.
+        latent, latent_scheduler: where codes come from; None for a model without global code.
+        num_steps, latent_steps: DDIM steps of image and code.
+        guidance_scale, tiling: as in `sample_images`.
+        device: where to compute; noise is always drawn on the CPU.
+    """
+
+    unet: PatchUNet
+    scheduler: DDIMScheduler
+    latent: LatentMLP | None
+    latent_scheduler: DDIMScheduler | None
+    num_steps: int
+    latent_steps: int
+    guidance_scale: float
+    tiling: str
+    device: str
+
+    @classmethod
+    def load(
+        cls,
+        image_model: Path,
+        latent_model: Path | None,
+        *,
+        channels_last: bool,
+        device: str,
+        **settings: int | float | str,
+    ) -> Self:
+        """Read the folders that the training stages write; settings are the other attributes.
+
+        Raises:
+            PatchDMError: a folder is missing or of another kind.
+        """
+        try:
+            unet = PatchUNet.from_pretrained(image_model / "unet").eval().to(device)
+            scheduler = DDIMScheduler.from_pretrained(image_model / "scheduler")
+            latent = latent_scheduler = None
+            if latent_model is not None:
+                latent = LatentMLP.from_pretrained(latent_model / "latent").eval().to(device)
+                latent_scheduler = DDIMScheduler.from_pretrained(latent_model / "scheduler")
+        except (OSError, ValueError) as error:
+            raise PatchDMError(f"no readable model: {' '.join(str(error).split())}") from None
+        if channels_last:
+            unet = unet.to(memory_format=torch.channels_last)
+        return cls(
+            unet=unet,
+            scheduler=scheduler,
+            latent=latent,
+            latent_scheduler=latent_scheduler,
+            device=device,
+            **settings,
+        )
+
+    def __call__(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
+        """Return images (len(seeds), C, height, width) in [-1, 1]; one depends on its seed alone."""
+        sources = generators(seeds)
+        x_T = gaussian((self.unet.config.in_channels, height, width), sources).to(self.device)
+        cond = None
+        if self.latent is not None:
+            z_T = gaussian((self.latent.config.code_dim,), sources).to(self.device)
+            cond = sample_codes(
+                self.latent, self.latent_scheduler, z_T, num_steps=self.latent_steps
+            )
+        return sample_images(
+            self.unet,
+            self.scheduler,
+            x_T,
+            cond,
+            num_steps=self.num_steps,
+            guidance_scale=self.guidance_scale,
+            tiling=self.tiling,
+        )
 
 
 def tiling_of_step(tiling: str, index: int, num_steps: int) -> Tiling:

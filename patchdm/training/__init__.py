@@ -1,0 +1,1 @@
+"""Training: one resumable loop for the image model and the latent model."""

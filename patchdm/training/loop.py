@@ -1,0 +1,196 @@
+"""The training loop: draw, backward, step, average; report, checkpoint, resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from patchdm.errors import PatchDMError
+from patchdm.training.checkpoint import Checkpoints
+from patchdm.training.draws import seed_dropout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long to train and when to do what, all in items (images, codes) seen."""
+
+    seed: int
+    items_seen: int
+    batch_size: int
+    warmup_items: int
+    lr_decay: str
+    ema_decay: float
+    ema_warmup: bool
+    grad_clip: float
+    log_every: int
+    checkpoint_every: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training; the last may see more than is left."""
+        return math.ceil(self.items_seen / self.batch_size)
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether `step` steps passed another `every` items seen, or ended the training."""
+        seen = step * self.batch_size
+        return step == self.steps or seen // every > (seen - self.batch_size) // every
+
+    def lr_factor(self, step: int) -> float:
+        """Learning rate of a step over its full value: linear warm-up, then constant or cosine."""
+        seen = (step + 1) * self.batch_size
+        warmup = min(1.0, seen / self.warmup_items) if self.warmup_items else 1.0
+        if self.lr_decay == "cosine":
+            return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, seen / self.items_seen)))
+        return warmup
+
+    def ema_decay_at(self, step: int) -> float:
+        """Decay of the weight average after a step."""
+        return min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
+
+
+class Ema:
+    """An exponential moving average of a module's parameters, itself a module that evaluates."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, decay: float) -> None:
+        """Move every averaged parameter by 1 - decay towards the module's."""
+        averages = list(self.module.parameters())
+        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], 1 - decay)
+
+
+Draw = Callable[[int], tuple[Any, ...]]
+"""step -> positional arguments of the module's forward, on any device."""
+
+
+class Report(Protocol):
+    """Takes the metrics of a logged step."""
+
+    def __call__(self, seen: int, metrics: dict[str, float]) -> None: ...
+
+
+@dataclass(kw_only=True)
+class Hooks:
+    """What the caller does while the loop runs."""
+
+    report: Report
+    """At every logged step; a resumed training first repeats the reports of the past."""
+    progress: Callable[[int], None]
+    """After every step, with the items seen."""
+    stop_requested: Callable[[], bool]
+    """Asked after every step; True saves a checkpoint and ends in PatchDMError."""
+    every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
+    """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
+
+
+def fit(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    draw: Draw,
+    plan: Plan,
+    *,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints,
+    hooks: Hooks,
+) -> nn.Module:
+    """Train a module and return its weight average.
+
+    Args:
+        module: forward(*draw(step)) returns named scalar losses, of which "loss" is minimised.
+        optimizer: over the module's parameters, at full learning rates.
+        draw: the batch of a step, a function of the step alone.
+        plan: budget and schedules.
+        accelerator: devices and precision.
+        checkpoints: where progress is kept; the newest is resumed.
+        hooks: what to tell whom.
+
+    Returns:
+        The EMA module, on the CPU, in evaluation mode.
+
+    Raises:
+        PatchDMError: the loss is not finite, or a stop was requested.
+    """
+    ema = Ema(module.to(accelerator.device))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    history: list[tuple[int, dict[str, float]]] = []
+    recent: list[dict[str, Tensor]] = []  # losses since the last report
+    start = 0
+    saved = checkpoints.load()
+    if saved is not None:
+        module.load_state_dict(saved["module"])
+        ema.module.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        history, recent, start = saved["history"], saved["recent"], saved["step"]
+        for seen, metrics in history:
+            hooks.report(seen, metrics)
+
+    def save(step: int) -> None:
+        state = {
+            "step": step,
+            "module": module.state_dict(),
+            "ema": ema.module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+            "recent": recent,
+        }
+        checkpoints.save(step, state)
+
+    prepared, stepper = accelerator.prepare(module, optimizer)
+    prepared.train()
+    for step in range(start, plan.steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * plan.lr_factor(step)
+        seed_dropout(plan.seed, step)
+        with accelerator.autocast():
+            losses = prepared(*_to(draw(step), accelerator.device))
+        _check_finite(losses["loss"], step)
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(module.parameters(), plan.grad_clip)
+        stepper.step()
+        stepper.zero_grad()
+        ema.update(module, plan.ema_decay_at(step))
+
+        done = step + 1
+        seen = done * plan.batch_size
+        recent.append({name: loss.detach() for name, loss in losses.items()} | {"grad_norm": norm})
+        if plan.due(plan.log_every, done):
+            metrics = _means(recent) | {"learning_rate": rates[0] * plan.lr_factor(step)}
+            history.append((seen, metrics))
+            hooks.report(seen, metrics)
+            recent.clear()
+        for every, action in hooks.every:
+            if plan.due(every, done):
+                action(seen, ema.module)
+        stop = hooks.stop_requested()
+        if stop or plan.due(plan.checkpoint_every, done):
+            save(done)
+        hooks.progress(seen)
+        if stop:
+            raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
+    return ema.module.to("cpu")
+
+
+def _check_finite(loss: Tensor, step: int) -> None:
+    if not loss.isfinite():
+        raise PatchDMError(f"step {step}: loss is {loss.item()}; the last checkpoint is kept")
+
+
+def _means(recent: list[dict[str, Tensor]]) -> dict[str, float]:
+    names = recent[0]
+    return {
+        name: torch.stack([torch.as_tensor(entry[name]) for entry in recent]).mean().item()
+        for name in names
+    }
+
+
+def _to(batch: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
+    return tuple(item.to(device) if isinstance(item, Tensor) else item for item in batch)

@@ -1,0 +1,45 @@
+"""Stage cache_embeddings: the global code of every training image, from the EMA weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from patchdm.config import Params
+from patchdm.data.images import to_tensor
+from patchdm.data.patch_store import PatchStore
+from patchdm.data.vectors import write_vectors
+from patchdm.models.semantic import CodeTable, SemanticEncoder
+from stages._common import CODES, PATCHDM, PATCHES, progress, run_stage
+
+ENCODER_BATCH = 32
+
+
+def cache_embeddings(params: Params) -> None:
+    """Write data/codes.parquet: one row per training image; no rows without a global code."""
+    store = PatchStore(PATCHES)
+    images = store.rows("train")
+    match params.model.code:
+        case "table":
+            codes = CodeTable.from_pretrained(PATCHDM / "code_table").codes.detach().numpy()
+        case "encoder":
+            codes = _encode(store, images)
+        case "none":
+            images, codes = images[:0], np.empty((0, params.model.code_dim), np.float32)
+    write_vectors(CODES, images, codes, {"code": params.model.code})
+
+
+@torch.inference_mode()
+def _encode(store: PatchStore, images: np.ndarray) -> np.ndarray:
+    encoder = SemanticEncoder.from_pretrained(PATCHDM / "encoder").eval()
+    codes = []
+    with progress("cache_embeddings", len(images), "images") as show:
+        for start in range(0, len(images), ENCODER_BATCH):
+            batch = images[start : start + ENCODER_BATCH]
+            codes.append(encoder(to_tensor(store.images(batch))).numpy())
+            show(start + len(batch))
+    return np.concatenate(codes)
+
+
+if __name__ == "__main__":
+    run_stage(cache_embeddings)

@@ -1,0 +1,171 @@
+"""Stage train_patchdm: train the U-Net and the global code, write their EMA weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from patchdm.config import Params
+from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
+from patchdm.data.patch_store import PatchStore
+from patchdm.data.vectors import read_vectors
+from patchdm.diffusion.schedules import image_scheduler
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+from patchdm.models.build import build_code, build_unet
+from patchdm.models.semantic import CodeTable, initial_codes
+from patchdm.sampling.generate import gaussian, generators, sample_images
+from patchdm.training.checkpoint import Checkpoints
+from patchdm.training.image import ImageTraining, window_draw
+from patchdm.training.loop import Hooks, Plan, fit
+from stages._common import (
+    CURVES,
+    FEATURES,
+    PATCHDM,
+    PATCHES,
+    deferred_sigterm,
+    live_curves,
+    progress,
+    publish,
+    run_stage,
+    state_dir,
+    warn,
+)
+
+SHEET_IMAGES = 8
+SHEET_STEPS = 20
+
+
+def train_patchdm(params: Params) -> None:
+    """Write data/models/patchdm/ and reports/curves/patchdm/."""
+    config = params.train
+    store = PatchStore(PATCHES)
+    images = store.rows("train")
+    if len(images) < config.batch_size:
+        raise PatchDMError(
+            f"train.batch_size is {config.batch_size}, allowed are at most the "
+            f"{len(images)} training images of {PATCHES}"
+        )
+    sections = [params.base, params.model, params.diffusion, params.train]
+    with state_dir("train_patchdm", sections, [PATCHES, FEATURES]) as state:
+        module = _module(params, len(images))
+        with (
+            live_curves(state / "curves") as report,
+            progress("train_patchdm", config.images_seen, "images") as show,
+            deferred_sigterm() as stop_requested,
+        ):
+            draw = window_draw(
+                store,
+                config,
+                patch_size=params.model.patch_size,
+                num_timesteps=params.diffusion.num_train_timesteps,
+                whole_images=params.model.code == "encoder",
+                seed=params.base.seed,
+            )
+            sheet = _sheet_writer(params, store, state / "sheets")
+            average = fit(
+                module,
+                _optimizer(module, params),
+                draw,
+                _plan(params),
+                accelerator=Accelerator(mixed_precision=config.mixed_precision),
+                checkpoints=Checkpoints(state, warn),
+                hooks=Hooks(
+                    report=report,
+                    progress=show,
+                    stop_requested=stop_requested,
+                    every=[(config.sheet_every, sheet)],
+                ),
+            )
+        _save(average, PATCHDM)
+        publish(CURVES / "patchdm", {".": state / "curves", "sheets": state / "sheets"})
+
+
+def _module(params: Params, num_images: int) -> ImageTraining:
+    torch.manual_seed(params.base.seed)  # initial weights
+    unet = build_unet(params.model)
+    code = build_code(params.model, num_images)
+    if isinstance(code, CodeTable):
+        _, features, _ = read_vectors(FEATURES)
+        if len(features) != num_images:
+            raise PatchDMError(
+                f"{FEATURES}: found {len(features)} images, allowed are the {num_images} "
+                f"training images of {PATCHES}"
+            )
+        code.codes.data.copy_(initial_codes(features, params.model.code_dim))
+    module = ImageTraining(unet, code, image_scheduler(params.diffusion))
+    if params.train.channels_last:
+        module.to(memory_format=torch.channels_last)
+    return module
+
+
+def _optimizer(module: ImageTraining, params: Params) -> torch.optim.Optimizer:
+    groups = [{"params": list(module.unet.parameters()), "lr": params.train.learning_rate}]
+    if module.code is not None:
+        rate = params.train.code_learning_rate
+        groups.append({"params": list(module.code.parameters()), "lr": rate})
+    return torch.optim.Adam(groups, fused=True)
+
+
+def _plan(params: Params) -> Plan:
+    config = params.train
+    return Plan(
+        seed=params.base.seed,
+        items_seen=config.images_seen,
+        batch_size=config.batch_size,
+        warmup_items=config.warmup_images,
+        lr_decay=config.lr_decay,
+        ema_decay=config.ema_decay,
+        ema_warmup=config.ema_warmup,
+        grad_clip=config.grad_clip,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+    )
+
+
+def _sheet_writer(
+    params: Params, store: PatchStore, folder: Path
+) -> Callable[[int, nn.Module], None]:
+    """Return the action that samples a few training codes from equal noise at every call."""
+    folder.mkdir(exist_ok=True)
+    images = store.rows("train")
+    chosen = images[np.linspace(0, len(images) - 1, SHEET_IMAGES).astype(int)]
+    x_T = gaussian((3, store.height, store.width), generators(range(SHEET_IMAGES)))
+    scheduler = image_scheduler(params.diffusion)
+
+    def write(seen: int, average: nn.Module) -> None:
+        device = next(average.parameters()).device
+        cond = None
+        if average.code is not None:
+            table = isinstance(average.code, CodeTable)
+            inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
+            cond = average.code(inputs.to(device))
+        samples = sample_images(
+            average.unet,
+            scheduler,
+            x_T.to(device),
+            cond,
+            num_steps=SHEET_STEPS,
+            tiling=params.sample.tiling,
+        )
+        save_png(folder / f"{seen:09d}.png", contact_sheet(to_uint8(samples), columns=4))
+
+    return write
+
+
+def _save(average: nn.Module, folder: Path) -> None:
+    with replacing(folder) as fresh:
+        average.unet.save_pretrained(fresh / "unet")
+        average.scheduler.save_pretrained(fresh / "scheduler")
+        if average.code is not None:
+            kind = "code_table" if isinstance(average.code, CodeTable) else "encoder"
+            average.code.save_pretrained(fresh / kind)
+
+
+if __name__ == "__main__":
+    run_stage(train_patchdm)
