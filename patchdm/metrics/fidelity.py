@@ -71,7 +71,9 @@ def fidelity(
         a, b, kid_subset_size=min(kid_subset_size, smaller), rng_seed=kid_seed, verbose=False
     )
     return Fidelity(
-        fid=fid[KEY_METRIC_FID], kid=kid[KEY_METRIC_KID_MEAN], kid_std=kid[KEY_METRIC_KID_STD]
+        fid=max(0.0, fid[KEY_METRIC_FID]),  # equal sets come out a rounding error below zero
+        kid=kid[KEY_METRIC_KID_MEAN],
+        kid_std=kid[KEY_METRIC_KID_STD],
     )
 
 
