@@ -9,28 +9,45 @@ import torch
 import torch.nn.functional as F
 
 
+def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean absolute step between neighbouring pixels, at each place in the image.
+
+    Args:
+        batches: arrays (n, H, W, 3) uint8 of one size.
+
+    Returns:
+        (H, W-1) step from column x to x+1 and (H-1, W) step from row y to y+1, float64 in grey
+        levels, averaged over images and colours.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    across, down, count = 0.0, 0.0, 0
+    for image in (image for batch in batches for image in batch):
+        levels = image.astype(np.int16)
+        across = across + np.abs(np.diff(levels, axis=1)).mean(axis=2)
+        down = down + np.abs(np.diff(levels, axis=0)).mean(axis=2)
+        count += 1
+    if not count:
+        raise ValueError("found no image, at least one is needed")
+    return np.asarray(across) / count, np.asarray(down) / count
+
+
 def border_profile(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean absolute step between neighbouring pixels, by place in the image.
+    """Return the mean absolute step by column and by row: `step_maps` without the other axis.
 
     Args:
         batches: arrays (n, H, W, 3) uint8 of one size.
 
     Returns:
         (W-1,) step from column x to x+1 and (H-1,) step from row y to y+1, float64 in grey
-        levels, averaged over images, colours and the other axis.
+        levels.
 
     Raises:
         ValueError: there is no image.
     """
-    columns, rows, count = 0.0, 0.0, 0
-    for image in (image for batch in batches for image in batch):
-        levels = image.astype(np.int16)
-        columns = columns + np.abs(np.diff(levels, axis=1)).mean(axis=(0, 2))
-        rows = rows + np.abs(np.diff(levels, axis=0)).mean(axis=(1, 2))
-        count += 1
-    if not count:
-        raise ValueError("found no image, at least one is needed")
-    return np.asarray(columns) / count, np.asarray(rows) / count
+    across, down = step_maps(batches)
+    return across.mean(axis=0), down.mean(axis=1)
 
 
 def seam_score(batches: Iterable[np.ndarray], patch_size: int) -> float:
