@@ -13,6 +13,7 @@ import math
 import pickle
 import sys
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,6 @@ DTYPES = {
     "IntStorage": torch.int32,
     "LongStorage": torch.int64,
 }
-PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Names of modules in protocol 2, the one that torch.save writes."""
 DATA_MODULES = {
     "_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions",
     "functools", "pathlib", "random", "types", "uuid",
@@ -133,7 +132,9 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler that imports nothing: `find_class` never reaches the one it replaces."""
 
     def find_class(self, module: str, name: str) -> Any:
-        module = PYTHON_2.get(module, module)
+        # Protocol 2, which torch.save writes, has the names of Python 2.
+        module, name = NAME_MAPPING.get((module, name), (module, name))
+        module = IMPORT_MAPPING.get(module, module)
         if module == "torch._utils" and name in BUILDERS:
             return BUILDERS[name]()
         if module == "torch" and name.endswith("Storage"):
