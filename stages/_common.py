@@ -38,6 +38,8 @@ CODES = Path("data/codes.parquet")
 LATENT = Path("data/models/latent")
 SAMPLES = Path("data/samples")
 CURVES = Path("reports/curves")
+PATCHDM_CURVES = Path("reports/curves/patchdm")
+LATENT_CURVES = Path("reports/curves/latent")
 METRICS = Path("reports/metrics.json")
 TABLES = Path("reports/tables")
 FIGURES = Path("reports/figures")
@@ -126,7 +128,7 @@ def live_curves(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None
 
     Curves are never continued: a resumed training reports its past again.
     """
-    from dvclive import Live  # slow to import, and only trainings have curves
+    from dvclive import Live  # noqa: PLC0415 - slow to import, only trainings need it
 
     with Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 

@@ -52,7 +52,6 @@ def _sampler(params: Params) -> Sampler:
         latent_steps=params.latent.num_steps,
         guidance_scale=config.guidance_scale,
         tiling=config.tiling,
-        channels_last=params.train.channels_last,
         device=device,
     )
 

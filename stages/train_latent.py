@@ -19,8 +19,8 @@ from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, Plan, fit
 from stages._common import (
     CODES,
-    CURVES,
     LATENT,
+    LATENT_CURVES,
     deferred_sigterm,
     live_curves,
     progress,
@@ -42,7 +42,7 @@ def train_latent(params: Params) -> None:
             if average is not None:
                 average.save_pretrained(fresh / "latent")
                 latent_scheduler(params.latent.beta).save_pretrained(fresh / "scheduler")
-        publish(CURVES / "latent", {".": state / "curves"})
+        publish(LATENT_CURVES, {".": state / "curves"})
 
 
 def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:

@@ -24,9 +24,9 @@ from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
 from patchdm.training.loop import Hooks, Plan, fit
 from stages._common import (
-    CURVES,
     FEATURES,
     PATCHDM,
+    PATCHDM_CURVES,
     PATCHES,
     deferred_sigterm,
     live_curves,
@@ -83,7 +83,7 @@ def train_patchdm(params: Params) -> None:
                 ),
             )
         _save(average, PATCHDM)
-        publish(CURVES / "patchdm", {".": state / "curves", "sheets": state / "sheets"})
+        publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
 
 
 def _module(params: Params, num_images: int) -> ImageTraining:
@@ -151,7 +151,6 @@ def _sheet_writer(
             x_T.to(device),
             cond,
             num_steps=SHEET_STEPS,
-            tiling=params.sample.tiling,
         )
         save_png(folder / f"{seen:09d}.png", contact_sheet(to_uint8(samples), columns=4))
 

@@ -59,7 +59,7 @@ class Modulation(nn.Module):
         self.cond = nn.Linear(cond_dim, channels)
 
     def forward(self, emb: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (N, channels, 1, 1) factor and summand for emb (N, embed_dim), cond (N, cond_dim)."""
+        """(N, embed_dim), (N, cond_dim) -> factor and summand, (N, channels, 1, 1) each."""
         scale, shift = self.embed(F.silu(emb)).chunk(2, dim=1)
         cond_factor = 1 + self.cond(F.silu(cond))
         return ((1 + scale) * cond_factor)[..., None, None], (shift * cond_factor)[..., None, None]

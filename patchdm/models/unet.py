@@ -51,7 +51,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         time_channels: int = 64,
         position_channels: int = 64,
         cond_dim: int = 512,
-        use_position: bool = True,
+        use_position: bool = True,  # noqa: ARG002 - read from config
     ) -> None:
         super().__init__()
         unit = pixel_fold * 2 ** len(channels)
@@ -167,7 +167,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
             t: (B,) time steps.
             cond: (B, cond_dim) global codes or None.
         """
-        grid = PatchGrid.of(*x_t.shape[-2:], self.config.patch_size)
+        height, width = x_t.shape[-2:]
+        grid = PatchGrid.of(height, width, self.config.patch_size)
         rows, cols = grid.rows, grid.cols
         plain = positions(rows, cols, shifted=False, device=x_t.device)
         shifted = positions(rows, cols, shifted=True, device=x_t.device)

@@ -47,7 +47,8 @@ def predict_eps(
     Raises:
         ValueError: a side of x_t or rows_per_chunk does not fit.
     """
-    grid = PatchGrid.of(*x_t.shape[-2:], unet.config.patch_size)
+    height, width = x_t.shape[-2:]
+    grid = PatchGrid.of(height, width, unet.config.patch_size)
     band = grid.rows if rows_per_chunk is None else rows_per_chunk
     if band < 1:
         raise ValueError(f"rows_per_chunk is {rows_per_chunk}, allowed are 1 and more")
@@ -71,27 +72,24 @@ def _predict(
 ) -> Tensor:
     p = grid.patch_size
     place = _Places(grid, known_place, x_t.device)
-    shifted = torch.empty_like(x_t) if tiling != "plain" else None
-    plain = torch.empty_like(x_t) if tiling != "shifted" else None
+    shifted, plain = torch.empty_like(x_t), torch.empty_like(x_t)
     last_row: list[Tensor] = []
     for start in range(0, grid.rows, band):
         stop = min(start + band, grid.rows)
         first = start + 1 if start else 0  # padded rows first..stop are new to this band
         where = place.padded(first, stop + 1)
         features = unet.encode(_padded_rows(x_t, p, first, stop + 1), t, where, cond)
-        if plain is not None:
-            rows = merge(unet.decode(features, t, where, cond), stop + 1 - first, grid.cols + 1)
-            _put_padded_rows(plain, rows, p, first)
-        if shifted is not None:
+        if tiling != "shifted":
+            decoded = unet.decode(features, t, where, cond)
+            _put_padded_rows(plain, merge(decoded, stop + 1 - first, grid.cols + 1), p, first)
+        if tiling != "plain":
             features = _append_rows(last_row, features, grid.cols + 1)
             maps = [collage(z, stop - start, grid.cols) for z in features]
-            rows = merge(
-                unet.decode(maps, t, place.shifted(start, stop), cond), stop - start, grid.cols
-            )
-            shifted[:, :, start * p : stop * p] = rows
+            decoded = unet.decode(maps, t, place.shifted(start, stop), cond)
+            shifted[:, :, start * p : stop * p] = merge(decoded, stop - start, grid.cols)
             last_row = [_last_row(z, len(x_t), grid.cols + 1) for z in features]
-    if shifted is None or plain is None:
-        return plain if shifted is None else shifted
+    if tiling != "blend":
+        return plain if tiling == "plain" else shifted
     weight = blend_weight(grid, x_t.device).to(x_t.dtype)
     return weight * shifted + (1 - weight) * plain
 

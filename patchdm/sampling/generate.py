@@ -12,6 +12,7 @@ from diffusers import DDIMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from patchdm.errors import PatchDMError
 from patchdm.models.latent import LatentMLP
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.denoise import Tiling, predict_eps
@@ -110,11 +111,13 @@ class Sampler:
         image_model: Path,
         latent_model: Path | None,
         *,
-        channels_last: bool,
+        num_steps: int,
+        latent_steps: int,
+        guidance_scale: float,
+        tiling: str,
         device: str,
-        **settings: int | float | str,
     ) -> Self:
-        """Read the folders that the training stages write; settings are the other attributes.
+        """Read the folders that the training stages write.
 
         Raises:
             PatchDMError: a folder is missing or of another kind.
@@ -128,19 +131,20 @@ class Sampler:
                 latent_scheduler = DDIMScheduler.from_pretrained(latent_model / "scheduler")
         except (OSError, ValueError) as error:
             raise PatchDMError(f"no readable model: {' '.join(str(error).split())}") from None
-        if channels_last:
-            unet = unet.to(memory_format=torch.channels_last)
         return cls(
-            unet=unet,
+            unet=unet.to(memory_format=torch.channels_last),  # the faster layout
             scheduler=scheduler,
             latent=latent,
             latent_scheduler=latent_scheduler,
+            num_steps=num_steps,
+            latent_steps=latent_steps,
+            guidance_scale=guidance_scale,
+            tiling=tiling,
             device=device,
-            **settings,
         )
 
     def __call__(self, seeds: Sequence[int], height: int, width: int) -> Tensor:
-        """Return images (len(seeds), C, height, width) in [-1, 1]; one depends on its seed alone."""
+        """Return one image a seed, (n, C, height, width) in [-1, 1]."""
         sources = generators(seeds)
         x_T = gaussian((self.unet.config.in_channels, height, width), sources).to(self.device)
         cond = None

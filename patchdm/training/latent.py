@@ -20,7 +20,7 @@ class LatentTraining(nn.Module):
         self.scheduler = scheduler
 
     def forward(self, codes: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Return the mean |eps error| of (B, code_dim) codes at steps t (B,) with noise like them."""
+        """Mean |eps error| of codes (B, code_dim) at steps t (B,) with noise (B, code_dim)."""
         z_t = self.scheduler.add_noise(self.latent.normalize(codes), noise, t)
         return {"loss": (self.latent(z_t, t) - noise).abs().mean()}
 

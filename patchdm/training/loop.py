@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -72,24 +72,47 @@ Draw = Callable[[int], tuple[Any, ...]]
 """step -> positional arguments of the module's forward, on any device."""
 
 
-class Report(Protocol):
-    """Takes the metrics of a logged step."""
-
-    def __call__(self, seen: int, metrics: dict[str, float]) -> None: ...
-
-
 @dataclass(kw_only=True)
 class Hooks:
     """What the caller does while the loop runs."""
 
-    report: Report
-    """At every logged step; a resumed training first repeats the reports of the past."""
+    report: Callable[[int, dict[str, float]], None]
+    """(items seen, metrics) at every logged step; a resumed training first repeats its past."""
     progress: Callable[[int], None]
     """After every step, with the items seen."""
     stop_requested: Callable[[], bool]
     """Asked after every step; True saves a checkpoint and ends in PatchDMError."""
     every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
     """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """All that changes from step to step: what a checkpoint holds."""
+
+    module: nn.Module
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    recent: list[dict[str, Tensor]] = field(default_factory=list)
+    """Losses since the last report."""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "recent": self.recent,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history, self.recent = state["step"], state["history"], state["recent"]
 
 
 def fit(
@@ -119,64 +142,51 @@ def fit(
     Raises:
         PatchDMError: the loss is not finite, or a stop was requested.
     """
-    ema = Ema(module.to(accelerator.device))
     rates = [group["lr"] for group in optimizer.param_groups]
-    history: list[tuple[int, dict[str, float]]] = []
-    recent: list[dict[str, Tensor]] = []  # losses since the last report
-    start = 0
+    at = _Progress(module=module, ema=Ema(module.to(accelerator.device)), optimizer=optimizer)
     saved = checkpoints.load()
     if saved is not None:
-        module.load_state_dict(saved["module"])
-        ema.module.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
-        history, recent, start = saved["history"], saved["recent"], saved["step"]
-        for seen, metrics in history:
+        at.load(saved)
+        for seen, metrics in at.history:
             hooks.report(seen, metrics)
-
-    def save(step: int) -> None:
-        state = {
-            "step": step,
-            "module": module.state_dict(),
-            "ema": ema.module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "history": history,
-            "recent": recent,
-        }
-        checkpoints.save(step, state)
 
     prepared, stepper = accelerator.prepare(module, optimizer)
     prepared.train()
-    for step in range(start, plan.steps):
+    while at.step < plan.steps:
+        # Step: everything drawn, dropout included, depends on (seed, step) alone.
+        factor = plan.lr_factor(at.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * plan.lr_factor(step)
-        seed_dropout(plan.seed, step)
+            group["lr"] = rate * factor
+        seed_dropout(plan.seed, at.step)
         with accelerator.autocast():
-            losses = prepared(*_to(draw(step), accelerator.device))
-        _check_finite(losses["loss"], step)
+            losses = prepared(*_to(draw(at.step), accelerator.device))
+        _check_finite(losses["loss"], at.step)
         accelerator.backward(losses["loss"])
         norm = accelerator.clip_grad_norm_(module.parameters(), plan.grad_clip)
         stepper.step()
         stepper.zero_grad()
-        ema.update(module, plan.ema_decay_at(step))
+        at.ema.update(module, plan.ema_decay_at(at.step))
+        at.step += 1
+        at.recent.append({name: loss.detach() for name, loss in losses.items()})
+        at.recent[-1]["grad_norm"] = norm
 
-        done = step + 1
-        seen = done * plan.batch_size
-        recent.append({name: loss.detach() for name, loss in losses.items()} | {"grad_norm": norm})
-        if plan.due(plan.log_every, done):
-            metrics = _means(recent) | {"learning_rate": rates[0] * plan.lr_factor(step)}
-            history.append((seen, metrics))
+        # Report, act, save.
+        seen = at.step * plan.batch_size
+        if plan.due(plan.log_every, at.step):
+            metrics = _means(at.recent) | {"learning_rate": rates[0] * factor}
+            at.history.append((seen, metrics))
+            at.recent.clear()
             hooks.report(seen, metrics)
-            recent.clear()
         for every, action in hooks.every:
-            if plan.due(every, done):
-                action(seen, ema.module)
+            if plan.due(every, at.step):
+                action(seen, at.ema.module)
         stop = hooks.stop_requested()
-        if stop or plan.due(plan.checkpoint_every, done):
-            save(done)
+        if stop or plan.due(plan.checkpoint_every, at.step):
+            checkpoints.save(at.step, at.state())
         hooks.progress(seen)
         if stop:
             raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
-    return ema.module.to("cpu")
+    return at.ema.module.to("cpu")
 
 
 def _check_finite(loss: Tensor, step: int) -> None:
