@@ -44,11 +44,27 @@ def params_check(file: Path) -> None:
     print(f"{file}: ok ({size}, {patches}, hash {params_hash(params)[:12]})")
 
 
+def import_official(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint of the authors' code as a diffusers folder."""
+    from patchdm import official
+
+    official.import_official(checkpoint, out)
+    parts = sorted(path.name for path in out.iterdir())
+    print(f"{out}: wrote {', '.join(parts)}")
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
     "params use": (params_use, {"name": {"help": "a file of presets/, without .yaml"}}),
     "params check": (
         params_check,
         {"file": {"nargs": "?", "type": Path, "default": PARAMS, "help": "default: %(default)s"}},
+    ),
+    "import-official": (
+        import_official,
+        {
+            "checkpoint": {"type": Path, "help": "the last.ckpt of a training"},
+            "out": {"type": Path, "help": "a new folder"},
+        },
     ),
 }
 """Words of a command -> its function and the function's arguments, as argparse options."""

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor
 
+from patchdm.cli import main
+from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.official import OfficialModels, import_official, load_official
@@ -265,6 +268,19 @@ def test_import_writes_a_diffusers_folder(tmp_path: pathlib.Path):
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"unet", "encoder", "latent", "scheduler"}
     assert not list((tmp_path / "out").rglob("*.bin"))
+
+
+def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
+    torch.save(lightning(state_dict(SMALL)), tmp_path / "last.ckpt")
+    main(["import-official", str(tmp_path / "last.ckpt"), str(tmp_path / "out")])
+    assert capsys.readouterr().out.endswith("out: wrote encoder, latent, scheduler, unet\n")
+    scheduler = DDIMScheduler.from_pretrained(tmp_path / "out/scheduler")
+    paper = paper_scheduler().config
+    assert {key: scheduler.config[key] for key in paper if key[0] != "_"} == {
+        key: paper[key] for key in paper if key[0] != "_"
+    }
+    with pytest.raises(SystemExit, match="error: .*out: exists"):
+        main(["import-official", str(tmp_path / "last.ckpt"), str(tmp_path / "out")])
 
 
 def test_import_of_a_bare_state_dict(tmp_path: pathlib.Path):
