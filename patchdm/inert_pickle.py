@@ -43,6 +43,11 @@ DATA_BUILTINS = {
     "range", "set", "slice", "str", "tuple",
 }  # fmt: skip
 
+DAMAGE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""What can be raised by a program that is damaged, or not of torch.save."""
+
 
 @dataclass(frozen=True)
 class Lightning:
@@ -78,8 +83,7 @@ def read_lightning(path: Path) -> Lightning:
         raise PatchDMError(f"{path}: not written by torch.save (1.6 or later)") from None
     except pickle.UnpicklingError as error:
         raise PatchDMError(f"{path}: refused: {error}") from None
-    except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError) as error:
-        # What a pickle that is damaged, or no program of torch.save, can raise.
+    except DAMAGE as error:
         raise PatchDMError(f"{path}: no checkpoint: {' '.join(str(error).split())}") from None
 
 
@@ -96,7 +100,7 @@ class _Stored:
     def read(self, archive: zipfile.ZipFile, program: str) -> Tensor:
         """Read the tensor's bytes, which lie beside the program."""
         kind, name = self.storage
-        data = bytearray(archive.read(program.replace("data.pkl", f"data/{name}")))
+        data = bytearray(archive.read(f"{program.removesuffix('data.pkl')}data/{name}"))
         flat = torch.frombuffer(data, dtype=DTYPES[kind]) if data else torch.empty(0)
         if math.prod(self.size) > len(flat):  # strides of 0 make any size of one number
             raise ValueError(f"storage {name} holds {len(flat)} numbers, expected {self.size}")

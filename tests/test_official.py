@@ -396,6 +396,18 @@ def test_damaged_archives(tmp_path: pathlib.Path):
         import_official(path, tmp_path / "out")
 
 
+def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path: pathlib.Path):
+    program = pickle.dumps("@", protocol=2).replace(b"X\x01\x00\x00\x00@q\x00", b"%s")
+    tensor = (
+        b"}X\x01\x00\x00\x00actorch._utils\n_rebuild_tensor_v2\n"
+        b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000"
+        b"X\x03\x00\x00\x00cpuK\x02tQK\x01K\x02\x85K\x01\x85\x89NtRs"
+    )  # {"a": two numbers from the second on}
+    write_archive(tmp_path / "last.ckpt", program.replace(b"%s", tensor), **{"0": bytes(8)})
+    with pytest.raises(PatchDMError, match="out of bounds"):
+        import_official(tmp_path / "last.ckpt", tmp_path / "out")
+
+
 def test_a_tensor_cannot_be_larger_than_its_storage(tmp_path: pathlib.Path):
     torch.save({"out.2.bias": torch.ones(1).expand(10**12)}, tmp_path / "last.ckpt")
     with pytest.raises(PatchDMError, match="storage 0 holds 1 numbers"):
