@@ -1,0 +1,162 @@
+"""What the report reads: metrics, tables, training curves, sheets, sizes of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from patchdm.data.images import Pixels, read_image
+from patchdm.errors import PatchDMError
+from patchdm.files import sha256
+
+
+class Metrics(BaseModel):
+    """What the report takes from metrics.json; the file may hold more."""
+
+    fid_samples: float
+    fid_blurred: float
+    fid_test: float
+    kid_samples: float
+    kid_std_samples: float
+    kid_blurred: float
+    kid_test: float
+    seam_samples: float
+    seam_real: float
+    n_samples: int
+    n_train: int
+    n_test: int
+    extractor: str
+    extractor_weights_hash: str
+    resizer: str
+    kid_subset_size: int
+    params_hash: str
+    git_revision: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file: its name (that of its folder), how many numbers it holds, its SHA-256."""
+
+    name: str
+    count: int
+    sha256: str
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Read metrics.json.
+
+    Raises:
+        PatchDMError: the file is missing, no JSON, or lacks a number.
+    """
+    try:
+        return Metrics.model_validate_json(_existing(path).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PatchDMError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read metrics.csv, indexed by the name of the set; columns name the extractor: `FID-NAME`.
+
+    Raises:
+        PatchDMError: the file is missing or not such a table.
+    """
+    try:
+        table = pd.read_csv(_existing(path), index_col="set")
+    except ValueError as error:  # what pandas raises for each kind of damage
+        raise PatchDMError(f"{path}: not a table of sets: {_one_line(error)}") from None
+    if table.empty or not any(name.startswith("FID-") for name in table.columns):
+        raise PatchDMError(f"{path}: found {list(table.columns)}, needed are rows and an FID-NAME")
+    return table
+
+
+def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:
+    """Read all curves of a training by name, each a series over the images (or codes) seen.
+
+    Args:
+        folder: holds NAME.tsv with the columns `step` and NAME.
+        required: names that must be there.
+
+    Raises:
+        PatchDMError: a curve is missing, empty or damaged.
+    """
+    paths = {path.stem: path for path in sorted(folder.glob("*.tsv"))}
+    paths |= {name: folder / f"{name}.tsv" for name in required}
+    return {name: _read_curve(path) for name, path in paths.items()}
+
+
+def read_sheets(folder: Path, most: int) -> dict[int, Pixels]:
+    """Read the sheets of a training by the images seen: first, last, and evenly between.
+
+    Args:
+        folder: holds files like 000025600.png.
+        most: return no more than these, at least 2.
+
+    Raises:
+        PatchDMError: there is none, or one is damaged or wrongly named.
+    """
+    paths = {_images_seen(path): path for path in sorted(folder.glob("*.png"))}
+    if not paths:
+        raise PatchDMError(f"{folder}: found no sheets of samples, {_REMEDY}")
+    seen, count = sorted(paths), min(most, len(paths))
+    chosen = [seen[round(i * (len(seen) - 1) / max(count - 1, 1))] for i in range(count)]
+    return {number: read_image(paths[number]) for number in chosen}
+
+
+def read_weights(folder: Path) -> list[Weights]:
+    """Return every safetensors file below a folder, without loading it.
+
+    Raises:
+        PatchDMError: there is none, or one is damaged.
+    """
+    paths = sorted(folder.rglob("*.safetensors"))
+    if not paths:
+        raise PatchDMError(f"{folder}: found no weights, {_REMEDY}")
+    return [
+        Weights(path.parent.name.replace("_", " "), _count_numbers(path), sha256(path))
+        for path in paths
+    ]
+
+
+_REMEDY = "run the stage that writes it (`dvc repro`)"
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise PatchDMError(f"{path}: not found, {_REMEDY}")
+    return path
+
+
+def _read_curve(path: Path) -> pd.Series:
+    try:
+        table = pd.read_csv(_existing(path), sep="\t", usecols=["step", path.stem], dtype=float)
+    except ValueError as error:
+        raise PatchDMError(f"{path}: not a training curve: {_one_line(error)}") from None
+    if table.empty:
+        raise PatchDMError(f"{path}: found no points")
+    return table.set_index("step")[path.stem]
+
+
+def _images_seen(path: Path) -> int:
+    if not path.stem.isdecimal():
+        raise PatchDMError(f"{path}: found this name, allowed are digits: the images seen")
+    return int(path.stem)
+
+
+def _count_numbers(path: Path) -> int:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise PatchDMError(f"{path}: damaged weights: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,176 @@
+"""The report's page: one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from ruamel.yaml import YAML
+
+from patchdm.config import Params
+from patchdm.report.gallery import Gallery
+from patchdm.report.inputs import Metrics, Weights
+
+FID_TARGET = 0.5
+"""FID of the samples over that of the blurred images: at most this."""
+SEAM_TOLERANCE = 0.1
+"""Seam score of the samples against that of real images: at most this far off."""
+
+_SETS = {
+    "train": "Training images (the reference)",
+    "samples": "Samples",
+    "blurred": "Training images blurred 8×",
+    "test": "Held-out images",
+}
+_FORMATS = {"n": ",.0f", "FID": ".1f", "KID": ".4f", "seam": ".3f"}
+"""How a column of metrics.csv is written, by the start of its name."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A number in large print; `met` says whether it reaches its target, if it has one."""
+
+    title: str
+    value: str
+    detail: str
+    target: str | None = None
+    met: bool | None = None
+
+
+def render(
+    params: Params,
+    metrics: Metrics,
+    table: pd.DataFrame,
+    gallery: Gallery,
+    *,
+    weights: Sequence[Weights],
+    versions: Mapping[str, str],
+) -> str:
+    """Return the report as HTML; equal input gives equal text.
+
+    Args:
+        params: the run.
+        metrics: its measures.
+        table: metrics.csv, a row a set, the extractor named in the headers.
+        gallery: its pictures.
+        weights: the networks of the run.
+        versions: library -> version.
+    """
+    template = files("patchdm.report").joinpath("template.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template).render(
+        params=params,
+        metrics=metrics,
+        gallery=gallery,
+        headlines=_headlines(metrics, table),
+        columns=list(table.columns),
+        rows=_rows(table),
+        summary=_summary(params, metrics, weights),
+        provenance=_provenance(metrics, weights, versions),
+        yaml=_yaml(params),
+    )
+
+
+def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
+    fid_name = next(name for name in table.columns if name.startswith("FID-"))
+    ratio = _ratio(metrics.fid_samples, metrics.fid_blurred)
+    excess = _ratio(metrics.seam_samples, metrics.seam_real) - 1
+    return [
+        Headline(
+            f"{fid_name} of the samples",
+            f"{metrics.fid_samples:.1f}",
+            f"{ratio:.2f} × the {metrics.fid_blurred:.1f} of blurred images; "
+            f"{metrics.n_test} held-out images reach {metrics.fid_test:.1f}",
+            f"target: at most {FID_TARGET} × blurred",
+            ratio <= FID_TARGET,
+        ),
+        Headline(
+            f"{fid_name.replace('FID', 'KID')} of the samples",
+            f"{metrics.kid_samples:.4f}",
+            f"± {metrics.kid_std_samples:.4f} over subsets of {metrics.kid_subset_size} images; "
+            f"blurred {metrics.kid_blurred:.4f}, held-out {metrics.kid_test:.4f}",
+        ),
+        Headline(
+            "Seam score of the samples",
+            f"{metrics.seam_samples:.3f}",
+            f"{excess:+.1%} against the {metrics.seam_real:.3f} of real images; 1 is no seam",
+            f"target: within {SEAM_TOLERANCE:.0%} of real images",
+            abs(excess) <= SEAM_TOLERANCE,
+        ),
+    ]
+
+
+def _ratio(value: float, reference: float) -> float:
+    return value / reference if reference else math.nan
+
+
+def _rows(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
+    """Return (set, its name in words, cells) a row; what was not measured is a dash."""
+    return [
+        (
+            str(key),
+            _SETS.get(str(key), str(key)),
+            [_cell(column, row[column]) for column in table.columns],
+        )
+        for key, row in table.iterrows()
+    ]
+
+
+def _cell(column: str, value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    kind = column.partition("-")[0]
+    return f"{value:{_FORMATS[kind]}}" if kind in _FORMATS else str(value)
+
+
+def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> list[tuple[str, str]]:
+    data, p, sample = params.data, params.model.patch_size, params.sample
+    flips = " (mirror images included)" if data.flips else ""
+    guidance = f", guidance {sample.guidance_scale:g}" if sample.guidance_scale else ""
+    facts = {
+        "Photographs": f"{data.source}: {data.location}",
+        "Images": f"{metrics.n_train:,} training{flips}, {metrics.n_test:,} held out",
+        "Patches": f"{params.cols} × {params.rows} of {p} × {p} pixels",
+        "Parameters": ", ".join(f"{part.name} {_count(part.count)}" for part in weights),
+        "Training": f"{params.train.images_seen:,} windows, {params.train.batch_size} a step",
+        "Samples": f"{metrics.n_samples:,}, by {sample.solver.upper()} in {sample.num_steps} steps"
+        f" with {sample.tiling} tiling{guidance}",
+        "Extractor": f"{metrics.extractor}, images resized {metrics.resizer}",
+    }
+    return list(facts.items())
+
+
+def _provenance(
+    metrics: Metrics, weights: Sequence[Weights], versions: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    return [
+        ("Git revision", metrics.git_revision),
+        ("Parameters", metrics.params_hash),
+        ("Extractor", metrics.extractor_weights_hash),
+        *((f"Weights of {part.name}", part.sha256) for part in weights),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+    ]
+
+
+def _count(number: int) -> str:
+    """Write a count of parameters: 812, 36.4 k, 71.40 M."""
+    if number >= 10**6:
+        return f"{number / 10**6:.2f} M"
+    return f"{number / 10**3:.1f} k" if number >= 10**3 else str(number)
+
+
+def _yaml(params: Params) -> str:
+    writer: Any = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    text = io.StringIO()
+    writer.dump(params.model_dump(mode="json"), text)
+    return text.getvalue()
