@@ -31,11 +31,12 @@ from patchdm.report.inputs import (
 )
 from patchdm.report.page import render
 from stages._common import (
-    CURVES,
     FIGURES,
     LATENT,
+    LATENT_CURVES,
     METRICS,
     PATCHDM,
+    PATCHDM_CURVES,
     PATCHES,
     REPORT,
     SAMPLES,
@@ -61,7 +62,7 @@ def report(params: Params) -> None:
             sheets=_sheets(store, seeds, params.report.sheet_images),
             seams=_seams(store, seeds, params.model.patch_size),
             curves=[picture for folder in trained for picture in _curves(folder)],
-            progress=progress_pictures(read_sheets(CURVES / "patchdm" / "sheets", PROGRESS_SHEETS)),
+            progress=progress_pictures(read_sheets(PATCHDM_CURVES / "sheets", PROGRESS_SHEETS)),
         )
         versions = {name: version(name) for name in LIBRARIES}
         page = render(params, metrics, table, gallery, weights=weights, versions=versions)
@@ -131,14 +132,12 @@ def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Pictur
 
 
 def _curves(trained: Path) -> list[Picture]:
-    name = trained.name
-    model, seen = {
-        "patchdm": ("U-Net and codes", "images seen"),
-        "latent": ("Latent model", "codes seen"),
-    }[name]
-    folder = CURVES / name / "plots" / "metrics"
-    curves = read_curves(folder, ["loss", "learning_rate", "grad_norm"])
-    return curve_pictures(curves, name=name, model=model, seen=seen)
+    folder, model, seen = {
+        PATCHDM: (PATCHDM_CURVES, "U-Net and codes", "images seen"),
+        LATENT: (LATENT_CURVES, "Latent model", "codes seen"),
+    }[trained]
+    curves = read_curves(folder / "plots" / "metrics", ["loss", "learning_rate", "grad_norm"])
+    return curve_pictures(curves, name=trained.name, model=model, seen=seen)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""dvc.yaml declares what the stages really import, read and write."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.repo import Repo
+
+from tests import imports
+from tests.imports import COMMON, DATA_PATHS, REPO, STAGES
+
+
+@cache
+def declared() -> dict[Path, Any]:
+    """Return the stages of dvc.yaml by their file, as DVC reads them."""
+    with Repo(str(REPO)) as repo:
+        stages = repo.index.stages
+    return {Path("stages", _module(stage.cmd) + ".py"): stage for stage in stages}
+
+
+def _module(command: str) -> str:
+    match = re.fullmatch(r"(?:exec )?python -m stages\.(\w+)", command)
+    assert match, f"`{command}`: a stage runs as `python -m stages.NAME`, without flags"
+    return match[1]
+
+
+def _deps(stage: Any) -> set[Path]:
+    return {Path(dep.def_path) for dep in stage.deps if dep not in stage.params}
+
+
+def _outs(stage: Any) -> set[Path]:
+    return {Path(out.def_path) for out in stage.outs}
+
+
+def _same(name: str, expected: set[Any], found: set[Any]) -> None:
+    """Fail with what to add to dvc.yaml and what to remove, line by line."""
+    add = [f"add    {item}" for item in sorted(expected - found, key=str)]
+    remove = [f"remove {item}" for item in sorted(found - expected, key=str)]
+    if add or remove:
+        pytest.fail("\n".join([f"dvc.yaml, {name}:", *add, *remove]), pytrace=False)
+
+
+def test_every_stage_is_declared():
+    _same("all stages", set(STAGES), set(declared()))
+
+
+@pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
+def test_code_is_declared(file: Path):
+    code = {path for path in _deps(declared()[file]) if path.suffix == ".py"}
+    expected = imports.loaded_files(file) | imports.loaded_files(COMMON)
+    _same(file.stem, expected, code)
+
+
+@pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
+def test_params_are_declared(file: Path):
+    keys = {key for dep in declared()[file].params for key in dep.params}
+    expected = imports.sections_read(file)
+    # run_stage sets base.threads: whether that matters to the output is the stage's to say.
+    found = {key.partition(".")[0] for key in keys} - ({"base"} - expected)
+    _same(file.stem, expected, found)
+
+
+@pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
+def test_paths_are_declared(file: Path):
+    stage = declared()[file]
+    read = {o for o in DATA_PATHS.values() if any(d.is_relative_to(o) for d in _deps(stage))}
+    _same(file.stem, imports.paths_used(file), read | _outs(stage))
+
+
+def test_every_path_has_one_writer():
+    outs = {out for stage in declared().values() for out in _outs(stage)}  # DVC refuses two
+    _same("all stages", set(DATA_PATHS.values()), outs)
+
+
+def test_outs_are_cached_by_dvc_and_ignored_by_git():
+    for stage in declared().values():
+        for out in stage.outs:
+            assert out.use_cache, f"{out.def_path}: `cache: false` defeats the run cache"
+            assert not out.persist, f"{out.def_path}: `persist` defeats the run cache"
+            ignored = ["git", "check-ignore", "--quiet", out.def_path]
+            assert subprocess.run(ignored, cwd=REPO, check=False).returncode == 0, out.def_path
