@@ -53,15 +53,17 @@ LIBRARIES = ("patchdm", "torch", "diffusers", "torch-fidelity")
 def report(params: Params) -> None:
     """Write the page, and its figures once more as files."""
     metrics, table = read_metrics(METRICS), read_table(TABLES / "metrics.csv")
-    # Without a global code there is no latent model.
-    trained = [PATCHDM] if params.model.code == "none" else [PATCHDM, LATENT]
-    weights = [part for folder in trained for part in read_weights(folder)]
     store, seeds = PatchStore(PATCHES), _seeds()
+    weights = read_weights(PATCHDM)
+    curves = _curves(PATCHDM_CURVES, "U-Net and codes", "images seen")
+    if params.model.code != "none":  # otherwise there is no latent model
+        weights += read_weights(LATENT)
+        curves += _curves(LATENT_CURVES, "Latent model", "codes seen")
     with state_dir("report", [], []):  # its lock: one writer at a time
         gallery = Gallery(
             sheets=_sheets(store, seeds, params.report.sheet_images),
             seams=_seams(store, seeds, params.model.patch_size),
-            curves=[picture for folder in trained for picture in _curves(folder)],
+            curves=curves,
             progress=progress_pictures(read_sheets(PATCHDM_CURVES / "sheets", PROGRESS_SHEETS)),
         )
         versions = {name: version(name) for name in LIBRARIES}
@@ -131,13 +133,9 @@ def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Pictur
         return seam_pictures(samples, train, patch_size)
 
 
-def _curves(trained: Path) -> list[Picture]:
-    folder, model, seen = {
-        PATCHDM: (PATCHDM_CURVES, "U-Net and codes", "images seen"),
-        LATENT: (LATENT_CURVES, "Latent model", "codes seen"),
-    }[trained]
+def _curves(folder: Path, model: str, seen: str) -> list[Picture]:
     curves = read_curves(folder / "plots" / "metrics", ["loss", "learning_rate", "grad_norm"])
-    return curve_pictures(curves, name=trained.name, model=model, seen=seen)
+    return curve_pictures(curves, name=folder.name, model=model, seen=seen)
 
 
 if __name__ == "__main__":

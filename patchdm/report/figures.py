@@ -47,7 +47,7 @@ def sheet(images: Pixels) -> bytes:
     """Lay images (n, H, W, 3) out on a roughly square sheet."""
     count, height, width, _ = images.shape
     columns = min(count, max(1, round(math.sqrt(count * height / width))))
-    cell = SHEET_WIDTH // columns - 2
+    cell = max(SHEET_WIDTH // columns - 2, 8)
     return _png(contact_sheet(np.stack([_fitted(image, cell) for image in images]), columns))
 
 

@@ -69,11 +69,13 @@ def read_table(path: Path) -> pd.DataFrame:
         PatchDMError: the file is missing or not such a table.
     """
     try:
-        table = pd.read_csv(_existing(path), index_col="set")
+        table = pd.read_csv(_existing(path), index_col="set").astype(float)
     except ValueError as error:  # what pandas raises for each kind of damage
-        raise PatchDMError(f"{path}: not a table of sets: {_one_line(error)}") from None
-    if table.empty or not any(name.startswith("FID-") for name in table.columns):
-        raise PatchDMError(f"{path}: found {list(table.columns)}, needed are rows and an FID-NAME")
+        raise PatchDMError(f"{path}: not a table of numbers by set: {_one_line(error)}") from None
+    if table.empty:
+        raise PatchDMError(f"{path}: found no rows")
+    if not any(name.startswith("FID-") for name in table.columns):
+        raise PatchDMError(f"{path}: found no column FID-EXTRACTOR, only {list(table.columns)}")
     return table
 
 

@@ -124,11 +124,9 @@ def _rows(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _cell(column: str, value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    kind = column.partition("-")[0]
-    return f"{value:{_FORMATS[kind]}}" if kind in _FORMATS else str(value)
+def _cell(column: str, value: float) -> str:
+    number_format = _FORMATS.get(column.partition("-")[0], "g")
+    return "–" if math.isnan(value) else f"{value:{number_format}}"
 
 
 def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> list[tuple[str, str]]:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from patchdm.report import figures
+from tests.data.photographs import photograph
+from tests.report.pages import pixels
+
+
+def test_a_sheet_is_roughly_square_and_keeps_every_pixel() -> None:
+    images = np.stack([photograph(number, 64, 32) for number in range(8)])
+    sheet = pixels(figures.sheet(images))
+    assert sheet.shape == (4 * 5 * 32 + 3 * 2, 2 * 5 * 64 + 2, 3)  # 2 columns, 5 times as large
+    last = sheet[-5 * 32 :, -5 * 64 :]
+    np.testing.assert_array_equal(last[::5, ::5], images[7])
+    np.testing.assert_array_equal(last[4::5, 3::5], images[7])
+
+
+def test_large_images_are_shrunk_to_the_sheet() -> None:
+    images = np.stack([photograph(number, 512, 256) for number in range(8)])
+    sheet = pixels(figures.sheet(images))
+    assert 0.95 * figures.SHEET_WIDTH < sheet.shape[1] <= figures.SHEET_WIDTH
+    np.testing.assert_allclose(sheet[:190, :382].mean((0, 1)), images[0].mean((0, 1)), atol=2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_few_images_make_a_sheet_too(count: int) -> None:
+    images = np.stack([photograph(number, 32, 48) for number in range(count)])
+    assert pixels(figures.sheet(images)).shape[1] <= figures.SHEET_WIDTH
+
+
+def test_a_picture_is_enlarged_by_a_whole_factor() -> None:
+    image = photograph(0, 100, 50)
+    shown = pixels(figures.picture(image))
+    np.testing.assert_array_equal(shown, image.repeat(7, axis=0).repeat(7, axis=1))
+
+
+def _draw_all() -> list[bytes]:
+    steps = np.arange(31.0)
+    curve = pd.Series([2.0, 0.5, 0.3], index=[100, 200, 300])
+    return [
+        figures.curves({"loss": curve, "loss, plain": curve / 2}, x_label="seen", log=True),
+        figures.curves({"rate": curve.iloc[:1]}, x_label="seen", log=False),
+        figures.profiles({"samples": steps, "real": steps / 2}, 8, "x"),
+        figures.step_map(np.outer(np.arange(15.0), steps), 8, highest=20),
+    ]
+
+
+def test_plots_are_deterministic_and_carry_no_metadata() -> None:
+    first = _draw_all()
+    assert len(set(first)) == len(first)
+    assert _draw_all() == first
+    for png in first:
+        with Image.open(io.BytesIO(png)) as image:
+            assert set(image.info) <= {"dpi"}
+
+
+def test_a_curve_of_one_point_can_be_seen() -> None:
+    point = pd.Series([1.0], index=[100])
+    nothing = pd.Series([np.nan], index=[100])
+    drawn, empty = (
+        pixels(figures.curves({"rate": values}, x_label="seen", log=False)).astype(int)
+        for values in (point, nothing)
+    )
+    red = [(image[..., 0] - image[..., 2] > 100).sum() for image in (drawn, empty)]
+    assert red[0] > 20
+    assert red[1] == 0
+
+
+def test_the_map_shows_where_the_steps_are() -> None:
+    steps = np.zeros((31, 63))
+    steps[:, 40] = 9
+    image = pixels(figures.step_map(steps, 8, highest=9)).astype(int)
+    black = (image.max(axis=2) < 30).mean(axis=0)
+    bright = ((image[..., 0] > 240) & (image[..., 2] < 215)).mean(axis=0)
+    canvas, line = (black > 0.5).nonzero()[0], (bright > 0.5).nonzero()[0]
+    place = (line.mean() - canvas[0]) / (canvas[-1] - canvas[0])
+    assert place == pytest.approx(40.5 / 63, abs=0.01)
+
+
+def test_images_without_any_step_have_a_map() -> None:
+    assert pixels(figures.step_map(np.zeros((15, 31)), 8, highest=0.0)).shape[1] == 832
+
+
+def test_more_images_than_fit_make_a_larger_sheet() -> None:
+    sheet = pixels(figures.sheet(np.zeros((90_000, 4, 4, 3), np.uint8)))
+    assert sheet.shape[1] > figures.SHEET_WIDTH

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from patchdm.data.images import save_png
+from patchdm.errors import PatchDMError
+from patchdm.files import sha256
+from patchdm.models.build import build_latent
+from patchdm.report.inputs import (
+    read_curves,
+    read_metrics,
+    read_sheets,
+    read_table,
+    read_weights,
+)
+from tests.report.runs import METRICS_VALUES
+from tests.stages.tiny import tiny_params
+
+
+def test_metrics_are_read_and_more_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(METRICS_VALUES | {"sfid_samples": 3.0}))
+    metrics = read_metrics(path)
+    assert (metrics.fid_samples, metrics.n_test) == (20.0, 3)
+
+
+def test_curves_are_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "loss.tsv").write_text("step\tloss\n16\t2.5\n32\t1e-3\n")
+    (tmp_path / "extra.tsv").write_text("step\textra\n16\tnan\n")
+    curves = read_curves(tmp_path, ["loss"])
+    assert curves["loss"].to_dict() == {16: 2.5, 32: 1e-3}
+    assert curves["extra"].isna().all()
+
+
+def test_of_many_sheets_first_last_and_some_between_are_shown(tmp_path: Path) -> None:
+    for seen in range(1, 12):
+        save_png(tmp_path / f"{seen * 1000:09d}.png", np.full((2, 3, 3), seen, np.uint8))
+    sheets = read_sheets(tmp_path, 6)
+    assert list(sheets) == [1000, 3000, 5000, 7000, 9000, 11000]
+    assert all((sheet == seen // 1000).all() for seen, sheet in sheets.items())
+    assert len(read_sheets(tmp_path, 20)) == 11
+
+
+def test_weights_are_counted_without_loading(tmp_path: Path) -> None:
+    latent = build_latent(tiny_params().latent, 16)
+    latent.save_pretrained(tmp_path / "latent_model")
+    (weights,) = read_weights(tmp_path)
+    buffers = sum(buffer.numel() for buffer in latent.buffers())
+    assert weights.name == "latent model"
+    assert weights.count == latent.num_parameters() + buffers
+    assert weights.sha256 == sha256(
+        tmp_path / "latent_model" / "diffusion_pytorch_model.safetensors"
+    )
+
+
+def _file(name: str, content: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_text(content)
+
+
+@pytest.mark.parametrize(
+    ("read", "write", "message"),
+    [
+        (lambda d: read_metrics(d / "m.json"), None, "m.json: not found, run"),
+        (lambda d: read_metrics(d / "m.json"), _file("m.json", '{"fid_'), "m.json: Invalid JSON"),
+        (lambda d: read_metrics(d / "m.json"), _file("m.json", "{}"), "m.json: fid_samples: Field"),
+        (lambda d: read_table(d / "m.csv"), None, "m.csv: not found, run"),
+        (lambda d: read_table(d / "m.csv"), _file("m.csv", ""), "m.csv: not a table"),
+        (lambda d: read_table(d / "m.csv"), _file("m.csv", "a,b\n1,2\n"), "m.csv: not a table"),
+        (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n\na,b\n"), "m.csv: not a table"),
+        (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n,FID-X\n"), "m.csv: found no row"),
+        (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n\na,2\n"), "m.csv: found no col"),
+        (lambda d: read_curves(d, ["loss"]), None, "loss.tsv: not found, run"),
+        (lambda d: read_curves(d, []), _file("x.tsv", "step\ty\n1\t2\n"), "x.tsv: not a training"),
+        (lambda d: read_curves(d, []), _file("x.tsv", "step\tx\n1\tno\n"), "x.tsv: not a training"),
+        (lambda d: read_curves(d, []), _file("x.tsv", "step\tx\n"), "x.tsv: found no points"),
+        (lambda d: read_sheets(d, 6), None, "found no sheets of samples, run"),
+        (lambda d: read_sheets(d, 6), _file("last.png", ""), "last.png: found this name, allowed"),
+        (lambda d: read_sheets(d, 6), _file("0100.png", "text"), "0100.png: found no image"),
+        (read_weights, None, "found no weights, run"),
+        (read_weights, _file("a.safetensors", "text"), "a.safetensors: damaged weights"),
+    ],
+)
+def test_bad_input_is_named_in_one_line(
+    tmp_path: Path, read: Callable[[Path], Any], write: Callable[[Path], None] | None, message: str
+) -> None:
+    if write:
+        write(tmp_path)
+    with pytest.raises(PatchDMError, match=message) as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)

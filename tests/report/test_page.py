@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from patchdm.report.gallery import Gallery
+from patchdm.report.inputs import Metrics, Weights
+from patchdm.report.page import render
+from tests.report.pages import Page
+from tests.report.runs import METRICS_VALUES, TABLE
+from tests.stages.tiny import tiny_params
+
+EMPTY = Gallery(sheets=[], seams=[], curves=[], progress=[])
+
+
+def page(params=None, weights=(), **metrics) -> Page:
+    return Page(
+        render(
+            params or tiny_params(),
+            Metrics(**METRICS_VALUES | metrics),
+            pd.read_csv(io.StringIO(TABLE), index_col="set"),
+            EMPTY,
+            weights=weights,
+            versions={"torch": "9.8.7"},
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("metrics", "ratio", "verdict"),
+    [
+        ({"fid_samples": 20.0}, "0.40 × the 50.0", "0.5 × blurred – reached"),
+        ({"fid_samples": 25.0}, "0.50 × the 50.0", "0.5 × blurred – reached"),
+        ({"fid_samples": 25.6}, "0.51 × the 50.0", "0.5 × blurred – not reached"),
+        ({"seam_samples": 1.09}, "+9.0% against the 1.000", "real images – reached"),
+        ({"seam_samples": 0.85}, "-15.0% against the 1.000", "real images – not reached"),
+        ({"seam_samples": float("inf")}, "inf", "real images – not reached"),
+        ({"fid_blurred": 0.0}, "nan × the 0.0", "0.5 × blurred – not reached"),
+    ],
+)
+def test_headlines_say_whether_targets_are_reached(metrics, ratio: str, verdict: str) -> None:
+    text = page(**metrics).texts["numbers"]
+    assert ratio in text
+    assert verdict in text
+
+
+def test_headlines_name_the_extractor() -> None:
+    text = page().texts["numbers"]
+    assert "FID-EffNetLite0 of the samples" in text
+    assert "KID-EffNetLite0 of the samples" in text
+
+
+def test_summary_and_provenance_hold_the_run() -> None:
+    weights = [Weights("unet", 71_400_000, "b" * 64), Weights("code table", 288, "c" * 64)]
+    found = page(weights=weights)
+    assert "unet 71.40 M, code table 288" in found.texts[""]
+    assert "4 × 2 of 8 × 8 pixels" in found.texts[""]
+    assert "18 training, 3 held out" in found.texts[""]
+    provenance = found.texts["provenance"]
+    for value in ("v0-1-gabcdef", "a" * 64, "e" * 64, "b" * 64, "c" * 64, "torch 9.8.7"):
+        assert value in provenance
+
+
+def test_all_parameters_are_shown_as_yaml() -> None:
+    params = tiny_params()
+    text = page(params).texts[""]
+    shown = YAML(typ="safe").load(text[text.index("base:") :])
+    assert shown == params.model_dump(mode="json")
+
+
+def test_text_from_outside_cannot_become_markup() -> None:
+    hostile = "<script>alert(1)</script><img src=http://example.org/x.png>"
+    params = tiny_params(data={"location": hostile})
+    found = page(params, git_revision=hostile, resizer=hostile)
+    assert "script" not in found.tags
+    assert "img" not in found.tags
+    assert hostile in found.texts[""]

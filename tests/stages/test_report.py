@@ -1,0 +1,147 @@
+"""The stage report: everything a run left behind in, one page out, or nothing at all."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from patchdm.config import Params
+from patchdm.data.images import save_png
+from patchdm.errors import PatchDMError
+from stages._common import (
+    FIGURES,
+    LATENT,
+    LATENT_CURVES,
+    METRICS,
+    PATCHDM,
+    PATCHDM_CURVES,
+    PATCHES,
+    REPORT,
+    SAMPLES,
+    TABLES,
+)
+from stages.report import report
+from tests.data.photographs import contents
+from tests.report.pages import Page, pixels
+from tests.report.runs import write_run
+from tests.stages.tiny import tiny_params
+
+MANIFEST = SAMPLES / "manifest.parquet"
+SHEETS = PATCHDM_CURVES / "sheets"
+
+
+@pytest.fixture
+def params(tmp_dir: Path, landscapes: Path) -> Params:
+    """A finished run, but for its report."""
+    params = tiny_params(report={"sheet_images": 5})
+    write_run(tmp_dir, landscapes, params)
+    return params
+
+
+def outputs() -> dict[str, bytes]:
+    """Return the bytes of all outputs."""
+    return contents(FIGURES) | {"index.html": REPORT.read_bytes()}
+
+
+def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> None:
+    report(params)
+    html = REPORT.read_text()
+    page = Page(html)
+
+    sections = {"numbers", "table", "sheets", "seams", "curves", "progress", "provenance"}
+    assert sections <= set(page.texts)
+    header, *rows = page.table
+    assert header == [
+        "Set", "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "seam",
+    ]  # fmt: skip
+    assert rows[1] == ["Samples", "7", "20.0", "0.0500", "0.0040", "1.200"]
+    assert rows[0][1:] == ["18", "–", "–", "–", "1.000"]
+    assert len(rows) == 4
+
+    assert all(reference.startswith("data:") for reference in page.references)
+    text = re.sub("base64,[A-Za-z0-9+/=]*", "", html)
+    assert not re.search(r"url\(|@import|//", text)
+    assert not {"script", "iframe", "object", "embed"} & set(page.tags)
+
+
+def test_every_picture_decodes_and_is_a_figure_too(params: Params) -> None:
+    report(params)
+    page = Page(REPORT.read_text())
+    assert len(page.images) == 3 + 4 + 3 + 3 + 2
+    assert all(page.alts)
+    assert all(pixels(png).std() > 5 for png in page.images)
+    assert sorted(page.images) == sorted(contents(FIGURES).values())
+    assert {"sheet-samples.png", "patchdm-loss.png", "progress-000000256.png"} <= set(
+        contents(FIGURES)
+    )
+
+
+def test_two_runs_give_the_same_bytes(params: Params) -> None:
+    report(params)
+    first = outputs()
+    report(params)
+    assert outputs() == first
+
+
+def test_sheets_follow_their_parameter(params: Params) -> None:
+    report(params)
+    text = Page(REPORT.read_text()).texts["sheets"]
+    assert [int(n) for n in re.findall(r"(\d+) images,", text)] == [5, 5, 3]
+
+
+def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
+    shutil.rmtree(LATENT)
+    shutil.rmtree(LATENT_CURVES)
+    with pytest.raises(PatchDMError, match="data/models/latent: found no weights"):
+        report(params)
+    report(tiny_params(model={"code": "none"}))
+    assert "Latent" not in Page(REPORT.read_text()).texts["curves"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        METRICS,
+        TABLES / "metrics.csv",
+        PATCHES,
+        SAMPLES / "000042.png",
+        MANIFEST,
+        PATCHDM,
+        SHEETS,
+        PATCHDM_CURVES / "plots" / "metrics" / "loss.tsv",
+        LATENT_CURVES / "plots" / "metrics" / "learning_rate.tsv",
+    ],
+    ids=str,
+)
+def test_a_missing_input_is_named_in_one_line_and_nothing_is_written(
+    params: Params, path: Path
+) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(PatchDMError, match=re.escape(f"{path}: ")) as error:
+        report(params)
+    assert "\n" not in str(error.value)
+    assert not REPORT.exists()
+    assert not FIGURES.exists()
+
+
+def test_bad_samples_are_named_and_the_old_report_stays(params: Params) -> None:
+    report(params)
+    first = outputs()
+    save_png(SAMPLES / "000041.png", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(PatchDMError, match="000041.png: found 16 x 16 pixels, allowed is 32 x 16"):
+        report(params)
+    MANIFEST.write_text("text")
+    with pytest.raises(PatchDMError, match="manifest.parquet: not a table with the column seed"):
+        report(params)
+    pd.DataFrame({"seed": []}).to_parquet(MANIFEST)
+    with pytest.raises(PatchDMError, match="manifest.parquet: found no samples"):
+        report(params)
+    assert outputs() == first
