@@ -203,7 +203,8 @@ class Sample(Section):
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
     tiling: Literal["shifted", "alternate", "blend"]
     """Which predictions a step uses: the shifted patches (the paper), shifted and plain in
-    turn, or both blended across each other's borders."""
+    turn, or both blended across each other's borders. Other collage modes than feature sample
+    as they train: shifted."""
     batch_size: Positive
 
 
@@ -251,6 +252,19 @@ class Params(Section):
                 f"train.batch_size is {self.train.batch_size}, allowed is at most "
                 f"train.images_seen = {self.train.images_seen}"
             )
+        if self.model.collage != "feature" and self.sample.tiling != "shifted":
+            raise ValueError(
+                f"sample.tiling is {self.sample.tiling!r}, allowed with model.collage "
+                f"{self.model.collage!r} is 'shifted'"
+            )
+        if self.sample.guidance_scale:
+            for drop in ("code_dropout", "position_dropout"):
+                if not getattr(self.train, drop):
+                    raise ValueError(
+                        f"train.{drop} is 0, allowed with sample.guidance_scale = "
+                        f"{self.sample.guidance_scale} is above 0: guidance needs a network "
+                        "trained without its conditions too"
+                    )
         if self.evaluate.kid_subset_size > self.sample.num_images:
             raise ValueError(
                 f"evaluate.kid_subset_size is {self.evaluate.kid_subset_size}, allowed is at "

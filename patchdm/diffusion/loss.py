@@ -1,4 +1,8 @@
-"""The training loss on one window of 2 x 2 padded patches (PAPER section 1, Training step)."""
+"""The training loss on one window of 2 x 2 padded patches (PAPER section 1, Training step).
+
+The paper's loss is that of feature collage. The other collage modes, its ablations, train the
+same network on the same windows, by other patches of them.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,13 @@ class Window:
         x0: (B, C, 2p, 2p) pixels in [-1, 1], anything in the padding.
         inside: (B, 1, 2p, 2p), 1 on the image, 0 on the padding around it.
         corner: (B, 2) row and column of the window's first padded patch; NaN: position dropped.
+        offset: (B, 2) int, y and x in 0..p of the patch that pixel-random cuts from the window.
     """
 
     x0: Tensor
     inside: Tensor
     corner: Tensor
+    offset: Tensor
 
 
 def training_loss(
@@ -39,7 +45,7 @@ def training_loss(
     window: tuple[int, int] | Tensor,
     scheduler: DDIMScheduler | None = None,
 ) -> Tensor:
-    """Return the paper's loss of whole images on one window each, a scalar.
+    """Return the loss of whole images on one window each, a scalar.
 
     Args:
         unet: the network.
@@ -52,27 +58,22 @@ def training_loss(
     """
     p = unet.config.patch_size
     corner = torch.as_tensor(window, device=x0.device).expand(len(x0), 2)
-    inside = F.pad(torch.ones_like(x0[:, :1]), (p // 2,) * 4)
-    canvas = F.pad(x0, (p // 2,) * 4)
-
-    def crop(plane: Tensor) -> Tensor:
-        corners = (corner * p).tolist()
-        return torch.stack(
-            [
-                image[:, y : y + 2 * p, x : x + 2 * p]
-                for image, (y, x) in zip(plane, corners, strict=True)
-            ]
-        )
-
-    shifted, plain = window_losses(
+    losses = window_losses(
         unet,
-        Window(crop(canvas), crop(inside), corner.float()),
+        cut_windows(x0, corner, torch.full_like(corner, p // 2), p),
         t,
         cond,
-        noise=crop(noise),
+        noise=_crop(noise, corner * p, 2 * p),
         scheduler=scheduler or paper_scheduler(),
     )
-    return (shifted + plain).mean()
+    return torch.stack(list(losses.values())).sum(dim=0).mean()
+
+
+def cut_windows(x0: Tensor, corner: Tensor, offset: Tensor, p: int) -> Window:
+    """Cut a window from each whole image (B, C, H, W); corner and offset as in Window, int."""
+    canvas, inside = (F.pad(plane, (p // 2,) * 4) for plane in (x0, torch.ones_like(x0[:, :1])))
+    pixels, mask = (_crop(plane, corner * p, 2 * p) for plane in (canvas, inside))
+    return Window(pixels, mask, corner.float(), offset)
 
 
 def window_losses(
@@ -83,38 +84,132 @@ def window_losses(
     *,
     noise: Tensor,
     scheduler: DDIMScheduler,
-) -> tuple[Tensor, Tensor]:
-    """Return the mean squared errors (B,) of the shifted patch and of the four plain patches.
+) -> dict[str, Tensor]:
+    """Return the mean squared errors (B,) whose sum is the loss of the network's collage mode.
 
-    The window's features serve two decodings with the same f_D: collaged to the one shifted
-    patch, and as they are. The plain error is masked where the padding is, and its mean is over
-    all elements (the authors' code).
+    The paper's two, of the one shifted patch and of the four plain ones, are named `shifted` and
+    `plain`. The plain error is masked where the padding is, and its mean is over all elements
+    (the authors' code).
 
     Args:
-        unet: the network.
+        unet: the network; its config names the collage mode.
         window: pixels, mask and place of the windows.
         t: (B,) time steps.
         cond: (B, cond_dim) global codes, or None.
         noise: (B, C, 2p, 2p).
         scheduler: the noise schedule and prediction type.
     """
-    p = unet.config.patch_size
-    batch = len(t)
-    x_t = scheduler.add_noise(window.x0, noise, t) * window.inside
-    target = _target(scheduler, window.x0, noise, t)
+    noisy = _Noisy(
+        x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
+        target=_target(scheduler, window.x0, noise, t),
+        inside=window.inside,
+    )
+    return _LOSSES[unet.config.collage](unet, noisy, window, t, cond)
 
-    place = window.corner[:, None] + positions(1, 1, shifted=False, device=t.device)  # (B, 4, 2)
-    features = unet.encode(split(x_t, p), t, place.flatten(0, 1), cond)
-    plain = unet.decode(features, t, place.flatten(0, 1), cond)
+
+@dataclass(frozen=True)
+class _Noisy:
+    """Pixels at their time step: what the network sees, what it is to predict, and where."""
+
+    x_t: Tensor
+    target: Tensor
+    inside: Tensor
+
+    def cut(self, offset: Tensor, p: int) -> _Noisy:
+        """Cut a patch at (y, x) from each: offset (B, 2)."""
+        return _Noisy(*(_crop(plane, offset, p) for plane in (self.x_t, self.target, self.inside)))
+
+    def error(self, prediction: Tensor) -> Tensor:
+        """Mean squared error (B,), zero in the padding."""
+        return ((prediction - self.target) * self.inside).square().flatten(1).mean(dim=1)
+
+
+def _feature(
+    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
+) -> dict[str, Tensor]:
+    """The paper: f_D decodes one set of features twice, collaged and as they are."""
+    p = unet.config.patch_size
+    place = _four_places(window)
+    features = unet.encode(split(noisy.x_t, p), t, place, cond)
+    plain = unet.decode(features, t, place, cond)
     collaged = [collage(z, 1, 1) for z in features]
     shifted = unet.decode(collaged, t, window.corner + 0.5, cond)
+    return {
+        "shifted": noisy.cut(_centre(window, p), p).error(shifted),
+        "plain": noisy.error(merge(plain, 2, 2)),
+    }
 
-    centre = target[..., p // 2 : -p // 2, p // 2 : -p // 2]
-    plain_error = (merge(plain, 2, 2) - target) * window.inside
-    return (
-        (shifted - centre).square().reshape(batch, -1).mean(dim=1),
-        plain_error.square().reshape(batch, -1).mean(dim=1),
-    )
+
+def _none(
+    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
+) -> dict[str, Tensor]:
+    """The shifted patch on its own: no patch ever sees another."""
+    offset = _centre(window, unet.config.patch_size)
+    return {"shifted": _patch_error(unet, noisy, window, offset, t, cond)}
+
+
+def _pixel_fixed(
+    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
+) -> dict[str, Tensor]:
+    """The paper's two terms without the collage: the patches of both grids, each on its own."""
+    patches = split(noisy.x_t, unet.config.patch_size)
+    plain = _alone(unet, patches, _four_places(window), t, cond)
+    return _none(unet, noisy, window, t, cond) | {"plain": noisy.error(merge(plain, 2, 2))}
+
+
+def _pixel_random(
+    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
+) -> dict[str, Tensor]:
+    """A patch from anywhere in the window, on its own."""
+    return {"random": _patch_error(unet, noisy, window, window.offset, t, cond)}
+
+
+_LOSSES = {
+    "feature": _feature,
+    "none": _none,
+    "pixel-fixed": _pixel_fixed,
+    "pixel-random": _pixel_random,
+}
+"""Collage mode -> its losses."""
+
+
+def _patch_error(
+    unet: PatchUNet,
+    noisy: _Noisy,
+    window: Window,
+    offset: Tensor,
+    t: Tensor,
+    cond: Tensor | None,
+) -> Tensor:
+    """Error of the patch at an offset (B, 2) in the window, predicted on its own."""
+    p = unet.config.patch_size
+    patch = noisy.cut(offset, p)
+    return patch.error(_alone(unet, patch.x_t, window.corner + offset / p, t, cond))
+
+
+def _alone(
+    unet: PatchUNet, patches: Tensor, place: Tensor, t: Tensor, cond: Tensor | None
+) -> Tensor:
+    """Predict patches without a collage."""
+    return unet.decode(unet.encode(patches, t, place, cond), t, place, cond)
+
+
+def _four_places(window: Window) -> Tensor:
+    """Positions (B * 4, 2) of the padded patches."""
+    corners = window.corner[:, None]
+    return (corners + positions(1, 1, shifted=False, device=corners.device)).flatten(0, 1)
+
+
+def _centre(window: Window, p: int) -> Tensor:
+    return torch.full_like(window.offset, p // 2)
+
+
+def _crop(plane: Tensor, corner: Tensor, side: int) -> Tensor:
+    """Cut a square at (y, x) from each: (B, C, H, W), (B, 2) int -> (B, C, side, side)."""
+    steps = torch.arange(side, device=plane.device)
+    image = torch.arange(len(plane), device=plane.device)[:, None, None]
+    y, x = (corner[:, axis, None] + steps for axis in (0, 1))
+    return plane[image, :, y[:, :, None], x[:, None, :]].movedim(-1, 1)
 
 
 def _target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ def build_unet(model: Model) -> PatchUNet:
         time_channels=model.channels[0],
         cond_dim=model.code_dim,
         use_position=model.position,
+        collage=model.collage,
     )
 
 

@@ -34,6 +34,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
         position_channels: waves of the position sinusoid, per axis.
         cond_dim: width of the global code; another width than embed_dim passes an MLP first.
         use_position: False is the ablation that never tells a patch where it is.
+        collage: "feature" is the paper's; "pixel-fixed", "pixel-random" and "none" are its
+            ablations. The network is the same, the loss and the sampler look it up here.
     """
 
     @register_to_config
@@ -52,6 +54,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         position_channels: int = 64,
         cond_dim: int = 512,
         use_position: bool = True,  # noqa: ARG002 - read from config
+        collage: str = "feature",  # noqa: ARG002 - for loss and sampler
     ) -> None:
         super().__init__()
         unit = pixel_fold * 2 ** len(channels)

@@ -7,16 +7,23 @@ the next; every padded row is encoded once.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from patchdm.diffusion.guidance import guided
 from patchdm.grid import PatchGrid, collage, merge, positions, split
 from patchdm.models.unet import PatchUNet
 
-Tiling = Literal["shifted", "plain", "blend"]
+Tiling = Literal["shifted", "blend"] | tuple[int, int]
+"""The patches that predict a canvas: the shifted ones by feature collage (the paper), these
+blended with the plain padded ones, or patches on their own from (y, x) on; see `predict_eps`."""
+
+PLAIN = (0, 0)
+"""The padded patches on their own."""
 
 
 def predict_eps(
@@ -38,8 +45,10 @@ def predict_eps(
         cond: (B, cond_dim) global codes, or None.
         guidance_scale: w of (1 + w) eps(cond, position) - w eps(none, none); None or 0: off.
         rows_per_chunk: patch rows decoded at once; None: all. Results are equal.
-        tiling: the prediction of the shifted patches (the paper), of the plain padded patches,
-            or both blended so that each counts least at its own borders.
+        tiling: "shifted": the collaged patches. "blend": collaged and padded patches, each
+            counting least at its own borders. (y, x), from -p/2 + 1 to p/2: no collage; a grid of
+            patches cut from the padded canvas, the first one there. Patches that reach out of the
+            padded canvas are moved onto it.
 
     Returns:
         (B, C, H, W), like x_t.
@@ -49,49 +58,21 @@ def predict_eps(
     """
     height, width = x_t.shape[-2:]
     grid = PatchGrid.of(height, width, unet.config.patch_size)
-    band = grid.rows if rows_per_chunk is None else rows_per_chunk
+    band = grid.rows + 1 if rows_per_chunk is None else rows_per_chunk
     if band < 1:
         raise ValueError(f"rows_per_chunk is {rows_per_chunk}, allowed are 1 and more")
-    eps = _predict(unet, x_t, t, cond, grid, band, tiling, known_place=True)
-    if not guidance_scale:
-        return eps
-    unknown = _predict(unet, x_t, t, None, grid, band, tiling, known_place=False)
-    return (1 + guidance_scale) * eps - guidance_scale * unknown
 
+    def predict(cond: Tensor | None, known_place: bool) -> Tensor:
+        if tiling == "shifted":
+            return _collaged(unet, x_t, t, cond, grid, band, known_place)
+        if tiling == "blend":
+            weight = blend_weight(grid, x_t.device).to(x_t.dtype)
+            shifted = _collaged(unet, x_t, t, cond, grid, band, known_place)
+            plain = _alone(unet, x_t, t, cond, PLAIN, band, known_place)
+            return weight * shifted + (1 - weight) * plain
+        return _alone(unet, x_t, t, cond, tiling, band, known_place)
 
-def _predict(
-    unet: PatchUNet,
-    x_t: Tensor,
-    t: Tensor,
-    cond: Tensor | None,
-    grid: PatchGrid,
-    band: int,
-    tiling: Tiling,
-    *,
-    known_place: bool,
-) -> Tensor:
-    p = grid.patch_size
-    place = _Places(grid, known_place, x_t.device)
-    shifted, plain = torch.empty_like(x_t), torch.empty_like(x_t)
-    last_row: list[Tensor] = []
-    for start in range(0, grid.rows, band):
-        stop = min(start + band, grid.rows)
-        first = start + 1 if start else 0  # padded rows first..stop are new to this band
-        where = place.padded(first, stop + 1)
-        features = unet.encode(_padded_rows(x_t, p, first, stop + 1), t, where, cond)
-        if tiling != "shifted":
-            decoded = unet.decode(features, t, where, cond)
-            _put_padded_rows(plain, merge(decoded, stop + 1 - first, grid.cols + 1), p, first)
-        if tiling != "plain":
-            features = _append_rows(last_row, features, grid.cols + 1)
-            maps = [collage(z, stop - start, grid.cols) for z in features]
-            decoded = unet.decode(maps, t, place.shifted(start, stop), cond)
-            shifted[:, :, start * p : stop * p] = merge(decoded, stop - start, grid.cols)
-            last_row = [_last_row(z, len(x_t), grid.cols + 1) for z in features]
-    if tiling != "blend":
-        return plain if tiling == "plain" else shifted
-    weight = blend_weight(grid, x_t.device).to(x_t.dtype)
-    return weight * shifted + (1 - weight) * plain
+    return guided(predict, cond, guidance_scale)
 
 
 def blend_weight(grid: PatchGrid, device: torch.device | str = "cpu") -> Tensor:
@@ -108,21 +89,60 @@ def blend_weight(grid: PatchGrid, device: torch.device | str = "cpu") -> Tensor:
     return shifted / (shifted + plain)
 
 
-class _Places:
-    """Positions of the patches of a band of rows, or None where they are dropped."""
+def _collaged(
+    unet: PatchUNet,
+    x_t: Tensor,
+    t: Tensor,
+    cond: Tensor | None,
+    grid: PatchGrid,
+    band: int,
+    known_place: bool,
+) -> Tensor:
+    """Predict the shifted patches by feature collage, a band of rows at a time."""
+    p, rows, cols = grid.patch_size, grid.rows, grid.cols
+    padded, shifted = (positions(rows, cols, shifted=s, device=x_t.device) for s in (False, True))
+    eps = torch.empty_like(x_t)
+    last_row: list[Tensor] = []
+    for start in range(0, rows, band):
+        stop = min(start + band, rows)
+        first = start + 1 if start else 0  # padded rows first..stop are new to this band
+        place = padded[first * (cols + 1) : (stop + 1) * (cols + 1)] if known_place else None
+        new = unet.encode(_padded_rows(x_t, p, first, stop + 1), t, place, cond)
+        features = _append_rows(last_row, new, cols + 1)
+        last_row = [_last_row(z, len(x_t), cols + 1) for z in features]
+        maps = [collage(z, stop - start, cols) for z in features]
+        place = shifted[start * cols : stop * cols] if known_place else None
+        decoded = unet.decode(maps, t, place, cond)
+        eps[:, :, start * p : stop * p] = merge(decoded, stop - start, cols)
+    return eps
 
-    def __init__(self, grid: PatchGrid, known: bool, device: torch.device) -> None:
-        self.known = known
-        self.plain = positions(grid.rows, grid.cols, shifted=False, device=device)
-        self.half = positions(grid.rows, grid.cols, shifted=True, device=device)
-        self.cols = grid.cols
 
-    def padded(self, first: int, end: int) -> Tensor | None:
-        cols = self.cols + 1
-        return self.plain[first * cols : end * cols] if self.known else None
-
-    def shifted(self, first: int, end: int) -> Tensor | None:
-        return self.half[first * self.cols : end * self.cols] if self.known else None
+def _alone(
+    unet: PatchUNet,
+    x_t: Tensor,
+    t: Tensor,
+    cond: Tensor | None,
+    offset: tuple[int, int],
+    band: int,
+    known_place: bool,
+) -> Tensor:
+    """Predict patches of the padded canvas on their own; where two overlap, the later counts."""
+    p = unet.config.patch_size
+    canvas = F.pad(x_t, (p // 2,) * 4)
+    eps = torch.empty_like(canvas)
+    tops, lefts = (
+        [min(max(start, 0), side) for start in range(first, side + p // 2, p)]
+        for first, side in zip(offset, x_t.shape[-2:], strict=True)
+    )
+    for start in range(0, len(tops), band):
+        corners = list(itertools.product(tops[start : start + band], lefts))
+        patches = torch.stack([canvas[..., y : y + p, x : x + p] for y, x in corners], dim=1)
+        place = torch.tensor(corners, device=x_t.device) / p if known_place else None
+        features = unet.encode(patches.flatten(0, 1), t, place, cond)
+        decoded = unet.decode(features, t, place, cond).reshape(patches.shape)
+        for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
+            eps[..., y : y + p, x : x + p] = patch
+    return eps[..., p // 2 : -p // 2, p // 2 : -p // 2]
 
 
 def _padded_rows(x_t: Tensor, p: int, first: int, end: int) -> Tensor:
@@ -132,13 +152,6 @@ def _padded_rows(x_t: Tensor, p: int, first: int, end: int) -> Tensor:
     rows = x_t[:, :, max(top, 0) : min(bottom, height)]
     half = p // 2
     return split(F.pad(rows, (half, half, max(-top, 0), max(bottom - height, 0))), p)
-
-
-def _put_padded_rows(canvas: Tensor, rows: Tensor, p: int, first: int) -> None:
-    """Write padded patch rows back onto the canvas, cutting the padding off."""
-    top = first * p - p // 2
-    start, stop = max(top, 0), min(top + rows.shape[-2], canvas.shape[-2])
-    canvas[:, :, start:stop] = rows[:, :, start - top : stop - top, p // 2 : -p // 2]
 
 
 def _append_rows(before: list[Tensor], features: list[Tensor], cols: int) -> list[Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from patchdm.errors import PatchDMError
 from patchdm.models.latent import LatentMLP
 from patchdm.models.unet import PatchUNet
-from patchdm.sampling.denoise import Tiling, predict_eps
+from patchdm.sampling.denoise import PLAIN, Tiling, predict_eps
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -58,7 +58,8 @@ def sample_images(
         cond: (B, cond_dim) global codes, or None.
         num_steps: solver steps.
         guidance_scale: w of classifier-free guidance, 0 is none.
-        tiling: as in `predict_eps`, or "alternate": shifted and plain in turn, shifted last.
+        tiling: for feature collage "shifted" or "blend" as in `predict_eps`, or "alternate":
+            shifted and plain patches in turn. Networks of other modes sample as they trained.
         rows_per_chunk: as in `predict_eps`.
         on_step: called with (steps done, x_t) after each step.
 
@@ -75,7 +76,7 @@ def sample_images(
             cond,
             guidance_scale=guidance_scale,
             rows_per_chunk=rows_per_chunk,
-            tiling=tiling_of_step(tiling, index, num_steps),
+            tiling=tiling_of_step(unet, tiling, index, num_steps),
         )
         x_t = scheduler.step(eps, t, x_t, use_clipped_model_output=True).prev_sample
         if on_step:
@@ -164,11 +165,37 @@ class Sampler:
         )
 
 
-def tiling_of_step(tiling: str, index: int, num_steps: int) -> Tiling:
-    """Resolve "alternate" to the tiling of one step; the last step is shifted."""
-    if tiling != "alternate":
-        return tiling  # type: ignore[return-value]
-    return "shifted" if (num_steps - index) % 2 else "plain"
+def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> Tiling:
+    """Return which patches predict step `index` of `num_steps`, as the network was trained.
+
+    What alternates ends with the shifted patches, which tile the image.
+
+    Args:
+        unet: the network; its config names the collage mode.
+        tiling: as in `sample_images`; a choice for feature collage alone.
+        index: number of the step, from 0.
+        num_steps: steps in all.
+
+    Raises:
+        ValueError: another tiling than "shifted" for a network without feature collage.
+    """
+    mode = unet.config.collage
+    if mode != "feature" and tiling != "shifted":
+        raise ValueError(f"tiling is {tiling!r}, allowed with collage {mode!r} is 'shifted'")
+    shifted_turn = (num_steps - index) % 2 == 1
+    half = unet.config.patch_size // 2
+    match mode:
+        case "none":
+            return half, half
+        case "pixel-fixed":
+            return (half, half) if shifted_turn else PLAIN
+        case "pixel-random":
+            generator = torch.Generator().manual_seed(index)  # equal for all images
+            y, x = torch.randint(1 - half, half + 1, (2,), generator=generator).tolist()
+            return y, x
+    if tiling == "alternate":
+        return "shifted" if shifted_turn else PLAIN
+    return tiling  # type: ignore[return-value]
 
 
 def gaussian(shape: Sequence[int], sources: list[torch.Generator]) -> Tensor:

@@ -33,33 +33,35 @@ class ImageTraining(nn.Module):
         pixels: Tensor,
         inside: Tensor,
         corner: Tensor,
+        offset: Tensor,
         code_input: Tensor,
         keep_code: Tensor,
         t: Tensor,
         noise: Tensor,
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch of windows: "loss" and its two halves.
+        """Return the losses of a batch of windows: "loss" and its summands, named "loss_..".
 
         Args:
             pixels: (B, 3, 2p, 2p) windows in [-1, 1].
             inside: (B, 1, 2p, 2p), 1 on the image.
             corner: (B, 2) grid position of each window, NaN where it is dropped.
+            offset: (B, 2) int, where in its window pixel-random cuts a patch.
             code_input: (B,) rows of the code table, or (B, 3, H, W) images for the encoder.
             keep_code: (B, 1), 0 where the code is dropped.
             t: (B,) time steps.
             noise: (B, 3, 2p, 2p).
         """
         cond = None if self.code is None else self.code(code_input) * keep_code
-        shifted, plain = window_losses(
+        losses = window_losses(
             self.unet,
-            Window(pixels, inside, corner),
+            Window(pixels, inside, corner, offset),
             t,
             cond,
             noise=noise,
             scheduler=self.scheduler,
         )
-        shifted, plain = shifted.mean(), plain.mean()
-        return {"loss": shifted + plain, "loss_shifted": shifted, "loss_plain": plain}
+        means = {f"loss_{name}": loss.mean() for name, loss in losses.items()}
+        return {"loss": torch.stack(list(means.values())).sum(), **means}
 
 
 def window_draw(
@@ -96,6 +98,7 @@ def window_draw(
         noise = torch.randn(batch, 3, 2 * p, 2 * p, generator=generator)
         keep_code = torch.rand(batch, 1, generator=generator) >= train.code_dropout
         drop_place = torch.rand(batch, 1, generator=generator) < train.position_dropout
+        offset = torch.randint(p + 1, (batch, 2), generator=generator)
         pixels, inside = store.windows(chosen, row.numpy(), col.numpy(), p)
         corner = torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan)
         code_input = to_tensor(store.images(chosen)) if whole_images else torch.from_numpy(chosen)
@@ -103,6 +106,7 @@ def window_draw(
             to_tensor(pixels),
             torch.from_numpy(inside[:, None].astype(np.float32)),
             corner,
+            offset,
             code_input,
             keep_code.float(),
             t,
