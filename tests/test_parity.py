@@ -48,7 +48,7 @@ def test_eps(golden, models, key: str, guidance_scale: float | None, rows_per_ch
 
 
 def test_unet_is_the_canvas_denoiser(golden, models):
-    eps = models.unet(golden["eps/x_t"], golden["eps/t"], golden["eps/cond"])
+    eps = models.unet(golden["eps/x_t"], golden["eps/t"], golden["eps/cond"]).sample
     assert_close(eps, golden["eps/eps"], **NETWORK)
 
 

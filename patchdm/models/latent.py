@@ -39,9 +39,7 @@ class LatentMLP(ModelMixin, ConfigMixin):
         super().__init__()
         self.time_embed = mlp(time_channels, code_dim)
         widths = [code_dim, *[hidden + code_dim] * (layers - 1)]
-        self.trunk = nn.ModuleList(
-            [LatentLayer(width, hidden, code_dim) for width in widths[:-1]]
-        )
+        self.trunk = nn.ModuleList([LatentLayer(width, hidden, code_dim) for width in widths[:-1]])
         self.head = nn.Linear(widths[-1], code_dim)
         self.register_buffer("mean", torch.zeros(code_dim))
         self.register_buffer("std", torch.ones(code_dim))
@@ -49,7 +47,7 @@ class LatentMLP(ModelMixin, ConfigMixin):
     def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
         """Predict eps: (B, code_dim) z-normalised noisy codes, (B,) steps -> (B, code_dim)."""
         emb = self.time_embed(sinusoid(t, self.config.time_channels).to(self.dtype))
-        h = z_t
+        h = z_t = z_t.to(self.dtype)
         for index, layer in enumerate(self.trunk):
             h = layer(h if index == 0 else torch.cat([h, z_t], dim=1), emb)
         return self.head(torch.cat([h, z_t], dim=1))

@@ -97,7 +97,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
 
     def forward(self, x0: Tensor) -> Tensor:
         """Images (B, in_channels, H, W) in [-1, 1] -> codes (B, code_dim)."""
-        h = self.stem(x0)
+        h = self.stem(x0.to(self.dtype))
         for block in self.blocks:
             h = block(h)
         return self.head(h)

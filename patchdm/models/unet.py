@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.unets.unet_2d import UNet2DOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from patchdm.grid import PatchGrid, collage, merge, pad_and_split, positions
@@ -38,6 +40,10 @@ class PatchUNet(ModelMixin, ConfigMixin):
             ablations. The network is the same, the loss and the sampler look it up here.
     """
 
+    _supports_gradient_checkpointing = True
+    # It wakes at `forward`, which samplers pass by; `encode` and `decode` wake CPU offload.
+    _supports_group_offloading = False
+
     @register_to_config
     def __init__(
         self,
@@ -57,6 +63,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         collage: str = "feature",  # noqa: ARG002 - for loss and sampler
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         unit = pixel_fold * 2 ** len(channels)
         if patch_size % unit:
             raise ValueError(
@@ -124,6 +131,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
             zeroed(nn.Conv2d(width, folded, 3, padding=1)),
         )
 
+    @apply_forward_hook
     def encode(
         self, patches: Tensor, t: Tensor, positions: Tensor | None, cond: Tensor | None
     ) -> list[Tensor]:
@@ -140,15 +148,16 @@ class PatchUNet(ModelMixin, ConfigMixin):
             Maps (N, width, s, s), finest first, the bottleneck last.
         """
         condition = self._condition(len(patches), t, positions, cond)
-        h = self.stem(F.pixel_unshuffle(patches, self.config.pixel_fold))
+        h = self.stem(F.pixel_unshuffle(patches.to(self.dtype), self.config.pixel_fold))
         features = [h]
         for block in self.encoder:
-            h = block(h, *condition)
+            h = self._run(block, h, *condition)
             features.append(h)
         for block in self.middle:
-            h = block(h, *condition)
+            h = self._run(block, h, *condition)
         return [*features, h]
 
+    @apply_forward_hook
     def decode(
         self, features: list[Tensor], t: Tensor, positions: Tensor | None, cond: Tensor | None
     ) -> Tensor:
@@ -159,25 +168,43 @@ class PatchUNet(ModelMixin, ConfigMixin):
         *skips, h = features
         condition = self._condition(len(h), t, positions, cond)
         for block in self.decoder:
-            h = block(torch.cat([h, skips.pop()], dim=1), *condition)
+            h = self._run(block, torch.cat([h, skips.pop()], dim=1), *condition)
         return F.pixel_shuffle(self.head(h), self.config.pixel_fold)
 
-    def forward(self, x_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Predict a whole canvas: (B, in_channels, H, W) -> the same shape.
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        cond: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet2DOutput | tuple[Tensor]:
+        """Predict a whole canvas, as diffusers' U-Nets do.
 
         Args:
-            x_t: noisy images, sides multiples of the patch size.
-            t: (B,) time steps.
+            sample: (B, in_channels, H, W) noisy images, sides multiples of the patch size.
+            timestep: one time step, or (B,).
             cond: (B, cond_dim) global codes or None.
+            return_dict: False gives a plain tuple.
+
+        Returns:
+            The prediction as `sample`, (B, in_channels, H, W).
         """
-        height, width = x_t.shape[-2:]
+        height, width = sample.shape[-2:]
         grid = PatchGrid.of(height, width, self.config.patch_size)
         rows, cols = grid.rows, grid.cols
-        plain = positions(rows, cols, shifted=False, device=x_t.device)
-        shifted = positions(rows, cols, shifted=True, device=x_t.device)
-        features = self.encode(pad_and_split(x_t, grid.patch_size), t, plain, cond)
+        t = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        plain = positions(rows, cols, shifted=False, device=sample.device)
+        shifted = positions(rows, cols, shifted=True, device=sample.device)
+        features = self.encode(pad_and_split(sample, grid.patch_size), t, plain, cond)
         features = [collage(z, rows, cols) for z in features]
-        return merge(self.decode(features, t, shifted, cond), rows, cols)
+        eps = merge(self.decode(features, t, shifted, cond), rows, cols)
+        return UNet2DOutput(sample=eps) if return_dict else (eps,)
+
+    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """Apply a block, forgetting what is inside until backward where that is asked for."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)
 
     def _condition(
         self, n: int, t: Tensor, positions: Tensor | None, cond: Tensor | None

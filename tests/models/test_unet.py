@@ -66,7 +66,7 @@ def test_a_padded_patch_influences_its_adjacent_outputs_alone(unet, inputs, row:
 def test_prediction_of_a_window_is_that_of_the_canvas(unet, inputs):
     """Position and code of a shifted patch, and nothing farther, make its prediction."""
     x_t, t, cond = inputs
-    whole = split(unet(x_t, t, cond), P).view(2, ROWS, COLS, 3, P, P)
+    whole = split(unet(x_t, t, cond).sample, P).view(2, ROWS, COLS, 3, P, P)
     row, col = 1, 2
     patches = pad_and_split(x_t, P).view(2, ROWS + 1, COLS + 1, 3, P, P)
     window = patches[:, row : row + 2, col : col + 2].reshape(-1, 3, P, P)
@@ -89,9 +89,9 @@ def test_a_dropped_code_is_a_code_of_zeros(inputs, cond_dim: int):
     unet = small_unet(cond_dim=cond_dim)
     x_t, t, cond = inputs
     cond = cond[:, :cond_dim]
-    dropped = unet(x_t, t, None)
-    torch.testing.assert_close(dropped, unet(x_t, t, 0 * cond), atol=1e-5, rtol=0.0)
-    assert not torch.allclose(dropped, unet(x_t, t, cond), atol=1e-3)
+    dropped = unet(x_t, t, None).sample
+    torch.testing.assert_close(dropped, unet(x_t, t, 0 * cond).sample, atol=1e-5, rtol=0.0)
+    assert not torch.allclose(dropped, unet(x_t, t, cond).sample, atol=1e-3)
 
 
 def test_a_dropped_position_is_one_of_its_own(unet, inputs):
@@ -116,7 +116,7 @@ def test_a_new_network_predicts_zero(inputs):
     """ADM's start: residual branches and output are zero-initialised."""
     x_t, t, cond = inputs
     unet = PatchUNet(patch_size=P, channels=(8, 16), embed_dim=16, cond_dim=16)
-    assert not unet(x_t, t, cond).any()
+    assert not unet(x_t, t, cond).sample.any()
 
 
 def test_saving_and_loading_changes_nothing(unet, inputs, tmp_path: Path):
@@ -126,7 +126,7 @@ def test_saving_and_loading_changes_nothing(unet, inputs, tmp_path: Path):
         "diffusion_pytorch_model.safetensors",
     }
     again = PatchUNet.from_pretrained(tmp_path)
-    assert torch.equal(again(*inputs), unet(*inputs))
+    assert torch.equal(again(*inputs).sample, unet(*inputs).sample)
     assert again.config.channels in ((8, 16), [8, 16])
 
 
