@@ -18,7 +18,7 @@ from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.models.build import build_code, build_unet
-from patchdm.models.semantic import CodeTable, initial_codes
+from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.sampling.generate import gaussian, generators, sample_images
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
@@ -89,19 +89,23 @@ def train_patchdm(params: Params) -> None:
 def _module(params: Params, num_images: int) -> ImageTraining:
     torch.manual_seed(params.base.seed)  # initial weights
     unet = build_unet(params.model)
-    code = build_code(params.model, num_images)
-    if isinstance(code, CodeTable):
-        _, features, _ = read_vectors(FEATURES)
-        if len(features) != num_images:
-            raise PatchDMError(
-                f"{FEATURES}: found {len(features)} images, allowed are the {num_images} "
-                f"training images of {PATCHES}"
-            )
-        code.codes.data.copy_(initial_codes(features, params.model.code_dim))
+    code = _code(params, num_images)
     module = ImageTraining(unet, code, image_scheduler(params.diffusion))
     if params.train.channels_last:
         module.to(memory_format=torch.channels_last)
     return module
+
+
+def _code(params: Params, num_images: int) -> CodeTable | SemanticEncoder | None:
+    if params.model.code != "table":
+        return build_code(params.model, num_images)
+    _, features, metadata = read_vectors(FEATURES)
+    if len(features) != num_images:
+        raise PatchDMError(
+            f"{FEATURES}: found {len(features)} images, allowed are the {num_images} "
+            f"training images of {PATCHES}"
+        )
+    return CodeTable.from_features(features, params.model.code_dim, metadata["backbone"])
 
 
 def _optimizer(module: ImageTraining, params: Params) -> torch.optim.Optimizer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,35 +15,68 @@ from patchdm.models.blocks import Attention, Block, Residual, group_norm
 
 
 class CodeTable(ModelMixin, ConfigMixin):
-    """One code per training image, optimised with the network (paper section 3.3)."""
+    """One code per training image, optimised with the network (paper section 3.3).
+
+    Args:
+        num_images: training images.
+        code_dim: width of the codes.
+        feature_dim: width of the backbone features that `start` projects; None: features of the
+            codes' width are taken as they are (the paper's CLIP table).
+        backbone: name of the network of the features, for whoever needs those of another image.
+    """
 
     @register_to_config
-    def __init__(self, num_images: int, code_dim: int = 512) -> None:
+    def __init__(
+        self,
+        num_images: int,
+        code_dim: int = 512,
+        feature_dim: int | None = None,
+        backbone: str | None = None,  # noqa: ARG002 - read from config
+    ) -> None:
         super().__init__()
         self.codes = nn.Parameter(torch.zeros(num_images, code_dim))
+        if feature_dim is not None:
+            self.register_buffer("feature_mean", torch.zeros(feature_dim))
+            self.register_buffer("projection", torch.zeros(feature_dim, code_dim))
+
+    @classmethod
+    def from_features(cls, features: np.ndarray, code_dim: int, backbone: str) -> Self:
+        """Start a table from the features (n, dim) of its images."""
+        project = features.shape[1] != code_dim
+        table = cls(len(features), code_dim, features.shape[1] if project else None, backbone)
+        if project:
+            mean, projection = whitening(features, code_dim)
+            table.feature_mean.copy_(mean)
+            table.projection.copy_(projection)
+        table.codes.data.copy_(table.start(torch.from_numpy(features.astype(np.float32))))
+        return table
 
     def forward(self, images: Tensor) -> Tensor:
         """(B,) image numbers -> (B, code_dim)."""
         return F.embedding(images, self.codes)
 
+    def start(self, features: Tensor) -> Tensor:
+        """Where the code of an image starts: features (B, dim) float32 -> (B, code_dim)."""
+        if self.config.feature_dim is None:
+            return features.clone()
+        return (features - self.feature_mean) @ self.projection
 
-def initial_codes(features: np.ndarray, code_dim: int) -> Tensor:
-    """Start a code table from backbone features: (n, dim) -> (n, code_dim) float32.
 
-    Features of the code's width are taken as they are (the paper's CLIP table). Others are
-    projected on their principal components, each scaled to unit variance; where n images span
-    fewer than code_dim components, the rest is zero.
+def whitening(features: np.ndarray, code_dim: int) -> tuple[Tensor, Tensor]:
+    """Project features (n, dim) on their principal components, each of unit variance.
+
+    Returns:
+        Mean (dim,) and projection (dim, code_dim), float32. Where n images span fewer than
+        code_dim components, the rest is zero.
     """
-    if features.shape[1] == code_dim:
-        return torch.from_numpy(features.astype(np.float32))
-    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    components, scales, _ = np.linalg.svd(centred, full_matrices=False)
+    mean = features.mean(axis=0, dtype=np.float64)
+    components, scales, axes = np.linalg.svd(features - mean, full_matrices=False)
     kept = min(code_dim, int((scales > 1e-6 * scales[0]).sum()))
     # The sign of a component is arbitrary: make its largest entry positive.
     signs = np.sign(components[np.abs(components).argmax(axis=0), np.arange(len(scales))])
-    codes = np.zeros((len(features), code_dim))
-    codes[:, :kept] = (components * signs)[:, :kept] * np.sqrt(len(features))
-    return torch.from_numpy(codes.astype(np.float32))
+    projection = np.zeros((features.shape[1], code_dim))
+    projection[:, :kept] = axes[:kept].T * (signs / scales)[:kept] * np.sqrt(len(features))
+    return torch.from_numpy(mean).float(), torch.from_numpy(projection).float()
 
 
 class SemanticEncoder(ModelMixin, ConfigMixin):
