@@ -24,6 +24,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from threadpoolctl import threadpool_limits
 
 from patchdm.config import Params, Section, load_params, params_hash
 from patchdm.errors import PatchDMError
@@ -55,7 +56,8 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     try:
         params = load_params(PARAMS)
         torch.set_num_threads(params.base.threads)
-        stage(params)
+        with threadpool_limits(params.base.threads):  # numpy's linear algebra
+            stage(params)
     except PatchDMError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
