@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchdm.diffusion.schedules import paper_scheduler
+from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.inert_pickle import read_lightning
@@ -32,6 +32,7 @@ from patchdm.official_names import (
     latent_names,
     unet_names,
 )
+from patchdm.pipeline import PatchDMPipeline
 
 PATCH_SIZE = 64
 """Side of a patch where a checkpoint does not say (the authors' default)."""
@@ -94,9 +95,9 @@ def load_official(
 def import_official(checkpoint: Path, out_dir: Path) -> None:
     """Write a Lightning checkpoint of the authors as a diffusers folder.
 
-    It gets `unet/`, `encoder/` or `code_table/`, and `latent/`, as far as the checkpoint has
-    them, and the paper's `scheduler/`; weights are safetensors. Nothing that the checkpoint
-    names is imported or called.
+    `PatchDMPipeline` loads it: `unet/`, `encoder/` or `code_table/`, and `latent/`, as far as the
+    checkpoint has them, and the paper's schedulers; weights are safetensors. Nothing that the
+    checkpoint names is imported or called.
 
     Raises:
         PatchDMError: the checkpoint cannot be read, tries to run code or does not fit, or
@@ -111,10 +112,11 @@ def import_official(checkpoint: Path, out_dir: Path) -> None:
     except PatchDMError as error:
         raise PatchDMError(f"{checkpoint}: {error}") from None
     with replacing(out_dir) as fresh:
-        for name, model in vars(models).items():
-            if model is not None:
-                model.save_pretrained(fresh / name)
-        paper_scheduler().save_pretrained(fresh / "scheduler")
+        PatchDMPipeline(
+            **vars(models),
+            scheduler=paper_scheduler(),
+            latent_scheduler=latent_scheduler() if models.latent is not None else None,
+        ).save_pretrained(fresh)
 
 
 @dataclass(frozen=True)

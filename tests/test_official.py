@@ -24,6 +24,7 @@ from patchdm.errors import PatchDMError
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.official import OfficialModels, import_official, load_official
 from patchdm.official_names import encoder_names, latent_names, unet_names
+from patchdm.pipeline import PatchDMPipeline
 from tests.authors import Sizes, shapes, state_dict
 from tests.golden.official import golden_shapes
 
@@ -266,14 +267,21 @@ def test_import_writes_a_diffusers_folder(tmp_path: pathlib.Path):
     back = as_official(models)
     assert all(torch.equal(back[key], state[key].reshape(back[key].shape)) for key in back)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"unet", "encoder", "latent", "scheduler"}
+    parts = {"unet", "encoder", "latent", "latent_scheduler", "scheduler"}
+    assert names == {"model_index.json", *parts}
+    assert PatchDMPipeline.from_pretrained(tmp_path / "out").components.keys() == {
+        *parts,
+        "code_table",
+    }
     assert not list((tmp_path / "out").rglob("*.bin"))
 
 
 def test_the_command(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     torch.save(lightning(state_dict(SMALL)), tmp_path / "last.ckpt")
     main(["import-official", str(tmp_path / "last.ckpt"), str(tmp_path / "out")])
-    assert capsys.readouterr().out.endswith("out: wrote encoder, latent, scheduler, unet\n")
+    assert capsys.readouterr().out.endswith(
+        "out: wrote encoder, latent, latent_scheduler, model_index.json, scheduler, unet\n"
+    )
     scheduler = DDIMScheduler.from_pretrained(tmp_path / "out/scheduler")
     paper = paper_scheduler().config
     assert {key: scheduler.config[key] for key in paper if key[0] != "_"} == {

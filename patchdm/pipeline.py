@@ -1,0 +1,277 @@
+"""PatchDMPipeline: the trained parts as one diffusers pipeline, from noise to images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from patchdm.errors import PatchDMError
+from patchdm.grid import PatchGrid
+from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.sampling.denoise import predict_eps
+from patchdm.sampling.generate import sample_codes, tiling_of_step
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+Generators = torch.Generator | list[torch.Generator] | None
+OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
+
+
+class PatchDMPipeline(DiffusionPipeline):
+    """Sample images of any size that is a multiple of the patch size.
+
+    Every solver of diffusers that denoises pixels fits as scheduler, made `from_config` of the
+    trained one. A pipeline without latent model samples with the codes it is given, else without.
+
+    Args:
+        unet: the image model.
+        scheduler: its solver and noise schedule.
+        latent: the latent model that global codes are sampled from.
+        latent_scheduler: its DDIM scheduler; there where `latent` is.
+        encoder: gives the code of an image, where it was trained with the U-Net.
+        code_table: gives the codes of the training images, where they were.
+
+    Raises:
+        ValueError: the parts do not fit each other.
+
+    Example:
+        >>> pipe = PatchDMPipeline.from_pretrained("models/nature1024").to("cuda")
+        >>> pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+        >>> generator = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+        >>> images = pipe(2, 512, 1024, num_inference_steps=20, generator=generator).images
+        >>> images[0].save("000000.png")
+    """
+
+    model_cpu_offload_seq = "latent->unet"
+    _optional_components = ["latent", "latent_scheduler", "encoder", "code_table"]  # noqa: RUF012
+    _callback_tensor_inputs = ["latents", "cond"]  # noqa: RUF012 - diffusers compares lists
+
+    def __init__(
+        self,
+        unet: PatchUNet,
+        scheduler: SchedulerMixin,
+        latent: LatentMLP | None = None,
+        latent_scheduler: SchedulerMixin | None = None,
+        encoder: SemanticEncoder | None = None,
+        code_table: CodeTable | None = None,
+    ) -> None:
+        super().__init__()
+        for name, part in (("latent", latent), ("encoder", encoder), ("code_table", code_table)):
+            if part is not None and part.config.code_dim != unet.config.cond_dim:
+                raise ValueError(
+                    f"`{name}` has codes of width {part.config.code_dim}, `unet` takes "
+                    f"{unet.config.cond_dim}"
+                )
+        if latent is not None and latent_scheduler is None:
+            raise ValueError("`latent` is given without `latent_scheduler`")
+        self.register_modules(
+            unet=unet,
+            scheduler=scheduler,
+            latent=latent,
+            latent_scheduler=latent_scheduler,
+            encoder=encoder,
+            code_table=code_table,
+        )
+        self.image_processor = VaeImageProcessor()
+
+    @classmethod
+    def from_stages(cls, image_model: Path, latent_model: Path | None) -> Self:
+        """Read the folders that the training stages write; None: the model has no global code.
+
+        Raises:
+            PatchDMError: a folder is missing or of another kind.
+        """
+        try:
+            unet = PatchUNet.from_pretrained(image_model / "unet")
+            parts: dict[str, Any] = {
+                "unet": unet.to(memory_format=torch.channels_last),  # the faster layout
+                "scheduler": DDIMScheduler.from_pretrained(image_model / "scheduler"),
+            }
+            for name, kind in (("encoder", SemanticEncoder), ("code_table", CodeTable)):
+                if (image_model / name).is_dir():
+                    parts[name] = kind.from_pretrained(image_model / name)
+            if latent_model is not None:
+                parts["latent"] = LatentMLP.from_pretrained(latent_model / "latent")
+                scheduler = DDIMScheduler.from_pretrained(latent_model / "scheduler")
+                parts["latent_scheduler"] = scheduler
+            return cls(**parts)
+        except (OSError, ValueError) as error:
+            raise PatchDMError(f"no readable model: {' '.join(str(error).split())}") from None
+
+    @property
+    def guidance_scale(self) -> float:
+        """The w of the call that is running; a callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """Solver steps of the call that is running."""
+        return self._num_timesteps
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 0.0,
+        generator: Generators = None,
+        cond: Tensor | None = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        *,
+        tiling: str = "shifted",
+        rows_per_chunk: int | None = None,
+        latent_num_inference_steps: int = 50,
+        callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Sample images. With a list of generators, image i depends on generator i alone.
+
+        Args:
+            batch_size: number of images.
+            height, width: sides in pixels, multiples of the patch size; None: one patch.
+            num_inference_steps: solver steps.
+            guidance_scale: w of classifier-free guidance (the paper: 0.5), 0 is none.
+            generator: one for all images, or a list of one per image. Each gives x_T first, then
+                the noise of the code, then what the solver adds.
+            cond: (batch_size, code_dim) global codes; None: sampled, where there is `latent`.
+            latents: x_T, (batch_size, channels, height, width) Gaussian noise; None: drawn.
+            output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
+                (batch_size, channels, height, width) in about [-1, 1].
+            return_dict: False gives a plain tuple.
+            tiling, rows_per_chunk: as in `sample_images`.
+            latent_num_inference_steps: solver steps of the codes.
+            callback_on_step_end: called with (pipeline, step, time step, tensors) after each step;
+                the tensors it returns replace those of the call.
+            callback_on_step_end_tensor_inputs: which it gets, of "latents" (x_t) and "cond".
+
+        Returns:
+            The images, as `images` or in a tuple.
+
+        Raises:
+            ValueError: an argument does not fit.
+        """
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        config = self.unet.config
+        shape = (config.in_channels, height or config.patch_size, width or config.patch_size)
+        self.check_inputs(batch_size, shape, generator, cond, latents, output_type)
+        self._check_callback(callback_on_step_end_tensor_inputs)
+
+        self._guidance_scale = guidance_scale
+        x_T = self._gaussian(batch_size, shape, generator) if latents is None else latents
+        if cond is None and self.latent is not None:
+            cond = self._sample_codes(batch_size, generator, latent_num_inference_steps)
+        x_0 = self._denoise(
+            self._to_device(x_T),
+            None if cond is None else self._to_device(cond),
+            generator,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+            num_steps=num_inference_steps,
+            tiling=tiling,
+            rows_per_chunk=rows_per_chunk,
+        )
+        images = self.image_processor.postprocess(x_0, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def _sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
+        z_T = self._gaussian(batch_size, (self.latent.config.code_dim,), generator)
+        cond = sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
+        return cond.clone()  # a normal tensor, which a callback may change in place
+
+    def _denoise(
+        self,
+        x_T: Tensor,
+        cond: Tensor | None,
+        generator: Generators,
+        on_step_end: Callable[..., dict[str, Any]] | None,
+        tensor_inputs: Sequence[str],
+        *,
+        num_steps: int,
+        tiling: str,
+        rows_per_chunk: int | None,
+    ) -> Tensor:
+        """Solve from x_T to x_0, in float32 whatever the network computes in."""
+        accepted = inspect.signature(self.scheduler.step).parameters
+        # PAPER section 1, Sampling: eps is recomputed from the clipped x0.
+        offered = {"generator": generator, "use_clipped_model_output": True}
+        options = {name: value for name, value in offered.items() if name in accepted}
+        self.scheduler.set_timesteps(num_steps)
+        timesteps = self.scheduler.timesteps
+        self._num_timesteps = len(timesteps)
+        x_t = x_T * self.scheduler.init_noise_sigma
+        for index, t in enumerate(self.progress_bar(timesteps)):
+            eps = predict_eps(
+                self.unet,
+                self.scheduler.scale_model_input(x_t, t),
+                t.expand(len(x_t)).to(x_t.device),
+                cond,
+                guidance_scale=self.guidance_scale,
+                rows_per_chunk=rows_per_chunk,
+                tiling=tiling_of_step(self.unet, tiling, index, len(timesteps)),
+            )
+            x_t = self.scheduler.step(eps, t, x_t, **options).prev_sample
+            if on_step_end is not None:
+                tensors = {"latents": x_t, "cond": cond}
+                given = {name: tensors[name] for name in tensor_inputs}
+                changed = on_step_end(self, index, t, given)
+                x_t, cond = changed.get("latents", x_t), changed.get("cond", cond)
+        return x_t
+
+    def check_inputs(
+        self,
+        batch_size: int,
+        shape: tuple[int, int, int],
+        generator: Generators,
+        cond: Tensor | None,
+        latents: Tensor | None,
+        output_type: str,
+    ) -> None:
+        """Raise a ValueError that names the argument, what was found and what is allowed."""
+        PatchGrid.of(shape[1], shape[2], self.unet.config.patch_size)
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise ValueError(
+                f"`generator` is a list of {len(generator)}, expected one per image: {batch_size}"
+            )
+        expected = {
+            "cond": (cond, (batch_size, self.unet.config.cond_dim)),
+            "latents": (latents, (batch_size, *shape)),
+        }
+        for name, (tensor, size) in expected.items():
+            if tensor is not None and tensor.shape != size:
+                raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` is {output_type!r}, allowed are {OUTPUT_TYPES}")
+
+    def _check_callback(self, tensor_inputs: Sequence[str]) -> None:
+        unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are "
+                f"{self._callback_tensor_inputs}"
+            )
+
+    def _gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
+        """Draw (batch_size, *shape) in float32, on the device of the generator."""
+        return randn_tensor(
+            (batch_size, *shape),
+            generator=generator,
+            device=self._execution_device,
+            dtype=torch.float32,
+        )
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._execution_device, torch.float32)
