@@ -83,7 +83,7 @@ def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:
                 log_every=config.log_every,
                 checkpoint_every=config.checkpoint_every,
             ),
-            accelerator=Accelerator(),
+            accelerator=Accelerator(mixed_precision="no"),
             checkpoints=Checkpoints(state, warn),
             hooks=Hooks(report=report, progress=show, stop_requested=stop_requested),
         )

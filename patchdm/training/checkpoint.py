@@ -26,8 +26,8 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write the state of a step beside the others and drop all but the newest."""
         fresh = self.folder / "fresh.pt"
-        with replacing(fresh) as path:
-            torch.save(state, path)
+        with replacing(fresh) as path, path.open("wb") as file:
+            torch.save(state, file)  # given a path, torch hides that the disk is full
         fresh.rename(self.folder / f"{step:010d}-{sha256(fresh)[:16]}.pt")
         for path in self._paths()[:-KEPT]:
             path.unlink()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 
 from patchdm.errors import PatchDMError
@@ -64,7 +65,7 @@ class Ema:
     @torch.no_grad()
     def update(self, module: nn.Module, decay: float) -> None:
         """Move every averaged parameter by 1 - decay towards the module's."""
-        averages = list(self.module.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
         torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], 1 - decay)
 
 
@@ -93,6 +94,8 @@ class _Progress:
     module: nn.Module
     ema: Ema
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None
+    """Of the loss, under fp16."""
     step: int = 0
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     recent: list[dict[str, Tensor]] = field(default_factory=list)
@@ -103,6 +106,7 @@ class _Progress:
             "module": self.module.state_dict(),
             "ema": self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
             "step": self.step,
             "history": self.history,
             "recent": self.recent,
@@ -112,6 +116,8 @@ class _Progress:
         self.module.load_state_dict(state["module"])
         self.ema.module.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.recent = state["step"], state["history"], state["recent"]
 
 
@@ -140,10 +146,15 @@ def fit(
         The EMA module, on the CPU, in evaluation mode.
 
     Raises:
-        PatchDMError: the loss is not finite, or a stop was requested.
+        PatchDMError: the loss or its gradient is not finite, or a stop was requested.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
-    at = _Progress(module=module, ema=Ema(module.to(accelerator.device)), optimizer=optimizer)
+    at = _Progress(
+        module=module,
+        ema=Ema(module.to(accelerator.device)),
+        optimizer=optimizer,
+        scaler=accelerator.scaler,
+    )
     saved = checkpoints.load()
     if saved is not None:
         at.load(saved)
@@ -158,17 +169,10 @@ def fit(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
         seed_dropout(plan.seed, at.step)
-        with accelerator.autocast():
-            losses = prepared(*_to(draw(at.step), accelerator.device))
-        _check_finite(losses["loss"], at.step)
-        accelerator.backward(losses["loss"])
-        norm = accelerator.clip_grad_norm_(module.parameters(), plan.grad_clip)
-        stepper.step()
-        stepper.zero_grad()
+        losses = _step(prepared, stepper, draw(at.step), accelerator, plan.grad_clip, at.step)
         at.ema.update(module, plan.ema_decay_at(at.step))
         at.step += 1
-        at.recent.append({name: loss.detach() for name, loss in losses.items()})
-        at.recent[-1]["grad_norm"] = norm
+        at.recent.append(losses)
 
         # Report, act, save.
         seen = at.step * plan.batch_size
@@ -189,16 +193,41 @@ def fit(
     return at.ema.module.to("cpu")
 
 
-def _check_finite(loss: Tensor, step: int) -> None:
-    if not loss.isfinite():
-        raise PatchDMError(f"step {step}: loss is {loss.item()}; the last checkpoint is kept")
+def _step(
+    module: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    batch: tuple[Any, ...],
+    accelerator: Accelerator,
+    grad_clip: float,
+    step: int,
+) -> dict[str, Tensor]:
+    """Take one optimiser step; return the losses and `grad_norm`, detached."""
+    with accelerator.autocast():
+        losses = module(*_to(batch, accelerator.device))
+    _check_finite("loss", losses["loss"], step)
+    accelerator.backward(losses["loss"])
+    norm = accelerator.clip_grad_norm_(module.parameters(), grad_clip)
+    if accelerator.scaler is None:  # which skips such steps itself
+        _check_finite("norm of the gradients", norm, step)
+    optimizer.step()
+    optimizer.zero_grad()
+    return {name: loss.detach() for name, loss in losses.items()} | {"grad_norm": norm}
+
+
+def _check_finite(name: str, value: Tensor, step: int) -> None:
+    """Stop before a step that would spoil the weights, and with them the next checkpoint."""
+    if not value.isfinite():
+        raise PatchDMError(
+            f"step {step}: {name} is {value.item()}, allowed are finite numbers: "
+            "a lower learning rate may help"
+        )
 
 
 def _means(recent: list[dict[str, Tensor]]) -> dict[str, float]:
-    names = recent[0]
+    # On the CPU, where entries from a checkpoint lie.
     return {
-        name: torch.stack([torch.as_tensor(entry[name]) for entry in recent]).mean().item()
-        for name in names
+        name: torch.stack([entry[name].cpu() for entry in recent]).mean().item()
+        for name in recent[0]
     }
 
 
