@@ -15,6 +15,11 @@ from patchdm.errors import PatchDMError
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
+PLAN_NOTES = """
+Hours: at {rate:g} TFLOP/s achieved. FLOP: of matrix products and convolutions, a multiplication
+and an addition being two. State: weights, gradients, Adam's two moments and EMA in float32.
+Activations: what autograd keeps in float32; mixed precision and fused attention keep less.
+[C]: from the authors' code, [2nd]: quoted by a second text, counted: in the authors' layout."""
 
 
 def params_use(name: str) -> None:
@@ -22,12 +27,7 @@ def params_use(name: str) -> None:
     from patchdm.config import load_params
     from patchdm.files import replacing
 
-    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
-    if not names:
-        raise PatchDMError(f"{PRESETS}: no presets in {Path.cwd()}, run in the repository's root")
-    if name not in names:
-        raise PatchDMError(f"{PRESETS}: no preset {name}, allowed are {', '.join(names)}")
-    preset = PRESETS / f"{name}.yaml"
+    preset = _preset(name)
     load_params(preset)
     with replacing(PARAMS) as fresh:
         fresh.write_bytes(preset.read_bytes())
@@ -53,11 +53,46 @@ def import_official(checkpoint: Path, out: Path) -> None:
     print(f"{out}: wrote {', '.join(parts)}")
 
 
+def plan(name: str, rate: float) -> None:
+    """Say what a preset costs: parameters, arithmetic, memory, hours."""
+    from patchdm.config import load_params
+    from patchdm.data.sources import SOURCES
+    from patchdm.plan import PAPER, tabulate, workload
+
+    if not rate > 0:
+        raise PatchDMError(f"--rate: found {rate:g}, allowed are TFLOP/s above 0")
+    params = load_params(_preset(name))
+    paper = PAPER.get(name)
+    if paper:
+        photographs = paper.photographs
+    else:
+        with SOURCES[params.data.source](Path(params.data.location)) as items:
+            photographs = len(items)
+    table = tabulate(params, workload(params, photographs), rate, paper)
+    print(f"{'':34}{name:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
+    for quantity, value, unit, reference in table.itertuples(index=False):
+        digits = 2 if unit else 0
+        print(f"{quantity:34}{value:14,.{digits}f} {unit:6}{reference}".rstrip())
+    print(PLAN_NOTES.format(rate=rate))
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
     "params use": (params_use, {"name": {"help": "a file of presets/, without .yaml"}}),
     "params check": (
         params_check,
         {"file": {"nargs": "?", "type": Path, "default": PARAMS, "help": "default: %(default)s"}},
+    ),
+    "plan": (
+        plan,
+        {
+            "name": {"help": "a file of presets/, without .yaml"},
+            "--rate": {
+                "type": float,
+                "default": 100.0,
+                "metavar": "TFLOPS",
+                "help": "what the device achieves, in TFLOP/s; default: %(default)g",
+            },
+        },
     ),
     "import-official": (
         import_official,
@@ -68,6 +103,16 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
     ),
 }
 """Words of a command -> its function and the function's arguments, as argparse options."""
+
+
+def _preset(name: str) -> Path:
+    """Return the file of a preset."""
+    names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    if not names:
+        raise PatchDMError(f"{PRESETS}: no presets in {Path.cwd()}, run in the repository's root")
+    if name not in names:
+        raise PatchDMError(f"{PRESETS}: no preset {name}, allowed are {', '.join(names)}")
+    return PRESETS / f"{name}.yaml"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,6 +10,11 @@ import pandas as pd
 from patchdm.errors import PatchDMError
 
 
+def held_out(photographs: int, test_fraction: float) -> int:
+    """Return how many of so many photographs are held out of training."""
+    return math.ceil(Fraction(str(test_fraction)) * photographs)
+
+
 def plan_images(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) -> pd.DataFrame:
     """List the images of the store: those for training first, then those held out.
 
@@ -30,9 +35,9 @@ def plan_images(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) ->
     Raises:
         PatchDMError: no photograph would be left for training.
     """
-    held_out = math.ceil(Fraction(str(test_fraction)) * len(manifest))
+    smallest = sorted(manifest["sha256"])[: held_out(len(manifest), test_fraction)]
     photographs = manifest.sort_values("image", ignore_index=True)
-    test = photographs["sha256"].isin(sorted(photographs["sha256"])[:held_out])
+    test = photographs["sha256"].isin(smallest)
     if test.all():
         raise PatchDMError(
             f"data.test_fraction: {test_fraction} of {len(manifest)} photographs leaves none for "

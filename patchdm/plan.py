@@ -1,0 +1,252 @@
+"""What a run costs, known before it starts: parameters, arithmetic, memory, hours.
+
+The networks are built on torch's meta device, whose tensors have shapes but no numbers. The
+real training loss and the real sampling loop run on them in seconds, while torch counts the
+floating-point operations of every matrix product and convolution (a multiplication and an
+addition are two; all else is small beside them) and we the bytes that autograd keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchdm.config import Params
+from patchdm.data.splits import held_out
+from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
+from patchdm.models.build import build_code, build_latent, build_unet
+from patchdm.models.latent import LatentMLP
+from patchdm.models.semantic import CodeTable, SemanticEncoder
+from patchdm.models.unet import PatchUNet
+from patchdm.sampling.generate import sample_codes, sample_images
+from patchdm.training.image import ImageTraining
+from patchdm.training.latent import LatentTraining
+
+STATE_BYTES = 20
+"""A parameter in training: weight, gradient, Adam's two moments and EMA, in float32."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What PAPER.md says of a preset; its tags: [C] the authors' code, [2nd] a second text."""
+
+    photographs: int
+    code: str
+    images_seen: str
+
+    @property
+    def column(self) -> dict[str, str]:
+        """The numbers by the rows of `tabulate` they belong beside."""
+        whole = {"all parameters": "146.41 counted, 154 [2nd]"} if self.code == "encoder" else {}
+        return whole | {
+            "U-Net": "71.40 counted, 70 [2nd]",
+            "encoder": "20.90 counted",
+            "table": "one code an image",
+            "latent model": "54.11 counted",
+            "photographs": f"{self.photographs:,}",
+            "images seen": self.images_seen,
+            "codes seen": "60 [C]",
+            "batch": "128 [C], 32 a GPU",
+        }
+
+
+PAPER = {
+    "nature1024": Paper(21_443, "table", "about 20 [C]"),
+    "lhq1024": Paper(90_000, "table", ""),
+    "ffhq1024": Paper(70_000, "table", ""),
+    "ffhq256": Paper(70_000, "encoder", "72 [C]"),
+    "lsun-church256": Paper(126_227, "encoder", "120 [C]"),
+    "lsun-bedroom256": Paper(3_033_042, "encoder", "120 [C]"),
+}
+"""The paper's presets by name. "counted": in networks of the authors' layout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The counts of a run; operations (FLOP) and activations are those of one image or code.
+
+    Attributes:
+        photographs: in the data set, of which some are held out.
+        training_images: rows of the patch store to train on, mirror images included.
+        store_bytes: of the patch store, which holds raw pixels.
+        parameters: of each part: "U-Net", "table" or "encoder", "latent model".
+        train_flops: loss and gradient of the image model.
+        activation_bytes: what autograd keeps for the gradient, in float32. Mixed precision and
+            fused attention keep less.
+        sample_flops: sampling one image, its code and guidance included.
+        latent_flops: loss and gradient of the latent model.
+    """
+
+    photographs: int
+    training_images: int
+    store_bytes: int
+    parameters: dict[str, int]
+    train_flops: float
+    activation_bytes: float
+    sample_flops: int
+    latent_flops: float
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all that the training of the image model keeps between two steps."""
+        trained = {name: n for name, n in self.parameters.items() if name != "latent model"}
+        return STATE_BYTES * sum(trained.values())
+
+
+def workload(params: Params, photographs: int) -> Workload:
+    """Count what a run costs with so many photographs."""
+    data = params.data
+    test = held_out(photographs, data.test_fraction)
+    images = (photographs - test) * (2 if data.flips else 1)
+    with torch.device("meta"):
+        unet, code = build_unet(params.model), build_code(params.model, images)
+        latent = build_latent(params.latent, params.model.code_dim) if code else None
+    parts = {"U-Net": unet, params.model.code: code, "latent model": latent}
+    train_flops, activation_bytes = _train_step(params, unet, code)
+    return Workload(
+        photographs=photographs,
+        training_images=images,
+        store_bytes=(images + test) * data.height * data.width * 3,
+        parameters={name: part.num_parameters() for name, part in parts.items() if part},
+        train_flops=train_flops,
+        activation_bytes=activation_bytes,
+        sample_flops=_sampling(params, unet, latent),
+        latent_flops=_latent_step(params, latent) if latent else 0,
+    )
+
+
+def tabulate(
+    params: Params, workload: Workload, tflops: float, paper: Paper | None
+) -> pd.DataFrame:
+    """Return the workload as a table with columns quantity, value, unit, paper.
+
+    Args:
+        params: the run.
+        workload: what `workload` counted of it.
+        tflops: what the device achieves, in 10^12 operations a second.
+        paper: the references beside it, if it is one of the paper's runs.
+    """
+    train, sample, latent = params.train, params.sample, params.latent
+    batch = train.batch_size
+    state, activations = workload.state_bytes, workload.activation_bytes
+    hour = tflops * 1e12 * 3600
+    rows = [(name, n / 1e6, "M") for name, n in workload.parameters.items()]
+    rows += [
+        ("all parameters", sum(workload.parameters.values()) / 1e6, "M"),
+        ("photographs", workload.photographs, ""),
+        ("training images", workload.training_images, ""),
+        ("patch store on disk", workload.store_bytes / 1e9, "GB"),
+        ("images seen", train.images_seen / 1e6, "M"),
+        ("batch", batch, ""),
+        ("training step, an image", workload.train_flops / 1e9, "GFLOP"),
+        ("training step, a batch", batch * workload.train_flops / 1e9, "GFLOP"),
+        (f"sampled image, {sample.num_steps} steps", workload.sample_flops / 1e9, "GFLOP"),
+        ("codes seen", latent.codes_seen / 1e6, "M"),
+        ("latent step, a code", workload.latent_flops / 1e9, "GFLOP"),
+        ("memory: state", state / 1e9, "GB"),
+        ("memory: activations of an image", activations / 1e9, "GB"),
+        ("memory: a batch on one device", (state + batch * activations) / 1e9, "GB"),
+        ("memory: a batch on 4, each", (state + batch / 4 * activations) / 1e9, "GB"),
+        ("training", train.images_seen * workload.train_flops / hour, "h"),
+        ("latent training", latent.codes_seen * workload.latent_flops / hour, "h"),
+        (f"{sample.num_images:,} samples", sample.num_images * workload.sample_flops / hour, "h"),
+    ]
+    table = pd.DataFrame(rows, columns=["quantity", "value", "unit"])
+    column = paper.column if paper else {}
+    return table.assign(paper=[column.get(quantity, "") for quantity in table["quantity"]])
+
+
+def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Return the operations of a loss and its gradient, and the bytes kept in between.
+
+    Args:
+        module: forward(**inputs) returns losses of which "loss" is differentiated.
+        inputs: on the module's device, which may be meta.
+
+    Returns:
+        Floating-point operations, and bytes that autograd keeps, parameters aside.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[id(storage)] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter:
+        with hooks:
+            loss = module(**inputs)["loss"]
+        loss.backward()
+    for parameter in module.parameters():
+        kept.pop(id(parameter.untyped_storage()), None)
+    return counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+
+
+def _train_step(
+    params: Params, unet: PatchUNet, code: CodeTable | SemanticEncoder | None
+) -> tuple[float, float]:
+    """Return the operations and the kept bytes of a training step, of one image each."""
+    module = ImageTraining(unet, code, image_scheduler(params.diffusion))
+    batch, side = params.train.batch_size, 2 * params.model.patch_size
+    with torch.device("meta"):
+        images = torch.empty(batch, 3, params.data.height, params.data.width)
+        numbers = torch.empty(batch, dtype=torch.long)
+        inputs = {
+            "pixels": torch.empty(batch, 3, side, side),
+            "inside": torch.empty(batch, 1, side, side),
+            "corner": torch.empty(batch, 2),
+            "offset": torch.empty(batch, 2, dtype=torch.long),
+            "code_input": images if params.model.code == "encoder" else numbers,
+            "keep_code": torch.empty(batch, 1),
+            "t": numbers,
+            "noise": torch.empty(batch, 3, side, side),
+        }
+    flops, kept = gradient_cost(module, inputs)
+    return flops / batch, kept / batch
+
+
+def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
+    """Return the operations of sampling one image."""
+    sample, data, code_dim = params.sample, params.data, params.model.code_dim
+    x_T = torch.empty(1, 3, data.height, data.width, device="meta")
+    code = torch.empty(1, code_dim, device="meta") if latent else None
+    scheduler = image_scheduler(params.diffusion)
+
+    def image(num_steps: int) -> int:
+        with FlopCounterMode(display=False) as counter:
+            sample_images(
+                unet,
+                scheduler,
+                x_T,
+                code,
+                num_steps=num_steps,
+                guidance_scale=sample.guidance_scale,
+                tiling=sample.tiling,
+            )
+        return counter.get_total_flops()
+
+    # Steps alternate between two tilings at most, so two stand for all.
+    pairs, odd = divmod(sample.num_steps, 2)
+    flops = pairs * image(2) + odd * image(1)
+    if latent is not None:
+        with FlopCounterMode(display=False) as counter:
+            sample_codes(latent, latent_scheduler(params.latent.beta), code, num_steps=1)
+        flops += params.latent.num_steps * counter.get_total_flops()
+    return flops
+
+
+def _latent_step(params: Params, latent: LatentMLP) -> float:
+    """Return the operations of a latent training step, of one code."""
+    batch = params.latent.batch_size
+    with torch.device("meta"):
+        codes = torch.empty(batch, params.model.code_dim)
+        t = torch.empty(batch, dtype=torch.long)
+    module = LatentTraining(latent, latent_scheduler(params.latent.beta))
+    flops, _ = gradient_cost(module, {"codes": codes, "t": t, "noise": codes})
+    return flops / batch

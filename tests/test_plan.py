@@ -1,0 +1,229 @@
+"""What `patchdm plan` counts: against counts by hand, real tensors and the paper."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchdm import plan
+from patchdm.cli import main
+from patchdm.config import Params, load_params
+from patchdm.data.patch_store import PatchStore
+from patchdm.diffusion.schedules import image_scheduler
+from patchdm.models.build import build_code, build_latent, build_unet
+from patchdm.plan import PAPER, Workload, gradient_cost, tabulate, workload
+from patchdm.training.image import ImageTraining, window_draw
+from tests.conftest import REPO
+from tests.stages.tiny import tiny_params, write_tiny_store
+
+
+@functools.cache
+def paper_workload(name: str) -> tuple[Params, Workload]:
+    params = load_params(REPO / f"presets/{name}.yaml")
+    return params, workload(params, PAPER[name].photographs)
+
+
+class TwoConvolutions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.second(F.silu(self.first(x))).square().mean()}
+
+
+def test_gradient_cost_equals_a_count_by_hand():
+    with torch.device("meta"):
+        flops, kept = gradient_cost(TwoConvolutions(), {"x": torch.empty(2, 3, 6, 10)})
+    pixels = 2 * 6 * 10
+    first, second = 2 * pixels * 3 * 8 * 3 * 3, 2 * pixels * 8 * 4
+    # Forward, gradient of the weights, and of what goes in, which for the image none asks.
+    assert flops == 2 * first + 3 * second
+    # Kept: the image, what goes into SiLU, what comes out, and what is squared.
+    assert kept == 4 * pixels * (3 + 8 + 8 + 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("ffhq256", {"U-Net": 71.40, "encoder": 20.90, "latent model": 54.11}),
+        # 3 of 21,443 are held out, the others are there twice
+        ("nature1024", {"U-Net": 71.40, "table": 2 * 21_440 * 512e-6, "latent model": 54.11}),
+    ],
+)
+def test_parameters_are_the_papers(name: str, parameters: dict[str, float]):
+    params, counted = paper_workload(name)
+    found = {part: n / 1e6 for part, n in counted.parameters.items()}
+    assert found == pytest.approx(parameters, abs=0.005)
+    trained = sum(n for part, n in counted.parameters.items() if part != "latent model")
+    assert counted.state_bytes == 20 * trained
+    assert counted.store_bytes == (
+        (counted.training_images + 3 * (name == "nature1024") + 7 * (name == "ffhq256"))
+        * params.data.width
+        * params.data.height
+        * 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "collage"),
+    [
+        ("table", "feature"),
+        ("encoder", "pixel-fixed"),
+        ("none", "pixel-random"),
+        ("encoder", "none"),
+    ],
+)
+def test_a_real_step_counts_the_same(tmp_path: Path, landscapes: Path, code: str, collage: str):
+    """The plan's inputs have the shapes that the training draws."""
+    params = tiny_params(
+        model={"code": code, "collage": collage, "attention_levels": [1]},
+        train={"batch_size": 3},
+        sample={"tiling": "shifted"},
+    )
+    write_tiny_store(tmp_path / "data/patches", landscapes)
+    draw = window_draw(
+        PatchStore(tmp_path / "data/patches"),
+        params.train,
+        patch_size=params.model.patch_size,
+        num_timesteps=params.diffusion.num_train_timesteps,
+        whole_images=code == "encoder",
+        seed=0,
+    )
+    module = ImageTraining(
+        build_unet(params.model), build_code(params.model, 18), image_scheduler(params.diffusion)
+    )
+    # torch counts no fused attention of the CPU
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        module(*draw(0))["loss"].backward()
+    assert workload(params, 12).train_flops == counter.get_total_flops() / 3
+
+
+def tiny_workload(**changes: dict[str, Any]) -> Workload:
+    sections = {"sample": {"tiling": "shifted"}} | changes
+    return workload(tiny_params(**sections), 12)
+
+
+@functools.cache
+def sampling_flops(
+    rows: int = 2,
+    cols: int = 4,
+    num_steps: int = 2,
+    guidance_scale: float = 0.0,
+    tiling: str = "shifted",
+    code_steps: int = 4,
+) -> int:
+    """Count one image of tiny patches."""
+    params = tiny_params(
+        data={"height": 8 * rows, "width": 8 * cols},
+        train={"code_dropout": 0.1, "position_dropout": 0.5},
+        latent={"num_steps": code_steps},
+        sample={"num_steps": num_steps, "guidance_scale": guidance_scale, "tiling": tiling},
+    )
+    with torch.device("meta"):
+        unet = build_unet(params.model)
+        latent = build_latent(params.latent, params.model.code_dim)
+    return plan._sampling(params, unet, latent)
+
+
+def test_a_step_grows_with_the_batch_alone():
+    """A window costs what it costs, in any batch of any image size; the encoder sees the image."""
+    small = tiny_workload(train={"batch_size": 1})
+    large = tiny_workload(train={"batch_size": 16}, data={"width": 64, "height": 32})
+    assert large.train_flops == small.train_flops
+    # (B, 1) scalars aside
+    assert large.activation_bytes == pytest.approx(small.activation_bytes, rel=1e-3)
+
+
+def test_sampling_encodes_padded_and_decodes_shifted_patches():
+    """Cost: a (R+1)(C+1) + b R C + c, so three sizes tell a fourth, and 4 times at large sizes."""
+    sizes = [(1, 1), (1, 2), (2, 4), (32, 16)]
+    costs = [sampling_flops(rows, cols) for rows, cols in sizes]
+    terms = torch.tensor([[(r + 1) * (c + 1), r * c, 1.0] for r, c in sizes], dtype=torch.float64)
+    known = torch.tensor(costs, dtype=torch.float64)
+    solution = torch.linalg.solve(terms[:3], known[:3])
+    assert terms[3] @ solution == pytest.approx(costs[3], rel=1e-9)
+    assert 3.7 < sampling_flops(64, 32) / costs[3] < 4
+
+
+def test_sampling_counts_every_step_and_the_guidance():
+    step = sampling_flops(num_steps=3) - sampling_flops(num_steps=2)
+    assert sampling_flops(num_steps=7) - sampling_flops(num_steps=2) == 5 * step
+    code_step = sampling_flops(code_steps=5) - sampling_flops(code_steps=4)
+    assert sampling_flops() == 2 * step + 4 * code_step
+    guided = sampling_flops(guidance_scale=0.5) - 4 * code_step
+    assert guided == pytest.approx(4 * step, rel=0.01)  # unknown positions are embedded once
+
+
+def test_alternate_tiling_counts_both_tilings():
+    shifted = sampling_flops() - sampling_flops(num_steps=1)
+    last = sampling_flops(num_steps=1, tiling="alternate")
+    assert last == sampling_flops(num_steps=1)  # the last step is shifted
+    plain = sampling_flops(tiling="alternate") - last
+    assert plain > shifted  # it decodes the padded patches
+    assert sampling_flops(num_steps=5, tiling="alternate") - last == 2 * (shifted + plain)
+
+
+def test_without_a_code_there_is_no_latent_model():
+    counted = tiny_workload(model={"code": "none"})
+    assert list(counted.parameters) == ["U-Net"]
+    assert counted.latent_flops == 0
+
+
+def test_hours_are_operations_over_rate():
+    params, counted = paper_workload("ffhq256")
+    table = tabulate(params, counted, 50.0, PAPER["ffhq256"]).set_index("quantity")
+    hours = table.loc[["training", "latent training", "50,000 samples"], "value"]
+    seconds = 72e6 * counted.train_flops / 50e12
+    assert hours["training"] == pytest.approx(seconds / 3600)
+    assert hours["50,000 samples"] == pytest.approx(5e4 * counted.sample_flops / 50e12 / 3600)
+    # A layer costs two operations a weight forwards and two each for its two gradients.
+    assert counted.latent_flops == pytest.approx(6 * 54.11e6, rel=0.01)
+    assert hours["latent training"] == pytest.approx(6e7 * counted.latent_flops / 1.8e17)
+    assert table.loc["images seen", "paper"] == "72 [C]"
+    assert table.loc["all parameters", "paper"] == "146.41 counted, 154 [2nd]"
+
+
+def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(REPO)
+    main(["plan", "ffhq256", "--rate", "200"])
+    lines = capsys.readouterr().out.splitlines()
+    words = {line[:34].rstrip(): line[34:].split() for line in lines}
+    assert words["encoder"] == ["20.90", "M", "20.90", "counted"]
+    assert words["photographs"] == ["70,000", "70,000"]
+    assert words["training"][1] == "h"
+    assert "at 200 TFLOP/s" in " ".join(lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_command_counts_the_photographs_of_other_presets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(REPO)
+    main(["plan", "smoke"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.split() == ["photographs", "141"] for line in lines)
+    assert not any("PAPER" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nope"], "presets: no preset nope, allowed are "),
+        (["smoke", "--rate", "0"], "--rate: found 0, allowed are TFLOP/s above 0"),
+        (["smoke", "--rate", "nan"], "--rate: found nan, allowed are TFLOP/s above 0"),
+    ],
+)
+def test_command_refuses(argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(REPO)
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        main(["plan", *argv])
