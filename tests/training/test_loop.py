@@ -1,0 +1,183 @@
+"""The training loop: a training that was cut off ends in the bits of one that was not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from patchdm.errors import PatchDMError
+from patchdm.training.loop import Ema
+from tests.training.toy import Toy, Training, toy_draw, toy_plan
+
+
+def assert_same_bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> tuple[Training, dict[str, Tensor]]:
+    """A training without disturbance."""
+    training = Training(tmp_path / "whole")
+    return training, training.run()
+
+
+@pytest.mark.parametrize("after", [1, 7, 10, 19, 20])
+def test_a_stopped_training_goes_on_bit_by_bit(tmp_path: Path, whole, after: int) -> None:
+    undisturbed, weights = whole
+    first = Training(tmp_path, stop_after=after)
+    with pytest.raises(PatchDMError, match=rf"stopped after {4 * after} of 79; run again"):
+        first.run()
+    second = Training(tmp_path)
+    assert_same_bits(second.run(), weights)
+    assert second.reported == undisturbed.reported
+    assert first.progress + second.progress == undisturbed.progress
+
+
+@pytest.mark.parametrize("at", [0, 4, 5, 13, 19])
+def test_a_crashed_training_goes_on_bit_by_bit(tmp_path: Path, whole, at: int) -> None:
+    """It goes back to the last checkpoint: of 20 steps every fifth, and the last."""
+
+    def crashing_draw(step: int) -> tuple[Tensor, ...]:
+        if step == at:
+            raise MemoryError
+        return toy_draw(step)
+
+    undisturbed, weights = whole
+    with pytest.raises(MemoryError):
+        Training(tmp_path, draw=crashing_draw).run()
+    second = Training(tmp_path)
+    assert_same_bits(second.run(), weights)
+    assert second.reported == undisturbed.reported
+    assert second.progress == [4 * step for step in range(at // 5 * 5 + 1, 21)]
+
+
+def test_a_finished_training_repeats_its_history_alone(tmp_path: Path) -> None:
+    first = Training(tmp_path)
+    weights = first.run()
+    second = Training(tmp_path)
+    assert_same_bits(second.run(), weights)
+    assert second.reported == first.reported
+    assert second.progress == []
+
+
+def test_what_happens_when(tmp_path: Path) -> None:
+    acts: list[int] = []
+    training = Training(tmp_path, every=[(32, lambda seen, _: acts.append(seen))])
+    training.run()
+    assert [seen for seen, _ in training.reported] == [12, 24, 36, 48, 60, 72, 80]
+    assert acts == [32, 64, 80]
+    assert training.progress == list(range(4, 84, 4))
+
+
+def test_reports_hold_the_means_since_the_last_report(tmp_path: Path) -> None:
+    every_step = Training(tmp_path / "fine", plan=toy_plan(log_every=4))
+    every_step.run()
+    training = Training(tmp_path / "coarse")
+    training.run()
+    losses = [metrics["loss"] for _, metrics in every_step.reported]
+    for seen, metrics in training.reported[:-1]:
+        steps = slice(seen // 4 - 3, seen // 4)
+        assert metrics["loss"] == pytest.approx(sum(losses[steps]) / 3)
+        assert metrics.keys() == {"loss", "grad_norm", "learning_rate"}
+    assert training.reported[-1][1]["loss"] == pytest.approx(sum(losses[18:]) / 2)
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    plan = toy_plan(items_seen=2000, log_every=400, lr_decay="none", warmup_items=0)
+    training = Training(tmp_path, plan=plan)
+    training.run()
+    losses = [metrics["loss"] for _, metrics in training.reported]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_what_is_acted_upon_is_the_average(tmp_path: Path) -> None:
+    seen: list[Tensor] = []
+
+    def keep(_: int, average: torch.nn.Module) -> None:
+        assert not average.training
+        seen.append(average.layers[0].weight.clone())
+
+    training = Training(tmp_path, every=[(4, keep)])
+    weights = training.run()
+    assert torch.equal(seen[-1], weights["layers.0.weight"])
+    assert not torch.equal(seen[-1], weights["raw.layers.0.weight"])
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    plan = toy_plan(items_seen=80)
+    factors = [plan.lr_factor(step) for step in range(plan.steps)]
+    cosine = [0.5 * (1 + math.cos(math.pi * (step + 1) / 20)) for step in range(20)]
+    warmup = [min(1.0, (step + 1) / 5) for step in range(20)]
+    assert factors == pytest.approx([a * b for a, b in zip(warmup, cosine, strict=True)])
+    assert factors[-1] == 0
+    constant = toy_plan(warmup_items=0, lr_decay="none")
+    assert {constant.lr_factor(step) for step in range(20)} == {1.0}
+
+
+def test_the_optimiser_gets_that_learning_rate(tmp_path: Path) -> None:
+    plan = toy_plan(log_every=4)
+    training = Training(tmp_path, plan=plan)
+    training.run()
+    rates = [metrics["learning_rate"] for _, metrics in training.reported]
+    assert rates == pytest.approx([1e-2 * plan.lr_factor(step) for step in range(20)])
+    frozen = Training(
+        tmp_path / "frozen", plan=toy_plan(items_seen=4)
+    )  # cosine: one step of rate 0
+    weights = frozen.run()
+    assert torch.equal(weights["raw.layers.0.weight"], Toy().layers[0].weight)
+
+
+def test_average_forgets_the_start_only_with_warmup() -> None:
+    plan = toy_plan(ema_decay=0.999)
+    assert [plan.ema_decay_at(step) for step in (0, 1, 10)] == pytest.approx([0.1, 2 / 11, 0.55])
+    assert plan.ema_decay_at(10**6) == 0.999
+    assert toy_plan(ema_decay=0.999, ema_warmup=False).ema_decay_at(0) == 0.999
+
+
+def test_average_is_the_recursion() -> None:
+    module, expected = Toy(), Toy().layers[0].weight.detach()
+    ema = Ema(module)
+    for step in range(3):
+        with torch.no_grad():
+            for weight in module.parameters():
+                weight.add_(1 + step)
+        ema.update(module, 0.75)
+        expected = 0.75 * expected + 0.25 * module.layers[0].weight.detach()
+    torch.testing.assert_close(ema.module.layers[0].weight, expected)
+    assert not any(weight.requires_grad for weight in ema.module.parameters())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path, value: float) -> None:
+    def draw(step: int) -> tuple[Tensor, ...]:
+        (x,) = toy_draw(step)
+        return (x.fill_(value) if step == 7 else x,)
+
+    with pytest.raises(PatchDMError, match=r"^step 7: loss is (nan|inf), allowed are finite"):
+        Training(tmp_path, draw=draw).run()
+    assert [path.name[:10] for path in tmp_path.glob("*.pt")] == ["0000000005"]
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path: Path) -> None:
+    """Or else the weights of the checkpoint at step 5 were NaN, and every later run stuck."""
+
+    class Steep(Toy):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            loss = super().forward(x)["loss"]
+            # At 0 the root is 0, its slope infinite.
+            return {"loss": loss + (self.layers[0].bias * x[0, 0]).abs().sum().sqrt()}
+
+    def draw(step: int) -> tuple[Tensor, ...]:
+        (x,) = toy_draw(step)
+        x[0, 0] *= step != 4
+        return (x,)
+
+    with pytest.raises(PatchDMError, match=r"^step 4: norm of the gradients is (nan|inf)"):
+        Training(tmp_path, draw=draw, module=Steep()).run()
+    assert not list(tmp_path.glob("*.pt"))
