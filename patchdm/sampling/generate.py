@@ -177,7 +177,7 @@ def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> 
         num_steps: steps in all.
 
     Raises:
-        ValueError: another tiling than "shifted" for a network without feature collage.
+        ValueError: the tiling is unknown, or not "shifted" for a network without feature collage.
     """
     mode = unet.config.collage
     if mode != "feature" and tiling != "shifted":
@@ -193,9 +193,14 @@ def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> 
             generator = torch.Generator().manual_seed(index)  # equal for all images
             y, x = torch.randint(1 - half, half + 1, (2,), generator=generator).tolist()
             return y, x
-    if tiling == "alternate":
-        return "shifted" if shifted_turn else PLAIN
-    return tiling  # type: ignore[return-value]
+    tilings: dict[str, Tiling] = {
+        "shifted": "shifted",
+        "blend": "blend",
+        "alternate": "shifted" if shifted_turn else PLAIN,
+    }
+    if tiling not in tilings:
+        raise ValueError(f"tiling is {tiling!r}, allowed are {', '.join(tilings)}")
+    return tilings[tiling]
 
 
 def gaussian(shape: Sequence[int], sources: list[torch.Generator]) -> Tensor:
