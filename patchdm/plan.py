@@ -213,9 +213,9 @@ def _train_step(
 
 def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
     """Return the operations of sampling one image."""
-    sample, data, code_dim = params.sample, params.data, params.model.code_dim
+    sample, data = params.sample, params.data
     x_T = torch.empty(1, 3, data.height, data.width, device="meta")
-    code = torch.empty(1, code_dim, device="meta") if latent else None
+    code = torch.empty(1, params.model.code_dim, device="meta")
     scheduler = image_scheduler(params.diffusion)
 
     def image(num_steps: int) -> int:
@@ -224,7 +224,7 @@ def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
                 unet,
                 scheduler,
                 x_T,
-                code,
+                code if latent else None,
                 num_steps=num_steps,
                 guidance_scale=sample.guidance_scale,
                 tiling=sample.tiling,
