@@ -1,0 +1,121 @@
+"""The canvas denoiser: which patches predict what, in bands of any height, guided or not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from patchdm.grid import PatchGrid, merge, pad_and_split, positions, split
+from patchdm.models import PatchUNet
+from patchdm.sampling.denoise import PLAIN, Tiling, blend_weight, predict_eps
+from tests.networks import small_unet
+
+P, ROWS, COLS, BATCH = 8, 3, 4, 2
+HALF = P // 2
+TILINGS: list[Tiling] = ["shifted", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
+
+
+@pytest.fixture(scope="module")
+def unet() -> PatchUNet:
+    return small_unet().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x_t = torch.randn(BATCH, 3, ROWS * P, COLS * P, generator=generator)
+    return x_t, torch.tensor([3, 800]), torch.randn(BATCH, 6, generator=generator)
+
+
+def alone(
+    unet: PatchUNet, patches: Tensor, t: Tensor, place: Tensor, cond: Tensor | None
+) -> Tensor:
+    return unet.decode(unet.encode(patches, t, place, cond), t, place, cond)
+
+
+def test_shifted_is_the_network_on_the_canvas(unet, inputs):
+    assert_close(predict_eps(unet, *inputs), unet(*inputs).sample)
+
+
+def test_half_a_patch_tiles_the_image(unet, inputs):
+    x_t, t, cond = inputs
+    place = positions(ROWS, COLS, shifted=True)
+    expected = merge(alone(unet, split(x_t, P), t, place, cond), ROWS, COLS)
+    assert_close(predict_eps(unet, *inputs, tiling=(HALF, HALF)), expected)
+
+
+def test_plain_tiles_the_padded_canvas(unet, inputs):
+    x_t, t, cond = inputs
+    place = positions(ROWS, COLS, shifted=False)
+    padded = merge(alone(unet, pad_and_split(x_t, P), t, place, cond), ROWS + 1, COLS + 1)
+    expected = padded[..., HALF:-HALF, HALF:-HALF]
+    assert_close(predict_eps(unet, *inputs, tiling=PLAIN), expected)
+
+
+def test_any_offset_tiles_the_image_with_patches_of_the_padded_canvas(unet, inputs):
+    """At (3, -2) a patch begins at pixel (3, 6) of the canvas, and at (11, 14)."""
+    x_t, t, cond = inputs
+    found = torch.nn.functional.pad(predict_eps(unet, *inputs, tiling=(3, -2)), (HALF,) * 4)
+    canvas = torch.nn.functional.pad(x_t, (HALF,) * 4)
+
+    def patch(y: int, x: int) -> Tensor:
+        place = torch.tensor([[y, x]]) / P
+        return alone(unet, canvas[..., y : y + P, x : x + P], t, place, cond)
+
+    assert_close(found[..., 11:19, 14:22], patch(11, 14))
+    # At the border: what reaches out is moved onto the canvas, that is to row 24 and column 0.
+    assert_close(found[..., 24:28, 14:22], patch(24, 14)[..., :4, :])
+    assert_close(found[..., 11:19, 4:6], patch(11, 0)[..., 4:6])
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_bands_change_nothing(unet, inputs, tiling: Tiling):
+    whole = predict_eps(unet, *inputs, tiling=tiling)
+    assert whole.shape == inputs[0].shape
+    for rows_per_chunk in (1, 2, 9):
+        banded = predict_eps(unet, *inputs, tiling=tiling, rows_per_chunk=rows_per_chunk)
+        assert_close(banded, whole, atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_images_of_a_batch_do_not_meet(unet, inputs, tiling: Tiling):
+    both = predict_eps(unet, *inputs, tiling=tiling)
+    for image in range(BATCH):
+        single = predict_eps(unet, *(part[image : image + 1] for part in inputs), tiling=tiling)
+        assert_close(single, both[image : image + 1], atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_guidance_drops_code_and_position_together(unet, inputs, tiling: Tiling):
+    x_t, t, cond = inputs
+    nowhere = small_unet(use_position=False)
+    known = predict_eps(unet, x_t, t, cond, tiling=tiling)
+    unknown = predict_eps(nowhere, x_t, t, None, tiling=tiling)
+    assert not torch.allclose(known, unknown, atol=1e-2)
+    guided = predict_eps(unet, x_t, t, cond, tiling=tiling, guidance_scale=0.5)
+    assert_close(guided, 1.5 * known - 0.5 * unknown, atol=1e-5, rtol=0.0)
+
+
+def test_blend_trusts_each_prediction_away_from_its_borders(unet, inputs):
+    shifted, plain = (predict_eps(unet, *inputs, tiling=kind) for kind in ("shifted", PLAIN))
+    blend = predict_eps(unet, *inputs, tiling="blend")
+    weight = blend_weight(PatchGrid(ROWS, COLS, P))
+    assert_close(blend, weight * shifted + (1 - weight) * plain)
+    assert (weight[HALF, HALF] - 1).abs() < 0.05  # amid a shifted patch, where plain ones meet
+    assert weight[0, 0] < 0.05  # at a corner of a shifted patch, amid a plain one
+    assert weight[0, HALF] == pytest.approx(0.5, abs=0.1)
+    assert_close(weight[: 2 * P, : 2 * P], weight[P:, P : 3 * P])
+
+
+@pytest.mark.parametrize("rows_per_chunk", [0, -1])
+def test_no_rows_are_refused(unet, inputs, rows_per_chunk: int):
+    with pytest.raises(ValueError, match=rf"rows_per_chunk is {rows_per_chunk}, allowed are 1"):
+        predict_eps(unet, *inputs, rows_per_chunk=rows_per_chunk)
+
+
+def test_a_canvas_must_hold_whole_patches(unet, inputs):
+    x_t, t, cond = inputs
+    with pytest.raises(ValueError, match="width is 30, allowed are multiples of the patch size 8"):
+        predict_eps(unet, x_t[..., :-2], t, cond)
