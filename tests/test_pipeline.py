@@ -146,11 +146,14 @@ def test_moving(pipe):
 
 
 def test_offloading_between_models(pipe):
+    """On the CPU nothing moves, but the hooks are there, and set afresh after a call."""
     expected = images(pipe)
     pipe.enable_model_cpu_offload(device="cpu")
+    hooks = pipe._all_hooks
+    assert len(hooks) == 4
     assert torch.equal(images(pipe), expected)
+    assert pipe._all_hooks is not hooks
     assert pipe.model_cpu_offload_seq.split("->") == ["latent", "unet"]
-    assert torch.equal(images(pipe), expected), "hooks are set again after a call"
 
 
 # Calling
@@ -362,9 +365,10 @@ def test_callbacks_change_tensors_and_guidance(pipe):
 
 def test_callback_objects_name_their_tensors(pipe):
     class Doubling(diffusers.callbacks.PipelineCallback):
-        tensor_inputs = ["latents"]  # noqa: RUF012
+        tensor_inputs = ["cond", "latents"]  # noqa: RUF012
 
         def callback_fn(self, _pipeline, _index, _t, tensors):
+            assert tensors["cond"].shape == (1, CODE)
             return {"latents": 2 * tensors["latents"]}
 
     both = diffusers.callbacks.MultiPipelineCallbacks([Doubling(), Doubling()])
