@@ -155,6 +155,29 @@ def test_kid_subset_is_not_larger_than_the_samples(values: dict[str, Any], tmp_p
     assert refusal(values, tmp_path).startswith("evaluate.kid_subset_size is 4, allowed is at most")
 
 
+@pytest.mark.parametrize("collage", ["none", "pixel-fixed", "pixel-random"])
+def test_tilings_are_for_feature_collage(values: dict[str, Any], tmp_path: Path, collage: str):
+    values["model"]["collage"] = collage
+    values["sample"]["tiling"] = "blend"
+    assert refusal(values, tmp_path) == (
+        f"sample.tiling is 'blend', allowed with model.collage {collage!r} is 'shifted'"
+    )
+    values["sample"]["tiling"] = "shifted"
+    assert load(values, tmp_path).model.collage == collage
+
+
+@pytest.mark.parametrize("missing", ["code_dropout", "position_dropout"])
+def test_guidance_needs_a_network_trained_for_it(
+    values: dict[str, Any], tmp_path: Path, missing: str
+):
+    values["sample"]["guidance_scale"] = 0.5
+    values["train"] |= {"code_dropout": 0.1, "position_dropout": 0.5}
+    load(values, tmp_path)
+    values["train"][missing] = 0.0
+    message = refusal(values, tmp_path)
+    assert message.startswith(f"train.{missing} is 0, allowed with sample.guidance_scale = 0.5")
+
+
 @pytest.mark.parametrize("number", ["2e-4", "2.0e-4", "0.0002"])
 def test_numbers_as_people_write_them(values: dict[str, Any], tmp_path: Path, number: str):
     values["train"]["learning_rate"] = "NUMBER"
