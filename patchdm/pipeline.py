@@ -140,7 +140,8 @@ class PatchDMPipeline(DiffusionPipeline):
 
         Args:
             batch_size: number of images.
-            height, width: sides in pixels, multiples of the patch size; None: one patch.
+            height, width: sides in pixels, multiples of the patch size; None: those of
+                `latents`, or one patch.
             num_inference_steps: solver steps.
             guidance_scale: w of classifier-free guidance (the paper: 0.5), 0 is none.
             generator: one for all images, or a list of one per image. Each gives x_T first, then
@@ -164,8 +165,7 @@ class PatchDMPipeline(DiffusionPipeline):
         """
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
-        config = self.unet.config
-        shape = (config.in_channels, height or config.patch_size, width or config.patch_size)
+        shape = self._shape(height, width, latents)
         self.check_inputs(batch_size, shape, generator, cond, latents, output_type)
         self._check_callback(callback_on_step_end_tensor_inputs)
 
@@ -263,6 +263,18 @@ class PatchDMPipeline(DiffusionPipeline):
                 f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are "
                 f"{self._callback_tensor_inputs}"
             )
+
+    def _shape(
+        self, height: int | None, width: int | None, latents: Tensor | None
+    ) -> tuple[int, int, int]:
+        """Return the shape of an image, with the sides that are not given filled in."""
+        p = self.unet.config.patch_size
+        rows, cols = (p, p) if latents is None else latents.shape[-2:]
+        return (
+            self.unet.config.in_channels,
+            rows if height is None else height,
+            cols if width is None else width,
+        )
 
     def _gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
         """Draw (batch_size, *shape) in float32, on the device of the generator."""

@@ -198,7 +198,8 @@ def test_noise_first_then_code(pipe):
     generator = torch.Generator().manual_seed(3)
     latents = torch.randn(1, 3, P, 2 * P, generator=generator)
     expected = images(pipe)
-    assert torch.equal(images(pipe, latents=latents, generator=generator), expected)
+    sizes = {"height": None, "width": None}  # those of the noise
+    assert torch.equal(images(pipe, latents=latents, generator=generator, **sizes), expected)
     assert not torch.equal(images(pipe, cond=torch.ones(1, CODE)), expected)
     pipe.latent = None
     zeros = images(pipe, cond=torch.zeros(1, CODE))
@@ -284,6 +285,7 @@ def test_guidance_tiling_and_streaming(pipe):
     ("changes", "message"),
     [
         ({"height": 20}, "height is 20, allowed are multiples of the patch size 16"),
+        ({"height": 0}, "height is 0, allowed are multiples of the patch size 16"),
         ({"width": 40}, "width is 40, allowed are multiples of the patch size 16"),
         ({"batch_size": 2}, "`generator` is a list of 1, expected one per image: 2"),
         ({"cond": torch.zeros(1, 12)}, r"`cond` has shape \(1, 12\), expected \(1, 16\)"),
@@ -369,7 +371,7 @@ def test_callback_objects_name_their_tensors(pipe):
 
         def callback_fn(self, _pipeline, _index, _t, tensors):
             assert tensors["cond"].shape == (1, CODE)
-            return {"latents": 2 * tensors["latents"]}
+            return tensors | {"latents": 2 * tensors["latents"]}
 
     both = diffusers.callbacks.MultiPipelineCallbacks([Doubling(), Doubling()])
     one_step = {"num_inference_steps": 1, "output_type": "latent"}
