@@ -31,12 +31,13 @@ def cache_embeddings(params: Params) -> None:
 
 @torch.inference_mode()
 def _encode(store: PatchStore, images: np.ndarray) -> np.ndarray:
-    encoder = SemanticEncoder.from_pretrained(PATCHDM / "encoder").eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = SemanticEncoder.from_pretrained(PATCHDM / "encoder").eval().to(device)
     codes = []
     with progress("cache_embeddings", len(images), "images") as show:
         for start in range(0, len(images), ENCODER_BATCH):
             batch = images[start : start + ENCODER_BATCH]
-            codes.append(encoder(to_tensor(store.images(batch))).numpy())
+            codes.append(encoder(to_tensor(store.images(batch)).to(device)).cpu().numpy())
             show(start + len(batch))
     return np.concatenate(codes)
 

@@ -36,7 +36,7 @@ def train_latent(params: Params) -> None:
     with state_dir("train_latent", [params.base, params.latent], [CODES]) as state:
         _, vectors, _ = read_vectors(CODES)
         (state / "curves").mkdir(exist_ok=True)
-        average = _train(params, torch.from_numpy(vectors), state) if len(vectors) else None
+        average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
         with replacing(LATENT) as fresh:
             fresh.mkdir()
             if average is not None:

@@ -1,0 +1,91 @@
+"""A folder in which the model stages can run, in this process or as commands of their own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from patchdm.config import Params
+from stages._common import FEATURES, PARAMS, PATCHES, STATE
+from stages.cache_features import cache_features
+from tests.conftest import REPO
+from tests.data.photographs import contents
+from tests.stages.tiny import tiny_params, write_tiny_store
+
+TRAIN = {
+    "images_seen": 64,
+    "batch_size": 8,
+    "log_every": 16,
+    "checkpoint_every": 32,
+    "sheet_every": 64,
+}
+LATENT = {"codes_seen": 256, "batch_size": 16, "log_every": 64, "checkpoint_every": 64}
+
+
+def small_params(**changes: dict[str, Any]) -> Params:
+    """Return parameters of trainings of a second."""
+    sections = {"train": TRAIN, "latent": LATENT}
+    for name, section in changes.items():
+        sections[name] = sections.get(name, {}) | section
+    return tiny_params(**sections)
+
+
+def write_inputs(folder: Path, landscapes: Path, params: Params) -> None:
+    """Write patch store, features and params.yaml into the working folder."""
+    write_tiny_store(folder / PATCHES, landscapes)
+    if params.model.code == "table":
+        cache_features(params)
+    else:
+        (folder / FEATURES).write_bytes(b"")  # the other codes never read it
+    write_params(folder / PARAMS, params)
+
+
+def write_params(path: Path, params: Params) -> None:
+    """Write the params.yaml that a stage of its own process reads."""
+    with path.open("w") as file:
+        YAML(typ="safe", pure=True).dump(params.model_dump(), file)
+
+
+def start(stage: str) -> subprocess.Popen[str]:
+    """Start a stage as DVC does, in the working folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"stages.{stage}"],
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_amid(stage: str, pattern: str) -> None:
+    """Start a stage and kill it at a random moment after a new file of its state appears."""
+    before = set((STATE / stage).rglob(pattern))
+    process = start(stage)
+    wait_for(process, lambda: set((STATE / stage).rglob(pattern)) - before)
+    time.sleep(random.uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, errors
+
+
+def wait_for(process: subprocess.Popen[str], happened: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not happened() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert process.poll() is None, process.communicate()[1]
+
+
+def bytes_of(*folders: Path) -> dict[str, bytes]:
+    """Return all files below some folders by name."""
+    return {
+        f"{folder}/{name}": content
+        for folder in folders
+        for name, content in contents(folder).items()
+    }
