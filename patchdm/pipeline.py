@@ -151,7 +151,10 @@ class PatchDMPipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
-            tiling, rows_per_chunk: as in `sample_images`.
+            tiling: for feature collage "shifted" (the paper) or "blend" as in `predict_eps`, or
+                "alternate": shifted and plain patches in turn. Networks of other collage modes
+                sample as they were trained.
+            rows_per_chunk: patch rows decoded at once; None: all. Results are equal.
             latent_num_inference_steps: solver steps of the codes.
             callback_on_step_end: called with (pipeline, step, time step, tensors) after each step;
                 the tensors it returns replace those of the call.
@@ -189,8 +192,7 @@ class PatchDMPipeline(DiffusionPipeline):
 
     def _sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
         z_T = self._gaussian(batch_size, (self.latent.config.code_dim,), generator)
-        cond = sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
-        return cond.clone()  # a normal tensor, which a callback may change in place
+        return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
 
     def _denoise(
         self,

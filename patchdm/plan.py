@@ -23,7 +23,8 @@ from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.models.latent import LatentMLP
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
-from patchdm.sampling.generate import sample_codes, sample_images
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import sample_codes
 from patchdm.training.image import ImageTraining
 from patchdm.training.latent import LatentTraining
 
@@ -216,17 +217,17 @@ def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
     sample, data = params.sample, params.data
     x_T = torch.empty(1, 3, data.height, data.width, device="meta")
     code = torch.empty(1, params.model.code_dim, device="meta")
-    scheduler = image_scheduler(params.diffusion)
+    pipe = PatchDMPipeline(unet, image_scheduler(params.diffusion))
+    pipe.set_progress_bar_config(disable=True)
 
     def image(num_steps: int) -> int:
         with FlopCounterMode(display=False) as counter:
-            sample_images(
-                unet,
-                scheduler,
-                x_T,
-                code if latent else None,
-                num_steps=num_steps,
+            pipe(
+                num_inference_steps=num_steps,
                 guidance_scale=sample.guidance_scale,
+                cond=code if latent else None,
+                latents=x_T,
+                output_type="latent",
                 tiling=sample.tiling,
             )
         return counter.get_total_flops()

@@ -12,7 +12,8 @@ from patchdm.config import Params
 from patchdm.data.images import read_image, save_png, to_uint8
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
-from patchdm.sampling.generate import Sampler
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import generators
 from stages._common import LATENT, PATCHDM, SAMPLES, progress, run_stage, state_dir
 
 
@@ -25,13 +26,23 @@ def sample(params: Params) -> None:
         state_dir("sample", sections, [PATCHDM, LATENT]) as state,
         progress("sample", len(seeds), "images") as show,
     ):
-        sampler = _sampler(params)
+        pipe = _pipeline(params)
         # Batches start at fixed seeds: a resumed run repeats the batch that was cut off.
         for start in range(0, len(seeds), config.batch_size):
             batch = seeds[start : start + config.batch_size]
             if not all(_is_whole(state / png_name(seed)) for seed in batch):
-                images = to_uint8(sampler(batch, params.data.height, params.data.width))
-                for seed, image in zip(batch, images, strict=True):
+                images = pipe(
+                    len(batch),
+                    params.data.height,
+                    params.data.width,
+                    num_inference_steps=config.num_steps,
+                    guidance_scale=config.guidance_scale,
+                    generator=generators(batch),
+                    output_type="latent",
+                    tiling=config.tiling,
+                    latent_num_inference_steps=params.latent.num_steps,
+                ).images
+                for seed, image in zip(batch, to_uint8(images), strict=True):
                     save_png(state / png_name(seed), image)
             show(start + len(batch))
         _publish(state, seeds)
@@ -42,18 +53,10 @@ def png_name(seed: int) -> str:
     return f"{seed:06d}.png"
 
 
-def _sampler(params: Params) -> Sampler:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = params.sample
-    return Sampler.load(
-        PATCHDM,
-        LATENT if params.model.code != "none" else None,
-        num_steps=config.num_steps,
-        latent_steps=params.latent.num_steps,
-        guidance_scale=config.guidance_scale,
-        tiling=config.tiling,
-        device=device,
-    )
+def _pipeline(params: Params) -> PatchDMPipeline:
+    pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
+    pipe.set_progress_bar_config(disable=True)  # the stage has its own
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _is_whole(path: Path) -> bool:

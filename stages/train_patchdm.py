@@ -19,7 +19,8 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from patchdm.sampling.generate import gaussian, generators, sample_images
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import generators
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
 from patchdm.training.loop import Hooks, Plan, fit
@@ -67,7 +68,7 @@ def train_patchdm(params: Params) -> None:
                 whole_images=params.model.code == "encoder",
                 seed=params.base.seed,
             )
-            sheet = _sheet_writer(params, store, state / "sheets")
+            sheet = _sheet_writer(store, state / "sheets")
             average = fit(
                 module,
                 _optimizer(module, params),
@@ -132,15 +133,11 @@ def _plan(params: Params) -> Plan:
     )
 
 
-def _sheet_writer(
-    params: Params, store: PatchStore, folder: Path
-) -> Callable[[int, nn.Module], None]:
+def _sheet_writer(store: PatchStore, folder: Path) -> Callable[[int, nn.Module], None]:
     """Return the action that samples a few training codes from equal noise at every call."""
     folder.mkdir(exist_ok=True)
     images = store.rows("train")
     chosen = images[np.linspace(0, len(images) - 1, SHEET_IMAGES).astype(int)]
-    x_T = gaussian((3, store.height, store.width), generators(range(SHEET_IMAGES)))
-    scheduler = image_scheduler(params.diffusion)
 
     def write(seen: int, average: nn.Module) -> None:
         device = next(average.parameters()).device
@@ -149,13 +146,17 @@ def _sheet_writer(
             table = isinstance(average.code, CodeTable)
             inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
             cond = average.code(inputs.to(device))
-        samples = sample_images(
-            average.unet,
-            scheduler,
-            x_T.to(device),
-            cond,
-            num_steps=SHEET_STEPS,
-        )
+        pipe = PatchDMPipeline(average.unet, average.scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        samples = pipe(
+            SHEET_IMAGES,
+            store.height,
+            store.width,
+            num_inference_steps=SHEET_STEPS,
+            generator=generators(range(SHEET_IMAGES)),
+            cond=cond,
+            output_type="latent",
+        ).images
         save_png(folder / f"{seen:09d}.png", contact_sheet(to_uint8(samples), columns=4))
 
     return write

@@ -11,7 +11,8 @@ from patchdm.diffusion import training_loss
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.grid import collage, positions, split
 from patchdm.official import OfficialModels, load_official
-from patchdm.sampling import predict_eps, sample_codes, sample_images
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling import predict_eps, sample_codes
 from tests.golden.official import PATCH_SIZE, golden_numbers, golden_state
 
 NETWORK = {"atol": 1e-4, "rtol": 0.0}
@@ -84,14 +85,15 @@ def test_training_loss(golden, models, per_image: bool):
 
 @pytest.mark.parametrize(("key", "guidance_scale"), [("ddim", 0.0), ("ddim_cfg", 0.5)])
 def test_ten_ddim_steps(golden, models, key: str, guidance_scale: float):
-    images = sample_images(
-        models.unet,
-        paper_scheduler(),
-        golden[f"{key}/x_T"],
-        golden["ddim/cond"],
-        num_steps=10,
+    x_T = golden[f"{key}/x_T"]
+    images = PatchDMPipeline(models.unet, paper_scheduler())(
+        len(x_T),
+        num_inference_steps=10,
         guidance_scale=guidance_scale,
-    )
+        cond=golden["ddim/cond"],
+        latents=x_T,
+        output_type="latent",
+    ).images
     assert_close(images, golden[f"{key}/x_0"], **TEN_STEPS)
 
 

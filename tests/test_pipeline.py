@@ -20,11 +20,9 @@ from patchdm.diffusion.schedules import image_scheduler, latent_scheduler, paper
 from patchdm.errors import PatchDMError
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.models.build import build_latent, build_unet
-from patchdm.official import load_official
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
-from tests.golden.official import PATCH_SIZE, golden_numbers, golden_state
 from tests.models.test_unet import small_unet
 from tests.stages.tiny import tiny_params
 
@@ -233,24 +231,6 @@ def test_a_stage_gives_the_same_images(tmp_dir: Path):
     assert np.abs(np.asarray(image, dtype=int) - stored).max() <= 1  # of a batch of two
     with pytest.raises(PatchDMError, match="no readable model: .*nowhere"):
         PatchDMPipeline.from_stages(tmp_dir / "nowhere", None)
-
-
-def test_the_authors_numbers():
-    golden = golden_numbers()
-    unet = load_official(golden_state(), patch_size=PATCH_SIZE).unet
-    pipe = pipeline(unet=unet, latent=None, encoder=None, code_table=None)
-    height, width = golden["ddim_cfg/x_T"].shape[-2:]
-    found = pipe(
-        len(golden["ddim/cond"]),
-        height,
-        width,
-        num_inference_steps=10,
-        guidance_scale=0.5,
-        cond=golden["ddim/cond"],
-        latents=golden["ddim_cfg/x_T"],
-        output_type="latent",
-    ).images
-    assert_close(found, golden["ddim_cfg/x_0"], atol=1e-3, rtol=0.0)
 
 
 def test_output_types(pipe):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 import shutil
 import time
-from functools import partial
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from accelerate.state import AcceleratorState
 
 from patchdm.config import Model, Params, load_params
 from patchdm.data.images import read_image
-from patchdm.data.patch_store import write_store
+from patchdm.data.patch_store import PatchStore, write_store
 from patchdm.data.vectors import write_vectors
 from patchdm.models import PatchUNet
 from patchdm.models.blocks import Attention
 from patchdm.models.build import build_code, build_unet
+from patchdm.pipeline import PatchDMPipeline
 from patchdm.plan import PAPER
-from patchdm.sampling import generate
 from stages import _common, cache_embeddings, sample, train_latent, train_patchdm
 from tests.conftest import REPO
 
@@ -167,11 +168,11 @@ def test_backbones_of_all_patch_sizes_build(
 @pytest.mark.usefixtures("tmp_dir")
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_presets_take_a_step_at_full_size(name: str, monkeypatch: pytest.MonkeyPatch):
-    """Run the stages for one image, one code and one solver step; the training's sheet is noise."""
+    """Run the stages for one image, one code and one solver step, without the training's sheet."""
     params = one_step(preset(name))
-    monkeypatch.setattr(train_patchdm, "sample_images", lambda _, __, x_T, *___, **____: x_T)
-    banded = partial(generate.sample_images, rows_per_chunk=4)  # 5 GiB, else 8
-    monkeypatch.setattr(generate, "sample_images", banded)
+    monkeypatch.setattr(train_patchdm, "_sheet_writer", no_sheets)
+    banded = partialmethod(PatchDMPipeline.__call__, rows_per_chunk=4)  # 5 GiB, else 8
+    monkeypatch.setattr(PatchDMPipeline, "__call__", banded)
     write_inputs(params)
 
     torch.set_num_threads(2)
@@ -191,6 +192,12 @@ def test_paper_presets_take_a_step_at_full_size(name: str, monkeypatch: pytest.M
     assert sampled.std() > 0
     for folder in ("data", ".state"):  # gigabytes
         shutil.rmtree(folder)
+
+
+def no_sheets(_: PatchStore, folder: Path) -> Callable[..., None]:
+    """Stand in for the training's sheets."""
+    folder.mkdir()
+    return lambda *_: None
 
 
 def write_inputs(params: Params) -> None:

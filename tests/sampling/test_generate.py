@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
-from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
-from patchdm.sampling import predict_eps, sample_images
-from patchdm.sampling.generate import Sampler, gaussian, generators, tiling_of_step
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling import predict_eps
+from patchdm.sampling.generate import generators, tiling_of_step
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH = 8, 16, 24
@@ -33,48 +35,52 @@ def models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(models: Path, mode: str, *, latent: bool = True, tiling: str = "shifted") -> Sampler:
-    return Sampler.load(
-        models / mode,
-        models / "latent" if latent else None,
-        num_steps=3,
-        latent_steps=2,
-        guidance_scale=0.0,
-        tiling=tiling,
-        device="cpu",
-    )
+def load(models: Path, mode: str, *, latent: bool = True) -> PatchDMPipeline:
+    pipe = PatchDMPipeline.from_stages(models / mode, models / "latent" if latent else None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def sample(pipe: PatchDMPipeline, seeds: list[int], **options: Any) -> Tensor:
+    return pipe(
+        len(seeds),
+        HEIGHT,
+        WIDTH,
+        generator=generators(seeds),
+        output_type="latent",
+        **{"num_inference_steps": 3, "latent_num_inference_steps": 2} | options,
+    ).images
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("latent", [True, False])
 def test_image_i_depends_on_seed_i_alone(models: Path, mode: str, latent: bool):
-    sampler = load(models, mode, latent=latent)
-    together = sampler([5, 6, 7], HEIGHT, WIDTH)
+    pipe = load(models, mode, latent=latent)
+    together = sample(pipe, [5, 6, 7])
     assert together.shape == (3, 3, HEIGHT, WIDTH)
-    assert together.abs().max() <= 1
-    assert_close(sampler([7], HEIGHT, WIDTH), together[2:], atol=1e-5, rtol=0.0)
-    assert_close(sampler([6, 5], HEIGHT, WIDTH).flip(0), together[:2], atol=1e-5, rtol=0.0)
+    assert_close(sample(pipe, [7]), together[2:], atol=1e-5, rtol=0.0)
+    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], atol=1e-5, rtol=0.0)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
 def test_a_loaded_model_samples_the_way_it_was_trained(models: Path):
-    images = {mode: load(models, mode)([3], HEIGHT, WIDTH) for mode in MODES}
-    alternate = load(models, "feature", tiling="alternate")([3], HEIGHT, WIDTH)
+    images = {mode: sample(load(models, mode), [3]) for mode in MODES}
+    alternate = sample(load(models, "feature"), [3], tiling="alternate")
     everything = [*images.values(), alternate]
     for i, one in enumerate(everything):
         for other in everything[i + 1 :]:
             assert not torch.allclose(one, other, atol=1e-3)
 
 
-def test_sampling_steps_with_the_tilings_of_the_mode():
+def test_sampling_steps_with_the_tilings_of_the_mode(models: Path):
     """Two DDIM steps by hand: eps is recomputed from the clipped x0 (PAPER, Sampling)."""
-    unet, scheduler = small_unet(collage="pixel-fixed"), paper_scheduler()
-    x_t = gaussian((3, HEIGHT, WIDTH), generators([0]))
-    images = sample_images(unet, scheduler, x_t, None, num_steps=2)
-    a = scheduler.alphas_cumprod
+    pipe = load(models, "pixel-fixed", latent=False)
+    images = sample(pipe, [0], num_inference_steps=2)
+    x_t = torch.randn(1, 3, HEIGHT, WIDTH, generator=generators([0])[0])
+    a = pipe.scheduler.alphas_cumprod
     with torch.no_grad():
         for t, previous, tiling in ((500, a[0], (0, 0)), (0, torch.tensor(1.0), CENTRE)):
-            eps = predict_eps(unet, x_t, torch.tensor([t]), None, tiling=tiling)
+            eps = predict_eps(pipe.unet, x_t, torch.tensor([t]), None, tiling=tiling)
             x0 = ((x_t - (1 - a[t]).sqrt() * eps) / a[t].sqrt()).clamp(-1, 1)
             eps = (x_t - a[t].sqrt() * x0) / (1 - a[t]).sqrt()
             x_t = previous.sqrt() * x0 + (1 - previous).sqrt() * eps
@@ -112,29 +118,3 @@ def test_tilings_of_random_offsets():
 def test_other_tilings_need_feature_collage(mode: str):
     with pytest.raises(ValueError, match=f"'alternate', allowed with collage '{mode}' is 'shift"):
         tilings(mode, "alternate")
-
-
-def test_guidance_reaches_the_network(models: Path):
-    sampler = load(models, "feature")
-    guided = Sampler(**vars(sampler) | {"guidance_scale": 0.5})
-    plain_images, images = (each([0], HEIGHT, WIDTH) for each in (sampler, guided))
-    assert not torch.allclose(images, plain_images, atol=1e-3)
-
-
-def test_steps_are_reported():
-    steps = []
-    images = sample_images(
-        small_unet(),
-        paper_scheduler(),
-        gaussian((3, HEIGHT, WIDTH), generators([0])),
-        None,
-        num_steps=3,
-        on_step=lambda step, x_t: steps.append((step, x_t)),
-    )
-    assert [step for step, _ in steps] == [1, 2, 3]
-    assert torch.equal(steps[-1][1].clamp(-1, 1), images)
-
-
-def test_missing_models_are_named(models: Path):
-    with pytest.raises(PatchDMError, match="no readable model: .*gone"):
-        load(models, "gone")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.models.build import build_latent, build_unet
-from patchdm.sampling.generate import Sampler
+from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
 from tests.networks import awake
@@ -90,13 +91,13 @@ def test_it_goes_on_at_the_first_missing_image(
     shutil.rmtree(SAMPLES)
     state_file(4).unlink()
     sampled: list[list[int]] = []
-    call = Sampler.__call__
+    call = PatchDMPipeline.__call__
 
-    def recording(self: Sampler, seeds: range, *size: int) -> torch.Tensor:
-        sampled.append(list(seeds))
-        return call(self, seeds, *size)
+    def recording(self: PatchDMPipeline, *size: int, **options: Any) -> Any:
+        sampled.append([generator.initial_seed() for generator in options["generator"]])
+        return call(self, *size, **options)
 
-    monkeypatch.setattr(Sampler, "__call__", recording)
+    monkeypatch.setattr(PatchDMPipeline, "__call__", recording)
     sample(params)
     assert sampled == [[3, 4, 5]]
     assert bytes_of(SAMPLES) == whole
