@@ -63,14 +63,10 @@ def predict_eps(
         raise ValueError(f"rows_per_chunk is {rows_per_chunk}, allowed are 1 and more")
 
     def predict(cond: Tensor | None, known_place: bool) -> Tensor:
-        if tiling == "shifted":
-            return _collaged(unet, x_t, t, cond, grid, band, known_place)
-        if tiling == "blend":
-            weight = blend_weight(grid, x_t.device).to(x_t.dtype)
-            shifted = _collaged(unet, x_t, t, cond, grid, band, known_place)
-            plain = _alone(unet, x_t, t, cond, PLAIN, band, known_place)
-            return weight * shifted + (1 - weight) * plain
-        return _alone(unet, x_t, t, cond, tiling, band, known_place)
+        if isinstance(tiling, tuple):
+            return _alone(unet, x_t, t, cond, tiling, band, known_place)
+        blend = tiling == "blend"
+        return _collaged(unet, x_t, t, cond, grid, band, known_place, blend=blend)
 
     return guided(predict, cond, guidance_scale)
 
@@ -97,24 +93,36 @@ def _collaged(
     grid: PatchGrid,
     band: int,
     known_place: bool,
+    *,
+    blend: bool,
 ) -> Tensor:
-    """Predict the shifted patches by feature collage, a band of rows at a time."""
+    """Predict the shifted patches by feature collage, a band of rows at a time.
+
+    To blend, the features are also decoded as they are, to the padded patches.
+    """
     p, rows, cols = grid.patch_size, grid.rows, grid.cols
     padded, shifted = (positions(rows, cols, shifted=s, device=x_t.device) for s in (False, True))
     eps = torch.empty_like(x_t)
+    plain = F.pad(eps, (p // 2,) * 4) if blend else None
     last_row: list[Tensor] = []
     for start in range(0, rows, band):
         stop = min(start + band, rows)
         first = start + 1 if start else 0  # padded rows first..stop are new to this band
         place = padded[first * (cols + 1) : (stop + 1) * (cols + 1)] if known_place else None
         new = unet.encode(_padded_rows(x_t, p, first, stop + 1), t, place, cond)
+        if plain is not None:
+            decoded = unet.decode(new, t, place, cond)
+            plain[:, :, first * p : (stop + 1) * p] = merge(decoded, stop + 1 - first, cols + 1)
         features = _append_rows(last_row, new, cols + 1)
         last_row = [_last_row(z, len(x_t), cols + 1) for z in features]
         maps = [collage(z, stop - start, cols) for z in features]
         place = shifted[start * cols : stop * cols] if known_place else None
         decoded = unet.decode(maps, t, place, cond)
         eps[:, :, start * p : stop * p] = merge(decoded, stop - start, cols)
-    return eps
+    if plain is None:
+        return eps
+    weight = blend_weight(grid, x_t.device).to(x_t.dtype)
+    return weight * eps + (1 - weight) * plain[..., p // 2 : -p // 2, p // 2 : -p // 2]
 
 
 def _alone(

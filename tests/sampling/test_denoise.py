@@ -79,6 +79,18 @@ def test_bands_change_nothing(unet, inputs, tiling: Tiling):
         assert_close(banded, whole, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.parametrize("tiling", ["shifted", "blend", PLAIN])
+@pytest.mark.parametrize("rows_per_chunk", [None, 1, 2])
+def test_every_padded_patch_is_encoded_once(
+    inputs, tiling: Tiling, rows_per_chunk: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    unet, encoded = small_unet(), []
+    encode = unet.encode
+    monkeypatch.setattr(unet, "encode", lambda x, *rest: encoded.append(x) or encode(x, *rest))
+    predict_eps(unet, *inputs, tiling=tiling, rows_per_chunk=rows_per_chunk)
+    assert sum(map(len, encoded)) == BATCH * (ROWS + 1) * (COLS + 1)
+
+
 @pytest.mark.parametrize("tiling", TILINGS)
 def test_images_of_a_batch_do_not_meet(unet, inputs, tiling: Tiling):
     both = predict_eps(unet, *inputs, tiling=tiling)
