@@ -147,8 +147,9 @@ class PatchUNet(ModelMixin, ConfigMixin):
         Returns:
             Maps (N, width, s, s), finest first, the bottleneck last.
         """
-        condition = self._condition(len(patches), t, positions, cond)
-        h = self.stem(F.pixel_unshuffle(patches.to(self.dtype), self.config.pixel_fold))
+        dtype = self.dtype  # looked up once: diffusers goes through all modules for it
+        condition = self._condition(len(patches), t, positions, cond, dtype)
+        h = self.stem(F.pixel_unshuffle(patches.to(dtype), self.config.pixel_fold))
         features = [h]
         for block in self.encoder:
             h = self._run(block, h, *condition)
@@ -166,7 +167,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         Arguments as for `encode`; positions are those of the patches that are decoded.
         """
         *skips, h = features
-        condition = self._condition(len(h), t, positions, cond)
+        condition = self._condition(len(h), t, positions, cond, self.dtype)
         for block in self.decoder:
             h = self._run(block, torch.cat([h, skips.pop()], dim=1), *condition)
         return F.pixel_shuffle(self.head(h), self.config.pixel_fold)
@@ -207,20 +208,25 @@ class PatchUNet(ModelMixin, ConfigMixin):
         return block(*inputs)
 
     def _condition(
-        self, n: int, t: Tensor, positions: Tensor | None, cond: Tensor | None
+        self,
+        n: int,
+        t: Tensor,
+        positions: Tensor | None,
+        cond: Tensor | None,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         """Return embedding (n, embed_dim) and code (n, embed_dim) of every patch."""
         config = self.config
-        time = self.time_embed(sinusoid(t, config.time_channels).to(self.dtype))
+        time = self.time_embed(sinusoid(t, config.time_channels).to(dtype))
         if positions is None or not config.use_position:
             positions = torch.full((1, 2), torch.nan, device=t.device)
         waves = [sinusoid(axis, config.position_channels) for axis in positions.unbind(1)]
         # Dropped before the MLP, whose biases stay: "unknown" is a place of its own.
         known = torch.cat(waves, dim=1).nan_to_num(0.0)
-        place = self.position_embed(known.to(self.dtype))
+        place = self.position_embed(known.to(dtype))
         if cond is None:
-            cond = torch.zeros(1, config.cond_dim, device=t.device, dtype=self.dtype)
-        cond = self.cond_embed(cond.to(self.dtype))
+            cond = torch.zeros(1, config.cond_dim, device=t.device, dtype=dtype)
+        cond = self.cond_embed(cond.to(dtype))
         emb = torch.cat([_per_image(time, n), place.repeat(n // len(place), 1)], dim=1)
         return emb, _per_image(cond, n)
 

@@ -139,6 +139,19 @@ def test_half_precision(case: Case, dtype: torch.dtype, tmp_path: Path):
 
 
 @every_model
+@torch.no_grad()
+def test_layerwise_casting(case: Case):
+    """Weights kept in eight bits; the network computes in what it was."""
+    model = case.model().eval()
+    expected = case.output(model)
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    assert model.dtype == torch.float32
+    output = case.output(model)
+    assert output.dtype == torch.float32
+    assert (output - expected).abs().mean() < 0.2 * expected.abs().mean()
+
+
+@every_model
 def test_gradients_reach_every_parameter(case: Case):
     model = case.model()
     assert model.training
