@@ -149,6 +149,9 @@ class Train(Section):
     """Cap the decay at (1 + step) / (10 + step), so that short trainings forget the start."""
     grad_clip: Rate
     """Largest norm of all gradients together."""
+    min_snr_gamma: Rate | None
+    """Weigh each time step by min(SNR, gamma), relative to x0 (2303.09556): less for steps of
+    little noise. null: every step of the prediction type counts alike, as in the paper."""
     code_dropout: Probability
     """Probability of training a window without its global code (classifier-free guidance)."""
     position_dropout: Probability

@@ -91,7 +91,8 @@ def _module(params: Params, num_images: int) -> ImageTraining:
     torch.manual_seed(params.base.seed)  # initial weights
     unet = build_unet(params.model)
     code = _code(params, num_images)
-    module = ImageTraining(unet, code, image_scheduler(params.diffusion))
+    scheduler = image_scheduler(params.diffusion)
+    module = ImageTraining(unet, code, scheduler, min_snr_gamma=params.train.min_snr_gamma)
     if params.train.channels_last:
         module.to(memory_format=torch.channels_last)
     return module

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
+from diffusers.training_utils import compute_snr
 from torch import Tensor
 
 from patchdm.diffusion.schedules import paper_scheduler
@@ -127,13 +128,15 @@ class _Noisy:
 def _feature(
     unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
 ) -> dict[str, Tensor]:
-    """The paper: f_D decodes one set of features twice, collaged and as they are."""
+    """The paper: f_D decodes one set of features twice, as they are and collaged; in one call."""
     p = unet.config.patch_size
     place = _four_places(window)
     features = unet.encode(split(noisy.x_t, p), t, place, cond)
-    plain = unet.decode(features, t, place, cond)
-    collaged = [collage(z, 1, 1) for z in features]
-    shifted = unet.decode(collaged, t, window.corner + 0.5, cond)
+    maps = [torch.cat([z, collage(z, 1, 1)]) for z in features]
+    places = torch.cat([place, window.corner + 0.5])
+    codes = None if cond is None else _four_and_one(cond)
+    decoded = unet.decode(maps, _four_and_one(t), places, codes)
+    plain, shifted = decoded[: len(place)], decoded[len(place) :]
     return {
         "shifted": noisy.cut(_centre(window, p), p).error(shifted),
         "plain": noisy.error(merge(plain, 2, 2)),
@@ -200,6 +203,11 @@ def _four_places(window: Window) -> Tensor:
     return (corners + positions(1, 1, shifted=False, device=corners.device)).flatten(0, 1)
 
 
+def _four_and_one(values: Tensor) -> Tensor:
+    """Repeat a value per image for its four plain patches, then for the shifted ones of all."""
+    return torch.cat([values.repeat_interleave(4, dim=0), values])
+
+
 def _centre(window: Window, p: int) -> Tensor:
     return torch.full_like(window.offset, p // 2)
 
@@ -210,6 +218,17 @@ def _crop(plane: Tensor, corner: Tensor, side: int) -> Tensor:
     image = torch.arange(len(plane), device=plane.device)[:, None, None]
     y, x = (corner[:, axis, None] + steps for axis in (0, 1))
     return plane[image, :, y[:, :, None], x[:, None, :]].movedim(-1, 1)
+
+
+def min_snr_weight(scheduler: DDIMScheduler, t: Tensor, gamma: float) -> Tensor:
+    """Weight (B,) of the loss at steps t (B,): Min-SNR-gamma (2303.09556, section 3.4).
+
+    min(SNR, gamma) over what the prediction type itself weighs x0's error by: SNR for eps,
+    SNR + 1 for v.
+    """
+    snr = compute_snr(scheduler, t)
+    inherent = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
+    return snr.clamp(max=gamma) / inherent
 
 
 def _target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from patchdm.config import Train
 from patchdm.data.images import to_tensor
 from patchdm.data.patch_store import PatchStore
-from patchdm.diffusion.loss import Window, window_losses
+from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.training.draws import draw_rows, step_generator
@@ -21,12 +21,18 @@ class ImageTraining(nn.Module):
     """U-Net and code as one module whose forward is the loss (PAPER section 1, Training step)."""
 
     def __init__(
-        self, unet: PatchUNet, code: CodeTable | SemanticEncoder | None, scheduler: DDIMScheduler
+        self,
+        unet: PatchUNet,
+        code: CodeTable | SemanticEncoder | None,
+        scheduler: DDIMScheduler,
+        *,
+        min_snr_gamma: float | None = None,
     ) -> None:
         super().__init__()
         self.unet = unet
         self.code = code
         self.scheduler = scheduler
+        self.min_snr_gamma = min_snr_gamma
 
     def forward(
         self,
@@ -40,6 +46,8 @@ class ImageTraining(nn.Module):
         noise: Tensor,
     ) -> dict[str, Tensor]:
         """Return the losses of a batch of windows: "loss" and its summands, named "loss_..".
+
+        "loss" weighs the time steps by min-SNR where `min_snr_gamma` is given, its summands not.
 
         Args:
             pixels: (B, 3, 2p, 2p) windows in [-1, 1].
@@ -61,7 +69,10 @@ class ImageTraining(nn.Module):
             scheduler=self.scheduler,
         )
         means = {f"loss_{name}": loss.mean() for name, loss in losses.items()}
-        return {"loss": torch.stack(list(means.values())).sum(), **means}
+        total = torch.stack(list(losses.values())).sum(dim=0)
+        if self.min_snr_gamma is not None:
+            total = total * min_snr_weight(self.scheduler, t, self.min_snr_gamma)
+        return {"loss": total.mean(), **means}
 
 
 def window_draw(

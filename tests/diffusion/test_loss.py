@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from patchdm.config import Diffusion
-from patchdm.diffusion.loss import Window, cut_windows, training_loss, window_losses
+from patchdm.diffusion.loss import (
+    Window,
+    cut_windows,
+    min_snr_weight,
+    training_loss,
+    window_losses,
+)
 from patchdm.diffusion.schedules import image_scheduler, paper_scheduler
 from patchdm.grid import collage
 from patchdm.models import PatchUNet
@@ -203,3 +209,23 @@ def test_v_prediction_has_its_own_target(draws, window):
     v = a.sqrt() * draws["noise"] - (1 - a).sqrt() * window.x0
     expected = v[..., P // 2 : -P // 2, P // 2 : -P // 2].square().mean(dim=(1, 2, 3))
     assert_close(losses["shifted"], expected)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_weighs_the_error_of_x0(prediction_type: str):
+    """An error d of x0 is d sqrt(SNR) of eps and d sqrt(SNR + 1) of v: both count min(SNR, 5)."""
+    scheduler = image_scheduler(
+        Diffusion(
+            num_train_timesteps=1000,
+            beta_schedule="linear",
+            beta_start=1e-4,
+            beta_end=0.02,
+            prediction_type=prediction_type,
+        )
+    )
+    t = torch.tensor([0, 200, 500, 900])
+    alpha = scheduler.alphas_cumprod[t]
+    snr = alpha / (1 - alpha)
+    squared_error = snr if prediction_type == "epsilon" else snr + 1
+    assert snr.max() > 5 > snr.min()
+    assert_close(min_snr_weight(scheduler, t, 5.0) * squared_error, snr.clamp(max=5))

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from patchdm.config import Train
 from patchdm.data.images import to_tensor
 from patchdm.data.patch_store import PatchStore
-from patchdm.diffusion.loss import cut_windows, training_loss
+from patchdm.diffusion.loss import cut_windows, min_snr_weight, training_loss
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.models.build import build_code, build_unet
@@ -144,6 +144,19 @@ def test_the_loss_is_that_of_the_images(store):
     )
     assert_close(losses["loss"], expected)
     assert_close(losses["loss"], losses["loss_shifted"] + losses["loss_plain"])
+
+
+def test_min_snr_weighs_the_total_alone(store):
+    """With a batch of one step, the weight factors out; the summands stay the errors."""
+    unet = small_unet()
+    (batch,) = draws(store, range(1), whole_images=True)
+    batch["t"].fill_(100)
+    plain = ImageTraining(unet, Sum(), paper_scheduler())(*batch.values())
+    weighed = ImageTraining(unet, Sum(), paper_scheduler(), min_snr_gamma=2.0)(*batch.values())
+    weight = min_snr_weight(paper_scheduler(), torch.tensor([100]), 2.0)[0]
+    assert weight < 0.5
+    assert_close(weighed["loss"], plain["loss"] * weight)
+    assert_close(weighed["loss_plain"], plain["loss_plain"])
 
 
 def test_a_dropped_code_is_none(store):
