@@ -92,7 +92,7 @@ def collage(features: Tensor, rows: int, cols: int) -> Tensor:
         rows, cols: patches of the image itself.
 
     Returns:
-        (B*rows*cols, ch, s, s), maps of the shifted patches.
+        (B*rows*cols, ch, s, s), maps of the shifted patches, channels last where features are.
 
     Raises:
         ValueError: the number of maps does not fit the grid, or s is odd.
@@ -102,7 +102,10 @@ def collage(features: Tensor, rows: int, cols: int) -> Tensor:
         raise ValueError(f"feature maps have side {side}, allowed are even sides")
     half = side // 2
     plane = merge(features, rows + 1, cols + 1)
-    return split(plane[..., half:-half, half:-half], side)
+    shifted = split(plane[..., half:-half, half:-half], side)
+    if features.is_contiguous(memory_format=torch.channels_last):
+        return shifted.contiguous(memory_format=torch.channels_last)
+    return shifted
 
 
 def positions(rows: int, cols: int, *, shifted: bool, device: torch.device | str = "cpu") -> Tensor:

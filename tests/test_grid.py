@@ -77,6 +77,14 @@ def test_collage_takes_the_quarters_that_meet(batch: int, rows: int, cols: int, 
                 assert torch.equal(shifted[(b * rows + i) * cols + j], quarters)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_collage_keeps_the_memory_layout(layout: torch.memory_format):
+    z = torch.randn(2 * 12, 3, 4, 4)
+    shifted = collage(z.to(memory_format=layout), 2, 3)
+    assert shifted.is_contiguous(memory_format=layout)
+    assert torch.equal(shifted, collage(z, 2, 3))
+
+
 def test_positions_of_padded_and_shifted_patches():
     padded = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     assert positions(1, 2, shifted=False).tolist() == padded
