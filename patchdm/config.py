@@ -205,9 +205,9 @@ class Sample(Section):
     guidance_scale: Annotated[float, Field(ge=0)]
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
     tiling: Literal["shifted", "alternate", "blend"]
-    """Which predictions a step uses: the shifted patches (the paper), shifted and plain in
-    turn, or both blended across each other's borders. Other collage modes than feature sample
-    as they train: shifted."""
+    """Which predictions a step of feature collage uses: the shifted patches (the paper), shifted
+    and plain in turn, or both blended across each other's borders. The other collage modes
+    sample as they train, whatever stands here."""
     batch_size: Positive
 
 
@@ -254,11 +254,6 @@ class Params(Section):
             raise ValueError(
                 f"train.batch_size is {self.train.batch_size}, allowed is at most "
                 f"train.images_seen = {self.train.images_seen}"
-            )
-        if self.model.collage != "feature" and self.sample.tiling != "shifted":
-            raise ValueError(
-                f"sample.tiling is {self.sample.tiling!r}, allowed with model.collage "
-                f"{self.model.collage!r} is 'shifted'"
             )
         if self.sample.guidance_scale:
             for drop in ("code_dropout", "position_dropout"):

@@ -151,9 +151,9 @@ class PatchDMPipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
-            tiling: for feature collage "shifted" (the paper) or "blend" as in `predict_eps`, or
-                "alternate": shifted and plain patches in turn. Networks of other collage modes
-                sample as they were trained.
+            tiling: of feature collage: "shifted" (the paper) or "blend" as in `predict_eps`, or
+                "alternate", shifted and plain patches in turn. The other collage modes sample
+                as they train, whatever is said here.
             rows_per_chunk: patch rows decoded at once; None: all. Results are equal.
             latent_num_inference_steps: solver steps of the codes.
             callback_on_step_end: called with (pipeline, step, time step, tensors) after each step;

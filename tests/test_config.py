@@ -155,15 +155,17 @@ def test_kid_subset_is_not_larger_than_the_samples(values: dict[str, Any], tmp_p
     assert refusal(values, tmp_path).startswith("evaluate.kid_subset_size is 4, allowed is at most")
 
 
-@pytest.mark.parametrize("collage", ["none", "pixel-fixed", "pixel-random"])
-def test_tilings_are_for_feature_collage(values: dict[str, Any], tmp_path: Path, collage: str):
-    values["model"]["collage"] = collage
-    values["sample"]["tiling"] = "blend"
-    assert refusal(values, tmp_path) == (
-        f"sample.tiling is 'blend', allowed with model.collage {collage!r} is 'shifted'"
-    )
-    values["sample"]["tiling"] = "shifted"
-    assert load(values, tmp_path).model.collage == collage
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "change",
+    [{"code": "none"}, {"position": False}]
+    + [{"collage": mode} for mode in ("none", "pixel-fixed", "pixel-random")],
+    ids=str,
+)
+def test_an_ablation_is_one_parameter(preset: Path, tmp_path: Path, change: dict[str, Any]):
+    values = YAML(typ="safe", pure=True).load(preset)
+    values["model"] |= change
+    assert load(values, tmp_path).model.model_dump() == values["model"]
 
 
 @pytest.mark.parametrize("missing", ["code_dropout", "position_dropout"])

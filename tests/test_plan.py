@@ -88,7 +88,6 @@ def test_a_real_step_counts_the_same(tmp_path: Path, landscapes: Path, code: str
     params = tiny_params(
         model={"code": code, "collage": collage, "attention_levels": [1]},
         train={"batch_size": 3},
-        sample={"tiling": "shifted"},
     )
     write_tiny_store(tmp_path / "data/patches", landscapes)
     draw = window_draw(
@@ -109,8 +108,7 @@ def test_a_real_step_counts_the_same(tmp_path: Path, landscapes: Path, code: str
 
 
 def tiny_workload(**changes: dict[str, Any]) -> Workload:
-    sections = {"sample": {"tiling": "shifted"}} | changes
-    return workload(tiny_params(**sections), 12)
+    return workload(tiny_params(**changes), 12)
 
 
 @functools.cache

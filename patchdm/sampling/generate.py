@@ -38,19 +38,16 @@ def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> 
 
     Args:
         unet: the network; its config names the collage mode.
-        tiling: as in `PatchDMPipeline`; a choice for feature collage alone.
+        tiling: as in `PatchDMPipeline`; of feature collage, the other modes have their own.
         index: number of the step, from 0.
         num_steps: steps in all.
 
     Raises:
-        ValueError: the tiling is unknown, or not "shifted" for a network without feature collage.
+        ValueError: the tiling is unknown.
     """
-    mode = unet.config.collage
-    if mode != "feature" and tiling != "shifted":
-        raise ValueError(f"tiling is {tiling!r}, allowed with collage {mode!r} is 'shifted'")
     shifted_turn = (num_steps - index) % 2 == 1
     half = unet.config.patch_size // 2
-    match mode:
+    match unet.config.collage:
         case "none":
             return half, half
         case "pixel-fixed":

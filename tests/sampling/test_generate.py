@@ -115,6 +115,5 @@ def test_tilings_of_random_offsets():
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_other_tilings_need_feature_collage(mode: str):
-    with pytest.raises(ValueError, match=f"'alternate', allowed with collage '{mode}' is 'shift"):
-        tilings(mode, "alternate")
+def test_tilings_are_of_feature_collage(mode: str):
+    assert tilings(mode, "alternate", 6) == tilings(mode, "blend", 6) == tilings(mode, steps=6)

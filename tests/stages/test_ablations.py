@@ -25,7 +25,7 @@ def test_ablation(tmp_dir: Path, landscapes: Path, model: dict[str, object]) -> 
         model=model,
         train={"images_seen": 16, "code_dropout": 0.1, "position_dropout": 0.5},
         latent={"codes_seen": 32},
-        sample={"num_images": 4, "tiling": "shifted", "guidance_scale": 0.5},
+        sample={"num_images": 4, "guidance_scale": 0.5},
     )
     write_inputs(tmp_dir, landscapes, params)
     train_patchdm(params)

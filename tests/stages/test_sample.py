@@ -27,12 +27,8 @@ SEEDS = range(7)
 
 
 def sample_params(**changes: dict[str, object]) -> Params:
-    changes["sample"] = {
-        "num_images": len(SEEDS),
-        "batch_size": 3,
-        "num_steps": 3,
-        "tiling": "shifted",
-    } | changes.get("sample", {})
+    sizes = {"num_images": len(SEEDS), "batch_size": 3, "num_steps": 3}
+    changes["sample"] = sizes | changes.get("sample", {})
     return small_params(evaluate={"kid_subset_size": 2}, **changes)
 
 

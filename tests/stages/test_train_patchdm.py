@@ -119,7 +119,7 @@ def test_other_params_never_resume(tmp_dir: Path, landscapes: Path) -> None:
 
 
 def test_the_collage_mode_is_kept_with_the_network(tmp_dir: Path, landscapes: Path) -> None:
-    params = small_params(model={"collage": "pixel-random"}, sample={"tiling": "shifted"})
+    params = small_params(model={"collage": "pixel-random"})
     write_inputs(tmp_dir, landscapes, params)
     train_patchdm(params)
     assert PatchUNet.from_pretrained(PATCHDM / "unet").config.collage == "pixel-random"

@@ -177,7 +177,7 @@ def test_a_dropped_code_is_none(store):
 def test_every_switch_trains_every_weight(store, mode: str, code: str, position: bool):
     """The joint encoder as well: whole image in, window out, gradients back into its stem."""
     switches = {"collage": mode, "code": code, "position": position}
-    model = tiny_params(model=switches, sample={"tiling": "shifted"}).model
+    model = tiny_params(model=switches).model
     module = ImageTraining(build_unet(model), build_code(model, IMAGES), paper_scheduler())
     awake(module)
     (batch,) = draws(store, range(1), whole_images=code == "encoder")
