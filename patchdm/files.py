@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     On an exception the sibling is removed and `path` stays as it was. Siblings left by a kill
     are removed by the next call. One writer at a time: callers hold the stage's lock.
+
+    Raises:
+        OSError: the disk is full (ENOSPC) or its quota is (EDQUOT), however whatever wrote says
+            so; the file named is `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.partial")
@@ -30,8 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             old.rename(path)
         _remove(fresh)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a write to a full disk does not know its file
+        if full := _full_disk(error):
+            raise OSError(full, os.strerror(full), str(path)) from error
         raise
     _remove(old)
 
@@ -40,6 +46,20 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _full_disk(error: BaseException | None) -> int | None:
+    """Return the number of the error if a full disk is behind it.
+
+    A write that fails does not know its file; torch hides the OSError behind another error,
+    safetensors and `shutil.copytree` keep no more than its text.
+    """
+    while error is not None:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                return number
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _remove(path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from patchdm.files import replacing, sha256
 
@@ -67,6 +71,51 @@ def test_writing_nothing_leaves_the_old(tmp_path: Path):
     with pytest.raises(FileNotFoundError), replacing(out):
         pass
     assert contents(out) == before
+
+
+def fill(fresh: Path) -> None:
+    fresh.mkdir()
+    Path("/dev/full").write_text("whose writes fail for real")
+
+
+def fill_by_copying(fresh: Path) -> None:
+    """What `shutil.copytree` raises has no errno."""
+    source = fresh.with_name("source")
+    make(source, "new", folder=True)
+    fresh.mkdir()
+    (fresh / "same.txt").symlink_to("/dev/full")
+    shutil.copytree(source, fresh, dirs_exist_ok=True)
+
+
+def fill_by_torch(fresh: Path) -> None:
+    """`torch.save` ends so where it cannot close its archive either."""
+    try:
+        fill(fresh)
+    except OSError:
+        raise RuntimeError("unexpected pos 64 vs 0")  # noqa: B904 - as torch does
+
+
+def fill_by_safetensors(fresh: Path) -> None:
+    """It would put its file in the place of /dev/full; this is what it says on a full tmpfs."""
+    fresh.mkdir()
+    raise SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    )
+
+
+@pytest.mark.parametrize("write", [fill, fill_by_copying, fill_by_torch, fill_by_safetensors])
+def test_full_disk_leaves_the_old_and_names_the_output(
+    tmp_path: Path, write: Callable[[Path], None]
+):
+    out = tmp_path / "deep" / "out"
+    out.parent.mkdir()
+    make(out, "old", folder=True)
+    before = contents(out)
+    with pytest.raises(OSError, match="No space left") as error, replacing(out) as fresh:
+        write(fresh)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(out))
+    assert contents(out) == before
+    assert not fresh.exists()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +19,10 @@ from patchdm.data.vectors import write_vectors
 from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
 from stages import train_latent as stage
-from stages._common import CODES, LATENT, LATENT_CURVES
+from stages._common import CODES, LATENT, LATENT_CURVES, PARAMS
 from stages.train_latent import train_latent
-from tests.stages.models import bytes_of, small_params
+from tests.conftest import REPO
+from tests.stages.models import bytes_of, small_params, write_params
 
 
 def write_codes(count: int = 9) -> np.ndarray:
@@ -72,6 +76,43 @@ def test_stopped_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
 def interrupting_progress(*_: object) -> Iterator[Callable[[int], None]]:
     """Send this process SIGTERM when 80 codes have been seen."""
     yield lambda seen: signal.raise_signal(signal.SIGTERM) if seen == 80 else None
+
+
+RUN_ON_FULL_DISK = """
+import runpy
+import safetensors.torch
+from safetensors import SafetensorError
+
+def serialize_file(*args, **kwargs):
+    raise SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    )
+
+safetensors.torch.serialize_file = serialize_file
+runpy.run_module("stages.train_latent", run_name="__main__")
+"""
+"""The stage, and weights that end as on a full tmpfs; /dev/full would be replaced."""
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old(tmp_dir: Path) -> None:
+    write_codes()
+    params = small_params()
+    train_latent(params)
+    before = bytes_of(LATENT)
+    write_params(tmp_dir / PARAMS, params)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ON_FULL_DISK],
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    *_, last = done.stderr.strip().splitlines()
+    assert last == "error: data/models/latent: no space left on the disk"
+    assert "Traceback" not in done.stderr
+    assert bytes_of(LATENT) == before
+    assert list(LATENT.parent.iterdir()) == [LATENT]
 
 
 @pytest.mark.usefixtures("tmp_dir")
