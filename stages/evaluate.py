@@ -2,7 +2,8 @@
 
 FID and KID compare every set with all training images, flips included. Three reference points are
 measured in the same run: the held-out test images (what real images of that number reach), the
-training images blurred 8 times, and the seams of real images.
+training images blurred 8 times, and the seams of real images. Seams are looked for at the borders
+of the shifted patches, which tile the image, and of the padded ones.
 """
 
 from __future__ import annotations
@@ -112,10 +113,11 @@ def _read_samples(seeds: np.ndarray, *, height: int, width: int) -> np.ndarray:
 
 
 def _measure(sets: list[ImageSet], extractor: Extractor, params: Params) -> pd.DataFrame:
-    """Return n, fid, kid, kid_std and seam of each set, indexed by its name.
+    """Return n, fid, kid, kid_std and both seams of each set, indexed by its name.
 
     Values are rounded to what they mean: linear algebra differs further down between machines.
     """
+    p = params.model.patch_size
     total, done = sum(len(images.indices) for images in sets), 0
     rows, reference = {}, None
     with progress("evaluate", total, "images") as advance_to:
@@ -131,13 +133,14 @@ def _measure(sets: list[ImageSet], extractor: Extractor, params: Params) -> pd.D
                     kid_subset_size=params.evaluate.kid_subset_size,
                     kid_seed=params.base.seed,
                 )
-            row["seam"] = seam_score(images, params.model.patch_size)
+            row["seam"] = seam_score(images, p)
+            row["seam_padded"] = seam_score(images, p, p // 2)
             rows[images.name] = row
             done += len(images.indices)
             advance_to(done)
-    columns = ["n", "fid", "kid", "kid_std", "seam"]
+    columns = ["n", "fid", "kid", "kid_std", "seam", "seam_padded"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.round({"fid": 3, "kid": 5, "kid_std": 5, "seam": 4})
+    return table.round({"fid": 3, "kid": 5, "kid_std": 5, "seam": 4, "seam_padded": 4})
 
 
 def _metrics(table: pd.DataFrame, extractor: Extractor, params: Params) -> dict[str, Any]:
@@ -151,6 +154,8 @@ def _metrics(table: pd.DataFrame, extractor: Extractor, params: Params) -> dict[
         "seam_samples": float(table.loc["samples", "seam"]),
         "seam_real": float(table.loc["train", "seam"]),
         "seam_test": float(table.loc["test", "seam"]),
+        "seam_padded_samples": float(table.loc["samples", "seam_padded"]),
+        "seam_padded_real": float(table.loc["train", "seam_padded"]),
         "n_samples": int(table.loc["samples", "n"]),
         "n_train": int(table.loc["train", "n"]),
         "n_test": int(table.loc["test", "n"]),

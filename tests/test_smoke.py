@@ -21,6 +21,8 @@ METRIC_KEYS = {
     "kid_samples",
     "seam_samples",
     "seam_real",
+    "seam_padded_samples",
+    "seam_padded_real",
     "extractor",
     "n_samples",
     "params_hash",

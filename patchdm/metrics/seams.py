@@ -50,7 +50,7 @@ def border_profile(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     return across.mean(axis=0), down.mean(axis=1)
 
 
-def seam_score(batches: Iterable[np.ndarray], patch_size: int) -> float:
+def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) -> float:
     """Return the mean step across patch borders over the mean step inside patches.
 
     1.0 means no seam. Every step weighs the same, vertical borders and horizontal ones alike;
@@ -58,7 +58,9 @@ def seam_score(batches: Iterable[np.ndarray], patch_size: int) -> float:
 
     Args:
         batches: arrays (n, H, W, 3) uint8 of one size.
-        patch_size: borders lie at its multiples inside the image.
+        patch_size: the distance of borders.
+        offset: of the borders from its multiples inside the image. The shifted patches, which tile
+            the image, have theirs at multiples; the padded ones half a patch further.
 
     Raises:
         ValueError: there is no image, or no border in it.
@@ -68,7 +70,7 @@ def seam_score(batches: Iterable[np.ndarray], patch_size: int) -> float:
     steps = np.concatenate([columns, rows])
     weights = np.concatenate([np.full(width - 1, height), np.full(height - 1, width)])
     at_border = np.concatenate(
-        [np.arange(1, width) % patch_size == 0, np.arange(1, height) % patch_size == 0]
+        [np.arange(1, side) % patch_size == offset % patch_size for side in (width, height)]
     )
     if not at_border.any() or at_border.all():
         raise ValueError(

@@ -28,6 +28,8 @@ class Metrics(BaseModel):
     kid_test: float
     seam_samples: float
     seam_real: float
+    seam_padded_samples: float
+    seam_padded_real: float
     n_samples: int
     n_train: int
     n_test: int

@@ -25,6 +25,14 @@ def test_a_known_step_at_the_borders_gives_its_ratio() -> None:
     assert seam_score([image], 16) == pytest.approx(border / interior)
 
 
+def test_borders_of_the_padded_patches_lie_half_a_patch_off() -> None:
+    image = _ramp_with_steps(5)[:, :, 8:]  # 32x56, steps at 8, 24 and 40
+    border = 3 * 32 * 5 / (3 * 32 + 2 * 56)
+    interior = 52 * 32 * 1 / (52 * 32 + 29 * 56)
+    assert seam_score([image], 16, 8) == pytest.approx(border / interior)
+    assert seam_score([image], 16) < 0.3 * border / interior
+
+
 def test_a_square_of_equal_steps_has_no_seam() -> None:
     y, x = np.mgrid[:32, :32]
     image = np.repeat((2 * (x + y)).astype(np.uint8)[None, ..., None], 3, axis=-1)

@@ -37,6 +37,7 @@ def page(params=None, weights=(), **metrics) -> Page:
         ({"fid_samples": 25.6}, "0.51 × the 50.0", "0.5 × blurred – not reached"),
         ({"seam_samples": 1.09}, "+9.0% against the 1.000", "real images – reached"),
         ({"seam_samples": 0.85}, "-15.0% against the 1.000", "real images – not reached"),
+        ({"seam_padded_samples": 1.2}, "padded patches 1.200 against 0.980", "not reached"),
         ({"seam_samples": float("inf")}, "inf", "real images – not reached"),
         ({"fid_blurred": 0.0}, "nan × the 0.0", "0.5 × blurred – not reached"),
     ],

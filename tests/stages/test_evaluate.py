@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from patchdm.config import Params, params_hash
-from patchdm.data.images import save_png
+from patchdm.data.images import read_image, save_png
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
@@ -69,11 +69,30 @@ def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(params:
 
     assert table.columns.tolist() == [
         "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "seam",
+        "seam_padded",
     ]  # fmt: skip
     assert table["n"].to_dict() == {"train": 18, "samples": COUNT, "blurred": 18, "test": 3}
     assert table["FID-EffNetLite0"].isna().to_dict()["train"]
     assert table.loc["samples", "FID-EffNetLite0"] == metrics["fid_samples"]
-    assert table.loc["train", "seam"] == metrics["seam_real"]
+    for name, key in (("train", "real"), ("samples", "samples")):
+        assert table.loc[name, "seam"] == metrics[f"seam_{key}"]
+        assert table.loc[name, "seam_padded"] == metrics[f"seam_padded_{key}"]
+
+
+@pytest.mark.parametrize(("shift", "seam"), [(0, "seam_samples"), (4, "seam_padded_samples")])
+def test_seams_are_found_at_the_borders_of_either_grid(
+    params: Params, shift: int, seam: str
+) -> None:
+    """A checkerboard of patches lies over the samples."""
+    y, x = np.mgrid[:16, :32] + shift
+    for path in SAMPLES.glob("*.png"):
+        bright = 60 * ((y // 8 + x // 8) % 2)[..., None]
+        save_png(path, (read_image(path) * 0.7 + bright).astype(np.uint8))
+    evaluate(params)
+    metrics = json.loads(METRICS.read_text())
+    other = {"seam_samples", "seam_padded_samples"} - {seam}
+    assert metrics[seam] > 1.5
+    assert metrics[other.pop()] < 1
 
 
 def test_the_same_samples_give_the_same_bytes(params: Params) -> None:

@@ -58,9 +58,10 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
     header, *rows = page.table
     assert header == [
         "Set", "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "seam",
+        "seam_padded",
     ]  # fmt: skip
-    assert rows[1] == ["Samples", "7", "20.0", "0.0500", "0.0040", "1.200"]
-    assert rows[0][1:] == ["18", "–", "–", "–", "1.000"]
+    assert rows[1] == ["Samples", "7", "20.0", "0.0500", "0.0040", "1.200", "1.040"]
+    assert rows[0][1:] == ["18", "–", "–", "–", "1.000", "0.980"]
     assert len(rows) == 4
 
     assert all(reference.startswith("data:") for reference in page.references)
