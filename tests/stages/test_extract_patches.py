@@ -29,7 +29,7 @@ from tests.data.photographs import ROOT, contents, data_params, jpegs, write_fol
 def params(tmp_dir: Path) -> Params:
     """Parameters of a run whose data/raw/ holds ten photographs."""
     location = write_folder(tmp_dir / "mine", jpegs(10))
-    params = data_params(source="folder", location=str(location))
+    params = data_params(source="folder", location=str(location), flips=True)
     download(params)
     return params
 
