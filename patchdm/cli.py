@@ -6,6 +6,8 @@ Heavy imports stand inside the functions, so that `patchdm --help` answers at on
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,8 +123,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = arguments.pop("run")
     try:
         run(**arguments)
+        sys.stdout.flush()
     except PatchDMError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # `patchdm plan NAME | head` has read enough. Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
 

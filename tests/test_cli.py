@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,3 +116,14 @@ def test_help_loads_nothing_heavy():
     command = [sys.executable, "-c", program]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout == "set()\n"
+
+
+def test_a_reader_that_has_enough_is_no_error(repository: Path):
+    """As `patchdm params check | true`: nothing on standard error, the exit status of a SIGPIPE."""
+    command = [sys.executable, "-c", "from patchdm.cli import main; main(['params', 'check'])"]
+    with subprocess.Popen(
+        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE

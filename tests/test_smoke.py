@@ -96,6 +96,8 @@ def test_an_experiment_is_a_params_diff(clone: Path):
     run(clone, "dvc", "exp", "run", "-S", "train.learning_rate=2e-4")
     assert "train.learning_rate" in run(clone, "dvc", "params", "diff")
     assert "fid_samples" in run(clone, "dvc", "metrics", "diff", "HEAD")
+    run(clone, "dvc", "plots", "diff", "HEAD")
+    assert "loss_shifted" in (clone / "dvc_plots/index.html").read_text()
 
 
 def _bytes(path: Path) -> dict[str, bytes]:

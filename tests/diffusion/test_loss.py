@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.config import Diffusion
 from patchdm.diffusion.loss import (
     Window,
     cut_windows,
@@ -16,7 +16,7 @@ from patchdm.diffusion.loss import (
     training_loss,
     window_losses,
 )
-from patchdm.diffusion.schedules import image_scheduler, paper_scheduler
+from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import collage
 from patchdm.models import PatchUNet
 from tests.networks import small_unet
@@ -36,6 +36,11 @@ def draws() -> dict[str, Tensor]:
         "t": torch.tensor([40, 700]),
         "cond": torch.randn(BATCH, 6, generator=generator),
     }
+
+
+def linear_scheduler(prediction_type: str) -> DDIMScheduler:
+    """The paper's schedule with another prediction type."""
+    return DDIMScheduler.from_config(paper_scheduler().config, prediction_type=prediction_type)
 
 
 def losses_of(unet: PatchUNet, draws: dict[str, Tensor], window: Window) -> dict[str, Tensor]:
@@ -192,15 +197,7 @@ def test_whole_images_give_the_sum_of_the_terms(draws, window):
 
 
 def test_v_prediction_has_its_own_target(draws, window):
-    scheduler = image_scheduler(
-        Diffusion(
-            num_train_timesteps=1000,
-            beta_schedule="linear",
-            beta_start=1e-4,
-            beta_end=0.02,
-            prediction_type="v_prediction",
-        )
-    )
+    scheduler = linear_scheduler("v_prediction")
     silent = PatchUNet(patch_size=P, channels=(8, 16), embed_dim=16, cond_dim=6)  # predicts 0
     losses = window_losses(
         silent, window, draws["t"], None, noise=draws["noise"], scheduler=scheduler
@@ -214,15 +211,7 @@ def test_v_prediction_has_its_own_target(draws, window):
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_min_snr_weighs_the_error_of_x0(prediction_type: str):
     """An error d of x0 is d sqrt(SNR) of eps and d sqrt(SNR + 1) of v: both count min(SNR, 5)."""
-    scheduler = image_scheduler(
-        Diffusion(
-            num_train_timesteps=1000,
-            beta_schedule="linear",
-            beta_start=1e-4,
-            beta_end=0.02,
-            prediction_type=prediction_type,
-        )
-    )
+    scheduler = linear_scheduler(prediction_type)
     t = torch.tensor([0, 200, 500, 900])
     alpha = scheduler.alphas_cumprod[t]
     snr = alpha / (1 - alpha)
