@@ -200,15 +200,63 @@ class Sample(Section):
     first_seed: NotNegative
     num_images: Positive
     """Seeds first_seed .. first_seed + num_images - 1, one PNG each."""
-    solver: Literal["ddim"]
+    solver: Literal["ddim", "dpm-solver++", "unipc"]
+    """`ddim` is the paper's (eta = 0); DPM-Solver++(2M) (2211.01095) and UniPC (2302.04867) of
+    diffusers need fewer steps."""
     num_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
-    tiling: Literal["shifted", "alternate", "blend"]
+    guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
+    """Time steps t with guidance, first <= t < last (2404.07724); the paper: all."""
+    tiling: Literal["shifted", "alternate", "average", "blend"]
     """Which predictions a step of feature collage uses: the shifted patches (the paper), shifted
-    and plain in turn, or both blended across each other's borders. The other collage modes
-    sample as they train, whatever stands here."""
+    and plain in turn, the mean of both, or both blended across each other's borders. The other
+    collage modes sample as they train, whatever stands here."""
+    rows_per_chunk: Positive | None
+    """Patch rows of the canvas that are decoded at once, a matter of memory; null: all."""
     batch_size: Positive
+    """Images denoised together, a matter of speed: it does not change them."""
+    shard_size: Positive
+    """Images of a shard: what one process claims, finishes and is checked by."""
+    format: Literal["png", "webdataset"]
+    """A shard is a folder of PNG files, or a tar file of them as WebDataset reads it."""
+
+    @model_validator(mode="after")
+    def _interval_runs_forward(self) -> Self:
+        first, last = self.guidance_interval
+        if first >= last:
+            raise ValueError(
+                f"guidance_interval is [{first}, {last}], allowed are a first below the last"
+            )
+        return self
+
+
+class Applications(Section):
+    """What the model does beyond its training size, and to given photographs (PAPER section 1).
+
+    Inpainting and outpainting are measured on held-out photographs.
+    """
+
+    num_images: Positive
+    """Held-out photographs that are restored, and large samples; as many as there are at most."""
+    large_width: Positive
+    """Width of the samples beyond the training size, a multiple of model.patch_size."""
+    large_height: Positive
+    hole: Annotated[float, Field(gt=0, lt=1)]
+    """Side of the hole to inpaint over the side of the image; outpainting loses as much width."""
+    num_steps: Positive
+    """Solver steps, of `sample.solver`."""
+    resamplings: Positive
+    """Times a step is repeated from renewed noise (RePaint, 2201.09865); 1: once, no more."""
+    blend_width: NotNegative
+    """Pixels outside of known ones over which the step's known and made content are blended."""
+    code: Literal["image", "latent"]
+    """The global code: fitted to what is known of the photograph, or from the latent model."""
+    code_steps: Positive
+    """Optimiser steps of a fitted code, where there is no encoder."""
+    code_windows: Positive
+    """Windows drawn a step."""
+    code_learning_rate: Rate
 
 
 class Evaluate(Section):
@@ -219,8 +267,39 @@ class Evaluate(Section):
     weights: str | None
     """Local weights file of the extractor; null: those its package carries or loads."""
     batch_size: Positive
+    blocks: Positive
+    """Equal blocks of consecutive seeds that are measured apart; tables give mean and minimum."""
     kid_subset_size: Annotated[int, Field(ge=2)]
-    """Images in each of KID's subsets; not more than there are samples."""
+    """Images in each of KID's subsets; not more than a block has."""
+    nearest_k: Positive
+    """Neighbour whose distance is the radius of precision, recall, density and coverage."""
+    crop_size: Positive
+    """Side in pixels of the full-resolution crops of crop-FID, at most the image's."""
+    crops_per_image: Positive
+
+
+class Ablation(Section):
+    """The paper's ablation: the same stages with other parameters, for every variant and seed."""
+
+    variants: list[
+        Literal["full", "no-position", "pixel-fixed", "pixel-random", "no-collage", "no-code"]
+    ]
+    """Empty: no ablation. `full` is the run itself, at every seed."""
+    seeds: list[NotNegative]
+    """Values of base.seed; empty where there are no variants."""
+
+    @model_validator(mode="after")
+    def _seeds_go_with_variants(self) -> Self:
+        if bool(self.variants) != bool(self.seeds):
+            raise ValueError(
+                f"seeds is {self.seeds}, allowed with variants = {self.variants} are "
+                f"{'one or more' if self.variants else 'none'}"
+            )
+        for name in ("variants", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} is {values}, allowed is each value once")
+        return self
 
 
 class Report(Section):
@@ -228,6 +307,8 @@ class Report(Section):
 
     sheet_images: Positive
     """Images on each sheet."""
+    nearest_images: Positive
+    """Samples that are shown beside their nearest training images."""
 
 
 class Params(Section):
@@ -241,15 +322,19 @@ class Params(Section):
     train: Train
     latent: Latent
     sample: Sample
+    applications: Applications
     evaluate: Evaluate
+    ablation: Ablation
     report: Report
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
         for side in ("width", "height"):
-            _multiple(
-                getattr(self.data, side), self.model.patch_size, f"data.{side}", "model.patch_size"
-            )
+            for key, value in (
+                (f"data.{side}", getattr(self.data, side)),
+                (f"applications.large_{side}", getattr(self.applications, f"large_{side}")),
+            ):
+                _multiple(value, self.model.patch_size, key, "model.patch_size")
         if self.train.batch_size > self.train.images_seen:
             raise ValueError(
                 f"train.batch_size is {self.train.batch_size}, allowed is at most "
@@ -263,10 +348,24 @@ class Params(Section):
                         f"{self.sample.guidance_scale} is above 0: guidance needs a network "
                         "trained without its conditions too"
                     )
-        if self.evaluate.kid_subset_size > self.sample.num_images:
+        _multiple(
+            self.sample.num_images, self.evaluate.blocks, "sample.num_images", "evaluate.blocks"
+        )
+        block = self.sample.num_images // self.evaluate.blocks
+        for key, value, least in (
+            ("kid_subset_size", self.evaluate.kid_subset_size, self.evaluate.kid_subset_size),
+            ("nearest_k", self.evaluate.nearest_k, self.evaluate.nearest_k + 1),
+        ):
+            if least > block:
+                raise ValueError(
+                    f"evaluate.{key} is {value}, allowed is at most {block - least + value}: "
+                    f"a block has sample.num_images / evaluate.blocks = {block} images"
+                )
+        shorter = min(self.data.width, self.data.height)
+        if self.evaluate.crop_size > shorter:
             raise ValueError(
-                f"evaluate.kid_subset_size is {self.evaluate.kid_subset_size}, allowed is at "
-                f"most sample.num_images = {self.sample.num_images}"
+                f"evaluate.crop_size is {self.evaluate.crop_size}, allowed is at most the "
+                f"shorter side of an image, {shorter}"
             )
         return self
 
