@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from patchdm.config import Params
-from patchdm.data.images import Pixels, read_image
+from patchdm.data.images import Pixels
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
@@ -30,6 +29,7 @@ from patchdm.report.inputs import (
     read_weights,
 )
 from patchdm.report.page import render
+from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import (
     FIGURES,
     LATENT,
@@ -53,7 +53,7 @@ LIBRARIES = ("patchdm", "torch", "diffusers", "torch-fidelity")
 def report(params: Params) -> None:
     """Write the page, and its figures once more as files."""
     metrics, table = read_metrics(METRICS), read_table(TABLES / "metrics.csv")
-    store, seeds = PatchStore(PATCHES), _seeds()
+    store, seeds = PatchStore(PATCHES), read_manifest(SAMPLES)["seed"].to_numpy()
     weights = read_weights(PATCHDM)
     curves = _curves(PATCHDM_CURVES, "U-Net and codes", "images seen")
     if params.model.code != "none":  # otherwise there is no latent model
@@ -76,29 +76,14 @@ def report(params: Params) -> None:
             fresh.write_text(page, encoding="utf-8")
 
 
-def _seeds() -> np.ndarray:
-    """Return the seeds of the samples."""
-    path = SAMPLES / "manifest.parquet"
-    if not path.is_file():
-        raise PatchDMError(f"{path}: not found, run the stage sample (`dvc repro`)")
-    try:
-        seeds = pd.read_parquet(path, columns=["seed"])["seed"].to_numpy()
-    except (OSError, ValueError):
-        raise PatchDMError(f"{path}: not a table with the column seed") from None
-    if not len(seeds):
-        raise PatchDMError(f"{path}: found no samples")
-    return seeds
-
-
-def _read_sample(store: PatchStore, seed: int) -> Pixels:
-    path = SAMPLES / f"{seed:06d}.png"
-    image = read_image(path)
-    if image.shape[:2] != (store.height, store.width):
-        raise PatchDMError(
-            f"{path}: found {image.shape[1]} x {image.shape[0]} pixels, allowed is "
-            f"{store.width} x {store.height} as in {PATCHES}"
-        )
-    return image
+def _read_samples(store: PatchStore, seeds: np.ndarray) -> Iterator[Pixels]:
+    for seed, image in read_images(SAMPLES, seeds.tolist()):
+        if image.shape[:2] != (store.height, store.width):
+            raise PatchDMError(
+                f"{SAMPLES}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
+                f"allowed is {store.width} x {store.height} as in {PATCHES}"
+            )
+        yield image
 
 
 def _sheets(store: PatchStore, seeds: np.ndarray, most: int) -> list[Picture]:
@@ -106,7 +91,7 @@ def _sheets(store: PatchStore, seeds: np.ndarray, most: int) -> list[Picture]:
     train, test = store.rows("train"), store.rows("test")
     upright = train[~store.index["flipped"].to_numpy()[train]]
     return sheet_pictures(
-        np.stack([_read_sample(store, seed) for seed in seeds[:most]]),
+        np.stack(list(_read_samples(store, seeds[:most]))),
         store.images(_spread(upright, most)),
         store.images(_spread(test, most)),
     )
@@ -121,15 +106,13 @@ def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Pictur
     rows = store.rows("train")
     with progress("report", len(seeds) + len(rows), "images") as advance_to:
 
-        def read(
-            numbers: np.ndarray, image: Callable[[int], Pixels], done: int
-        ) -> Iterator[Pixels]:
-            for position, number in enumerate(numbers):
-                yield image(number)[None]
-                advance_to(done + position + 1)
+        def counted(images: Iterable[Pixels], before: int) -> Iterator[Pixels]:
+            for number, image in enumerate(images, before + 1):
+                yield image[None]
+                advance_to(number)
 
-        samples = read(seeds, lambda seed: _read_sample(store, seed), 0)
-        train = read(rows, lambda row: store.images([row])[0], len(seeds))
+        samples = counted(_read_samples(store, seeds), 0)
+        train = counted((store.images([row])[0] for row in rows), len(seeds))
         return seam_pictures(samples, train, patch_size)
 
 

@@ -74,7 +74,9 @@ def _publish(state: Path, seeds: range) -> None:
         for seed in seeds:
             shutil.copyfile(state / png_name(seed), fresh / png_name(seed))
         hashes = [sha256(fresh / png_name(seed)) for seed in seeds]
-        manifest = pd.DataFrame({"seed": list(seeds), "sha256": hashes})
+        files = [png_name(seed) for seed in seeds]
+        columns = {"seed": list(seeds), "shard": ".", "file": files, "sha256": hashes}
+        manifest = pd.DataFrame(columns)
         manifest.to_parquet(fresh / "manifest.parquet", index=False)
 
 

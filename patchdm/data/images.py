@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -22,23 +23,23 @@ MAX_PIXELS = 2**26
 """Largest image that is decoded: a few bytes of a hostile file can announce gigapixels."""
 
 
-def read_image(path: Path, name: str | None = None) -> Pixels:
+def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
     """Decode a JPEG, PNG or WebP file as uint8 (H, W, 3), upright, transparency over white.
 
     Args:
-        path: the file.
+        file: its path, or the open file.
         name: what error messages call it, where that is not its path.
 
     Raises:
         PatchDMError: the file is missing, truncated, no such image, too large, or deeper than
             eight bits a channel.
     """
-    name = name or str(path)
+    name = name or str(file)
     try:
         with warnings.catch_warnings():
             # Pillow's limit is far above ours, which is checked before a pixel is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise PatchDMError(

@@ -68,10 +68,11 @@ def write_run(folder: Path, landscapes: Path, params: Params) -> None:
     store = PatchStore(folder / PATCHES)
     samples = blur8(store.images(range(SAMPLE_COUNT)))
     rows = []
+    shard = f"{FIRST_SEED:06d}"
     for seed, sample in enumerate(samples, FIRST_SEED):
-        path = folder / SAMPLES / f"{seed:06d}.png"
+        path = folder / SAMPLES / shard / f"{seed:06d}.png"
         save_png(path, sample)
-        rows.append({"seed": seed, "sha256": sha256(path)})
+        rows.append({"seed": seed, "shard": shard, "file": path.name, "sha256": sha256(path)})
     pd.DataFrame(rows).to_parquet(folder / SAMPLES / "manifest.parquet")
     build_unet(params.model).save_pretrained(folder / PATCHDM / "unet")
     build_latent(params.latent, params.model.code_dim).save_pretrained(folder / LATENT / "latent")

@@ -110,7 +110,7 @@ def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
         METRICS,
         TABLES / "metrics.csv",
         PATCHES,
-        SAMPLES / "000042.png",
+        SAMPLES / "000040/000042.png",
         MANIFEST,
         PATCHDM,
         SHEETS,
@@ -136,13 +136,15 @@ def test_a_missing_input_is_named_in_one_line_and_nothing_is_written(
 def test_bad_samples_are_named_and_the_old_report_stays(params: Params) -> None:
     report(params)
     first = outputs()
-    save_png(SAMPLES / "000041.png", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(PatchDMError, match="000041.png: found 16 x 16 pixels, allowed is 32 x 16"):
+    save_png(SAMPLES / "000040/000041.png", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(PatchDMError, match="found 16 x 16 pixels of seed 41, allowed is 32 x 16"):
         report(params)
     MANIFEST.write_text("text")
-    with pytest.raises(PatchDMError, match="manifest.parquet: not a table with the column seed"):
+    with pytest.raises(
+        PatchDMError, match="manifest.parquet: not a table of seed, shard, file, sha256"
+    ):
         report(params)
-    pd.DataFrame({"seed": []}).to_parquet(MANIFEST)
+    pd.DataFrame({"seed": [], "shard": [], "file": [], "sha256": []}).to_parquet(MANIFEST)
     with pytest.raises(PatchDMError, match="manifest.parquet: found no samples"):
         report(params)
     assert outputs() == first
