@@ -42,6 +42,8 @@ PATCHDM_CURVES = Path("reports/curves/patchdm")
 LATENT_CURVES = Path("reports/curves/latent")
 METRICS = Path("reports/metrics.json")
 TABLES = Path("reports/tables")
+ABLATIONS = Path("data/ablations")
+ABLATION_METRICS = Path("reports/ablations")
 FIGURES = Path("reports/figures")
 REPORT = Path("reports/index.html")
 STATE = Path(".state")
@@ -51,7 +53,7 @@ _PR_SET_PDEATHSIG = 1
 
 def run_stage(stage: Callable[[Params], None]) -> None:
     """Run a stage as a command: read params.yaml, work, exit 0, or print one line and exit 1."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         params = load_params(PARAMS)
@@ -171,7 +173,7 @@ def _files(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel (Linux) for SIGTERM when the process that started us dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -41,6 +42,12 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+def commands(tree: ast.AST) -> set[str]:
+    """Return the stages that a file names in full, as strings: those it runs as commands."""
+    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {name for name in map(str, strings) if re.fullmatch(r"stages\.\w+", name)}
+
+
 def module_file(name: str) -> Path | None:
     """Return the file of one of our modules or packages; None for anything else."""
     path = Path(*name.split("."))
@@ -51,7 +58,10 @@ def module_file(name: str) -> Path | None:
 
 
 def loaded_files(start: Path) -> set[Path]:
-    """Return our files that Python reads when it runs `start`: imports, theirs, and packages."""
+    """Return our files that Python reads when it runs `start`.
+
+    They are its imports and theirs, packages, and those of the stages it runs as commands.
+    """
     found: set[Path] = set()
     todo = [start]
     while todo:
@@ -59,7 +69,8 @@ def loaded_files(start: Path) -> set[Path]:
         if file in found:
             continue
         found.add(file)
-        names = imported(parse(file)) | {".".join(file.with_suffix("").parts)}
+        tree = parse(file)
+        names = imported(tree) | commands(tree) | {".".join(file.with_suffix("").parts)}
         for name in names:
             parts = name.split(".")
             prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
@@ -70,11 +81,14 @@ def loaded_files(start: Path) -> set[Path]:
 def sections_read(stage: Path) -> set[str]:
     """Return the sections of params.yaml that a stage reads from its variable `params`.
 
-    All of them, where it hands `params` on whole to a function that is not its own.
+    All of them, where it hands `params` on whole to a function that is not its own; but to a
+    cell's folder it hands what the stages that it runs there read. A cell has no `ablation`.
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    sections: set[str] = set()
+    own.add("cell_folder")
+    run = (module_file(name) for name in commands(tree))
+    sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _is_params(node.value):
             sections |= _sections_of(node.attr)
@@ -88,8 +102,15 @@ def sections_read(stage: Path) -> set[str]:
 
 
 def paths_used(stage: Path) -> set[Path]:
-    """Return the outputs named in _common that a stage imports, to read or to write."""
-    names = {name.rpartition(".")[2] for name in imported(parse(stage))}
+    """Return the outputs named in _common that a stage reads or writes.
+
+    Places in another folder are none of them: `folder / NAME`, and the keys of `{NAME: target}`.
+    """
+    nodes = list(ast.walk(parse(stage)))
+    joins = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div))
+    elsewhere = {join.right for join in joins}
+    elsewhere |= {key for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in elsewhere}
     return {path for name, path in DATA_PATHS.items() if name in names}
 
 

@@ -54,20 +54,20 @@ def write_params(path: Path, params: Params) -> None:
         YAML(typ="safe", pure=True).dump(params.model_dump(), file)
 
 
-def start(stage: str) -> subprocess.Popen[str]:
+def start(stage: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a stage as DVC does, in the working folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"stages.{stage}"],
+        [sys.executable, "-m", f"stages.{stage}", *arguments],
         env=os.environ | {"PYTHONPATH": str(REPO)},
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def kill_amid(stage: str, pattern: str) -> None:
+def kill_amid(stage: str, pattern: str, *arguments: str) -> None:
     """Start a stage and kill it at a random moment after a new file of its state appears."""
     before = set((STATE / stage).rglob(pattern))
-    process = start(stage)
+    process = start(stage, *arguments)
     wait_for(process, lambda: set((STATE / stage).rglob(pattern)) - before)
     time.sleep(random.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)

@@ -1,0 +1,61 @@
+"""A variant is the run with one switch of the model thrown."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from patchdm.ablation import VARIANTS, variant_params
+from patchdm.config import Ablation
+from patchdm.errors import PatchDMError
+from tests.stages.tiny import tiny_params
+
+RUN = tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
+
+
+def differences(variant: str, seed: int) -> dict[str, Any]:
+    """Return the keys in which a cell's params differ from the run's, with the cell's values."""
+    run, cell = RUN.model_dump(), variant_params(RUN, variant, seed).model_dump()
+    return {
+        f"{section}.{key}": value
+        for section, values in cell.items()
+        for key, value in values.items()
+        if value != run[section][key]
+    }
+
+
+def test_params_yaml_may_name_every_variant():
+    (values,) = get_args(Ablation.model_fields["variants"].annotation)
+    assert list(get_args(values)) == list(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("variant", "change"),
+    [
+        ("full", {}),
+        ("no-position", {"model.position": False}),
+        ("pixel-fixed", {"model.collage": "pixel-fixed"}),
+        ("pixel-random", {"model.collage": "pixel-random"}),
+        ("no-collage", {"model.collage": "none"}),
+        ("no-code", {"model.code": "none"}),
+    ],
+)
+def test_a_variant_changes_one_switch(variant: str, change: dict[str, Any]):
+    none = {"ablation.variants": [], "ablation.seeds": []}
+    assert differences(variant, RUN.base.seed) == change | none
+    assert differences(variant, 7) == {"base.seed": 7} | change | none
+
+
+def test_a_cell_does_not_know_the_others():
+    other = RUN.model_copy(update={"ablation": Ablation(variants=["full"], seeds=[3])})
+    assert variant_params(RUN, "full", 3) == variant_params(other, "full", 3)
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(PatchDMError) as error:
+        variant_params(RUN, "no-unet", 0)
+    assert str(error.value) == (
+        "variant no-unet: unknown, allowed are full, no-position, pixel-fixed, pixel-random, "
+        "no-collage, no-code"
+    )
