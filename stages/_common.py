@@ -157,13 +157,21 @@ def warn(message: str) -> None:
 
 
 def git_revision() -> str:
-    """Return what `git describe` calls the code, or "unknown" where there is no commit."""
-    command = ["git", "describe", "--always", "--dirty"]
+    """Return the commit of the code, with "-dirty" where files differ from it, or "unknown".
+
+    params.yaml and dvc.lock may differ: a run has a hash of the one and writes the other.
+    """
+    changed = ["diff", "--quiet", "HEAD", "--", ":/", ":(top,exclude)params.yaml"]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - fixed
+        revision = _git("describe", "--always").stdout.strip()
+        clean = _git(*changed, ":(top,exclude)dvc.lock", check=False).returncode == 0
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return run.stdout.strip()
+    return revision if clean else f"{revision}-dirty"
+
+
+def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check)  # noqa: S603, S607 - fixed
 
 
 def _files(path: Path) -> list[Path]:

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import pytest
 
 from patchdm.ablation import VARIANTS, variant_params
-from patchdm.config import Ablation
+from patchdm.config import Ablation, load_params
 from patchdm.errors import PatchDMError
+from tests.conftest import REPO
 from tests.stages.tiny import tiny_params
 
 RUN = tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
@@ -59,3 +60,12 @@ def test_unknown_variants_are_refused():
         "variant no-unet: unknown, allowed are full, no-position, pixel-fixed, pixel-random, "
         "no-collage, no-code"
     )
+
+
+def test_the_study_is_the_demo_with_an_ablation():
+    study, demo = (load_params(REPO / f"presets/{name}.yaml") for name in ("study", "demo"))
+    for section in ("data", "features", "model", "diffusion", "sample", "evaluate"):
+        assert getattr(study, section) == getattr(demo, section)
+    assert study.ablation.variants == list(VARIANTS)
+    assert len(study.ablation.seeds) >= 2
+    assert study.base.seed in study.ablation.seeds  # the run is one of the cells
