@@ -53,8 +53,8 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 	two_at_a_time() { xargs -P 2 -n 1 dvc --wait-for-lock repro --single-item; }
 	dvc repro cache_features
 	{ echo train_patchdm; cells ablate_train; } | two_at_a_time
-	dvc repro train_latent
-	{ echo sample; cells ablate_evaluate; } | two_at_a_time
+	dvc repro evaluate
+	cells ablate_evaluate | two_at_a_time
 	dvc repro
 	cd $(CURDIR)
 	rm -rf reports/study
