@@ -26,6 +26,11 @@ MANIFEST = "manifest.parquet"
 COLUMNS = ["seed", "shard", "file", "sha256"]
 
 
+def png_name(seed: int) -> str:
+    """Return the file name of a seed's image."""
+    return f"{seed:06d}.png"
+
+
 def read_manifest(folder: Path) -> pd.DataFrame:
     """Return seed, shard, file and sha256 of every image, by seed.
 

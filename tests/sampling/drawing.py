@@ -1,0 +1,52 @@
+"""A model's stand-in for tests of shards, and processes of their own that write them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from patchdm.data.images import Pixels
+from patchdm.sampling.write import Draw, write_shards
+
+SETTINGS = {"weights": "abc", "num_steps": 3}
+Process = multiprocessing.context.ForkProcess
+
+
+def draw(seeds: Sequence[int]) -> Pixels:
+    """Return noise of 6 x 10 pixels for each seed."""
+    return np.stack(
+        [np.random.default_rng(seed).integers(0, 256, (6, 10, 3), np.uint8) for seed in seeds]
+    )
+
+
+def logged(log: Path, seconds: float = 0.0) -> Draw:
+    """Return `draw`, which takes its time and then writes the batch to a log, one line."""
+
+    def drawing(seeds: Sequence[int]) -> Pixels:
+        time.sleep(seconds)
+        with log.open("a") as file:
+            file.write(" ".join(map(str, seeds)) + "\n")
+        return draw(seeds)
+
+    return drawing
+
+
+def write(out: Path, drawing: Draw = draw, seeds: range = range(12), **changes: Any) -> bool:
+    """Write shards with small settings."""
+    progress: Callable[[int], None] = changes.pop("on_progress", lambda _: None)
+    options = {"shard_size": 5, "batch_size": 2, "format": "png", "settings": SETTINGS} | changes
+    return write_shards(drawing, seeds, out, on_progress=progress, **options)
+
+
+def start(*arguments: Any, **changes: Any) -> Process:
+    """Start a process that writes shards; forked, as imports take longer than all the rest."""
+    process = multiprocessing.get_context("fork").Process(
+        target=write, args=arguments, kwargs=changes
+    )
+    process.start()
+    return process
