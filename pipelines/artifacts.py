@@ -1,0 +1,105 @@
+"""What Prefect shows of a stage: progress, metrics, tables, and where the pictures are."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from pipelines.graph import Out
+
+PROGRESS = re.compile(r"(?P<what>.+): (?P<done>\d+)/(?P<total>[1-9]\d*) \w")
+"""How a stage reports progress where there is no terminal: `sample: 32/224 images, 4.1/s`."""
+
+MAX_ROWS = 500
+MAX_TABLES = 50
+SECONDS_BETWEEN_UPDATES = 2.0
+
+
+class Progress:
+    """A progress artifact that follows the lines of a stage's output."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._artifact = None
+        self._next = 0.0
+
+    def follow(self, line: str) -> None:
+        """Move on where the line reports progress, but not more often than is worth a request."""
+        match = PROGRESS.match(line)
+        if match is None:
+            return
+        done, total = int(match["done"]), int(match["total"])
+        if time.monotonic() < self._next and done < total:
+            return
+        self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
+        percent = min(100.0, 100.0 * done / total)
+        if self._artifact is None:
+            key = artifact_key(self._stage, "progress")
+            self._artifact = create_progress_artifact(percent, key, description=match["what"])
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+
+def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
+    """Show what a stage wrote: metrics and tables themselves, pages and pictures as links."""
+    for out in outs:
+        path = root / out.path
+        key = artifact_key(stage, Path(out.path).stem)
+        if out.metric:
+            create_table_artifact(_metrics(path), key, description=out.path)
+        elif path.is_dir():
+            _publish_folder(key, path, root)
+        elif path.suffix == ".html":
+            create_link_artifact(path.as_uri(), out.path, key, description=stage)
+
+
+def artifact_key(*parts: str) -> str:
+    """Return a key as Prefect wants it: lower case, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def _publish_folder(key: str, folder: Path, root: Path) -> None:
+    texts = sorted(folder.glob("*.md"))
+    others = [file for file in sorted(folder.glob("*.csv")) if file.with_suffix(".md") not in texts]
+    for file in [*texts, *others][:MAX_TABLES]:
+        name, where = artifact_key(key, file.stem), str(file.relative_to(root))
+        if file.suffix == ".md":
+            create_markdown_artifact(file.read_text(), name, description=where)
+        else:
+            create_table_artifact(_rows(file), name, description=where)
+    pictures = next(folder.rglob("*.png"), None)
+    if pictures is not None:
+        where = str(pictures.parent.relative_to(root))
+        create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
+
+
+def _metrics(file: Path) -> list[dict[str, object]]:
+    """Return nested metrics as rows `metric`, `value`."""
+
+    def flat(name: str, value: object) -> Iterator[tuple[str, object]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from flat(f"{name}.{key}" if name else key, inner)
+        else:
+            yield name, value
+
+    pairs = flat("", json.loads(file.read_text()))
+    return [{"metric": name, "value": value} for name, value in pairs]

@@ -1,0 +1,39 @@
+"""What went wrong, in one line that Prefect shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+TRANSIENT = re.compile(
+    r"unable to acquire lock|is busy, it is being|\[errno (?:104|110|111|113)\]|timed? ?out"
+    r"|connection (?:reset|refused|aborted|error)|could not connect|cannot connect"
+    r"|temporary failure in name resolution|slow ?down|service unavailable|too many requests"
+    r"|internal ?error|bad gateway|remote end closed|incomplete ?read",
+    re.IGNORECASE,
+)
+"""What DVC says where trying again may help: the network, a remote, a lock."""
+
+
+class FlowError(Exception):
+    """A flow cannot start or go on. The message is one line."""
+
+
+class TransientError(FlowError):
+    """The same, where trying again may help."""
+
+
+def failure(subject: str, lines: Sequence[str]) -> FlowError:
+    """Return the error behind the last lines of a failed command.
+
+    A stage prints `error: ...` for a mistake of the user, which no retry mends. Otherwise DVC
+    prints `ERROR: ...`, or Python the last line of a traceback.
+    """
+    own = [line for line in lines if line.startswith("error: ")]
+    if own:
+        return FlowError(f"{subject}: {own[-1].removeprefix('error: ')}")
+    of_dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    raised = [line for line in lines if re.match(r"[\w.]+(?:Error|Exception|Interrupt): ", line)]
+    message = (raised or of_dvc or list(lines) or ["no output"])[-1]
+    transient = TRANSIENT.search(" ".join(of_dvc or [message]))
+    return (TransientError if transient else FlowError)(f"{subject}: {message}")

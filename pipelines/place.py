@@ -1,0 +1,64 @@
+"""Where stages run: the part of a flow's parameters that all flows share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.errors import FlowError
+
+
+class Place(BaseModel):
+    """Where stages run and how many at a time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Stages that run at the same time. Each uses `base.threads` CPU threads."""
+    runner: Literal["threads", "dask", "ray"] = "threads"
+    """What carries the tasks. Dask and Ray are the extras `patchdm[dask]`, `patchdm[ray]`."""
+    address: str | None = None
+    """A running Dask or Ray cluster, each host in a clone of its own; null: one on this host."""
+    gpu_slot: str | None = None
+    """Stages of dvc.yaml with `meta: {gpu: true}` take a slot of this Prefect concurrency limit,
+    which must exist; null: they need none."""
+    num_gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray gives to each such stage."""
+
+
+def task_runner(place: Place) -> TaskRunner[Any]:
+    """Return the task runner that a place asks for.
+
+    Raises:
+        FlowError: its package is missing, or an option does not go with it.
+    """
+    if place.runner == "threads":
+        if place.address is not None:
+            raise FlowError("place.address goes with place.runner dask or ray, found threads")
+        return ThreadPoolTaskRunner(max_workers=place.concurrency)
+    try:
+        return _dask(place) if place.runner == "dask" else _ray(place)
+    except ImportError as error:
+        raise FlowError(
+            f"place.runner is {place.runner}: {error.name} is not installed, "
+            f"`pip install 'patchdm[{place.runner}]'`"
+        ) from None
+
+
+def _dask(place: Place) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - an extra
+
+    if place.address is not None:
+        return DaskTaskRunner(address=place.address)
+    workers = {"n_workers": place.concurrency, "threads_per_worker": 1, "dashboard_address": None}
+    return DaskTaskRunner(cluster_kwargs=workers)
+
+
+def _ray(place: Place) -> TaskRunner[Any]:
+    from prefect_ray import RayTaskRunner  # noqa: PLC0415 - an extra
+
+    if place.address is not None:
+        return RayTaskRunner(address=place.address)
+    return RayTaskRunner(init_kwargs={"num_cpus": place.concurrency, "include_dashboard": False})

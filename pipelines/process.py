@@ -1,0 +1,57 @@
+"""Child processes of a flow: their output line by line, and never one left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipelines import supervise
+
+_running: set[subprocess.Popen[str]] = set()
+
+
+def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> int:
+    """Run a Python module (`dvc repro`, without the `python -m`) and return its exit code.
+
+    Args:
+        command: module and arguments.
+        on_line: called with every line of output and errors, as it comes.
+        cwd: where to run it.
+    """
+    # Stages say `python`: that is ours.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    with subprocess.Popen(  # noqa: S603 - our own modules
+        supervised(command),
+        cwd=cwd,
+        env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        process_group=0,  # a terminal's Ctrl-C reaches the flow alone, which then ends us
+    ) as child:
+        _running.add(child)
+        try:
+            for line in child.stdout or ():
+                if text := line.rstrip():
+                    on_line(text)
+            return child.wait()
+        finally:
+            _running.discard(child)
+            child.terminate()
+
+
+def end_all() -> None:
+    """Ask all children to end; `supervise` sees to it that they do."""
+    for child in list(_running):
+        child.terminate()
+
+
+def supervised(command: Sequence[str]) -> list[str]:
+    """Return the command line of a Python module under supervision."""
+    python = sys.executable
+    return [python, supervise.__file__, str(os.getpid()), python, "-m", *command]

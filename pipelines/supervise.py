@@ -1,0 +1,78 @@
+"""Run a command so that no process it started outlives it, or whoever started us.
+
+`python supervise.py PARENT_PID COMMAND...` exits with the command's code, or 128 + the signal that
+ended it. SIGTERM, and the death of the starting thread (Linux), ask every process below us to end;
+after GRACE seconds those left are killed. A command that dies leaves nothing behind either: on
+Linux its orphans become our children. A file of its own, because it must start in milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+
+GRACE = 4.0
+"""Seconds a stage has to save its progress."""
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(parent: int, command: list[str]) -> int:
+    """Run the command to its end and return its exit code."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C: our parent decides
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before we could ask for the signal
+        return 128 + signal.SIGTERM
+    try:
+        child = subprocess.Popen(  # noqa: S603 - the flow's own command
+            command,
+            # Should we be killed: we have one thread, so that preexec_fn is safe here.
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
+        )
+        code = child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end_descendants()
+    return code if code >= 0 else 128 - code
+
+
+def end_descendants() -> None:
+    """Ask all processes below this one to end, and kill those that do not."""
+    asked = psutil.Process().children(recursive=True)
+    for process in asked:
+        _signal(process, signal.SIGTERM)
+    psutil.wait_procs(asked, timeout=GRACE)
+    while left := _alive():  # processes born meanwhile too
+        for process in left:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=1)
+
+
+def _alive() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
