@@ -85,6 +85,7 @@ def window_losses(
     *,
     noise: Tensor,
     scheduler: DDIMScheduler,
+    known: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the mean squared errors (B,) whose sum is the loss of the network's collage mode.
 
@@ -99,11 +100,12 @@ def window_losses(
         cond: (B, cond_dim) global codes, or None.
         noise: (B, C, 2p, 2p).
         scheduler: the noise schedule and prediction type.
+        known: (B, 1, 2p, 2p), 1 where errors count and 0 elsewhere; None: on the whole image.
     """
     noisy = _Noisy(
         x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
         target=_target(scheduler, window.x0, noise, t),
-        inside=window.inside,
+        counted=window.inside if known is None else window.inside * known,
     )
     return _LOSSES[unet.config.collage](unet, noisy, window, t, cond)
 
@@ -114,15 +116,15 @@ class _Noisy:
 
     x_t: Tensor
     target: Tensor
-    inside: Tensor
+    counted: Tensor
 
     def cut(self, offset: Tensor, p: int) -> _Noisy:
         """Cut a patch at (y, x) from each: offset (B, 2)."""
-        return _Noisy(*(_crop(plane, offset, p) for plane in (self.x_t, self.target, self.inside)))
+        return _Noisy(*(_crop(plane, offset, p) for plane in (self.x_t, self.target, self.counted)))
 
     def error(self, prediction: Tensor) -> Tensor:
-        """Mean squared error (B,), zero in the padding."""
-        return ((prediction - self.target) * self.inside).square().flatten(1).mean(dim=1)
+        """Mean squared error (B,), zero where it does not count."""
+        return ((prediction - self.target) * self.counted).square().flatten(1).mean(dim=1)
 
 
 def _feature(

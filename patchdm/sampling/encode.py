@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from numpy.typing import NDArray
 from torch import Tensor
 
-from patchdm.diffusion.loss import cut_windows, window_losses
+from patchdm.data.images import Pixels, to_uint8
+from patchdm.diffusion.loss import Window, cut_windows, window_losses
 from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
+from patchdm.sampling.fill import replicate
+
+
+@dataclass(frozen=True)
+class CodeFit:
+    """How the code of an image is found where a model has a table of codes.
+
+    Attributes:
+        features: of images (n, H, W, 3) uint8, (n, dim) float32, by the backbone that the table
+            was started from.
+        num_steps: optimiser steps; 0 leaves the code where the features put it.
+        windows: windows, time steps and noises drawn for each image a step.
+        learning_rate: of Adam.
+    """
+
+    features: Callable[[Pixels], NDArray[np.float32]]
+    num_steps: int
+    windows: int
+    learning_rate: float
 
 
 def code_of_image(
@@ -17,69 +42,80 @@ def code_of_image(
     unet: PatchUNet,
     scheduler: DDIMScheduler,
     x0: Tensor,
-    features: Tensor | None,
     *,
-    num_steps: int,
-    windows: int,
-    learning_rate: float,
-    generator: torch.Generator,
+    mask: Tensor,
+    fit: CodeFit | None,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Return the codes of images: what the encoder says, or what explains them best.
 
-    Without an encoder, codes start from backbone features as those of the table did, and are
-    optimised (Adam) under the training loss of their images. The network stays as it is.
+    Unknown pixels get the value of the nearest known one. Without an encoder, codes start from
+    backbone features as those of the table did, and are optimised (Adam) under the training loss
+    of the known pixels of their images. The network stays as it is.
 
     Args:
-        code: the model's encoder or code table; the rest but x0 is for a table.
+        code: the model's encoder or code table.
         unet: the network, in evaluation mode.
         scheduler: the noise schedule and prediction type it was trained with.
         x0: (B, C, H, W) images in [-1, 1], sides multiples of the patch size.
-        features: (B, dim) of the images, from the backbone that the table was started from.
-        num_steps: optimiser steps.
-        windows: windows, time steps and noises drawn for each image a step.
-        learning_rate: of Adam.
-        generator: on the CPU; all draws come from it.
+        mask: (B, 1, H, W) bool, True where a pixel is unknown.
+        fit: how; for a table.
+        generators: one per image, on the CPU; all draws for an image come from its own.
 
     Returns:
         (B, code_dim).
 
     Raises:
-        ValueError: features are missing.
+        ValueError: `fit` is missing.
     """
+    filled = replicate(x0, mask)
     if isinstance(code, SemanticEncoder):
         with torch.no_grad():
-            return code(x0)
-    if features is None:
-        raise ValueError(f"features are None, a code table needs those of {code.config.backbone}")
+            return code(filled)
+    if fit is None:
+        raise ValueError(f"`fit` is None, a code table needs features of {code.config.backbone}")
+    features = torch.from_numpy(fit.features(to_uint8(filled))).to(x0.device)
     codes = code.start(features).requires_grad_()
-    optimizer = torch.optim.Adam([codes], lr=learning_rate)
-    images = x0.repeat_interleave(windows, dim=0)
-    for _ in range(num_steps):
-        each = codes.repeat_interleave(windows, dim=0)
-        loss = _random_loss(unet, scheduler, images, each, generator)
+    optimizer = torch.optim.Adam([codes], lr=fit.learning_rate)
+    planes = torch.cat([filled, (~mask).to(filled)], dim=1).repeat_interleave(fit.windows, dim=0)
+    for _ in range(fit.num_steps):
+        each = codes.repeat_interleave(fit.windows, dim=0)
+        loss = _random_losses(unet, scheduler, planes, each, generators).sum()
         (codes.grad,) = torch.autograd.grad(loss, codes)
         optimizer.step()
     return codes.detach()
 
 
-def _random_loss(
+def _random_losses(
     unet: PatchUNet,
     scheduler: DDIMScheduler,
-    x0: Tensor,
+    planes: Tensor,
     cond: Tensor,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """The training loss of a random window of each image, at a random time step."""
-    batch, channels, height, width = x0.shape
+    """The training losses (n,) of random windows at random time steps, where pixels are known.
+
+    Args:
+        planes: (n, C + 1, H, W) images, and 1 where they are known; equally many in turn for
+            each generator.
+        cond: (n, code_dim).
+    """
+    n, channels, height, width = planes.shape
     p = unet.config.patch_size
     grid = PatchGrid.of(height, width, p)
+    windows = n // len(generators)
 
     def draw(end: int, *shape: int) -> Tensor:
-        return torch.randint(end, shape, generator=generator).to(x0.device)
+        draws = [torch.randint(end, (windows, *shape), generator=g) for g in generators]
+        return torch.cat(draws).to(planes.device)
 
-    corner = torch.stack([draw(grid.rows, batch), draw(grid.cols, batch)], dim=1)
-    window = cut_windows(x0, corner, draw(p + 1, batch, 2), p)
-    t = draw(scheduler.config.num_train_timesteps, batch)
-    noise = torch.randn(batch, channels, 2 * p, 2 * p, generator=generator).to(x0.device)
-    losses = window_losses(unet, window, t, cond, noise=noise, scheduler=scheduler)
-    return torch.stack(list(losses.values())).sum(dim=0).mean()
+    corner = torch.cat([draw(grid.rows, 1), draw(grid.cols, 1)], dim=1)
+    cut = cut_windows(planes, corner, draw(p + 1, 2), p)
+    t = draw(scheduler.config.num_train_timesteps)
+    size = (windows, channels - 1, 2 * p, 2 * p)
+    noise = torch.cat([torch.randn(size, generator=g) for g in generators]).to(planes.device)
+    window = Window(cut.x0[:, :-1], cut.inside, cut.corner, cut.offset)
+    losses = window_losses(
+        unet, window, t, cond, noise=noise, scheduler=scheduler, known=cut.x0[:, -1:]
+    )
+    return torch.stack(list(losses.values())).sum(dim=0)
