@@ -84,7 +84,10 @@ format: install ## Mend what ruff can mend
 
 .PHONY: bench
 bench: install ## Measure speed and memory, one table a benchmark
-	@for file in $(sort $(wildcard benchmarks/*.py)); do python "$$file"; done
+	@for file in $(sort $(wildcard benchmarks/*.py)); do
+		name=$$(basename "$$file" .py)
+		case $$name in _common | straightforward) ;; *) python -m "benchmarks.$$name" ;; esac
+	done
 
 .PHONY: constraints
 constraints: install ## Pin what .venv holds in constraints.txt
