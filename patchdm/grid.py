@@ -84,8 +84,8 @@ def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
 def collage(features: Tensor, rows: int, cols: int) -> Tensor:
     """Feature collage P1..P4 (paper section 3): quarters of four neighbours form a shifted patch.
 
-    Merges the maps of all padded patches to one plane, cuts half a patch off every side and
-    splits again; no arithmetic, so any feature map of even side can be collaged.
+    As if the maps of all padded patches were merged to one plane, half a patch were cut off every
+    side, and the rest split again; no arithmetic, so any map of even side can be collaged.
 
     Args:
         features: (B*(rows+1)*(cols+1), ch, s, s), maps of the padded patches.
@@ -100,12 +100,28 @@ def collage(features: Tensor, rows: int, cols: int) -> Tensor:
     side = features.shape[-1]
     if side % 2:
         raise ValueError(f"feature maps have side {side}, allowed are even sides")
-    half = side // 2
-    plane = merge(features, rows + 1, cols + 1)
-    shifted = split(plane[..., half:-half, half:-half], side)
+    _check_count(features, rows + 1, cols + 1)
+    grid = features.unflatten(0, (-1, rows + 1, cols + 1))
+    shifted = collage_rows(grid[:, :-1], grid[:, 1:])
     if features.is_contiguous(memory_format=torch.channels_last):
-        return shifted.contiguous(memory_format=torch.channels_last)
-    return shifted
+        return shifted
+    return shifted.contiguous()
+
+
+def collage_rows(above: Tensor, below: Tensor) -> Tensor:
+    """Collage each row of padded patches with the row below it.
+
+    Args:
+        above, below: (B, rows, cols+1, ch, s, s), maps of the padded patches.
+
+    Returns:
+        (B*rows*cols, ch, s, s), channels last: so two concatenations are all copies.
+    """
+    above, below = above.movedim(3, -1), below.movedim(3, -1)  # (B, rows, cols+1, s, s, ch)
+    half = above.shape[-2] // 2
+    top = torch.cat([above[:, :, :-1, half:, half:], above[:, :, 1:, half:, :half]], dim=-2)
+    bottom = torch.cat([below[:, :, :-1, :half, half:], below[:, :, 1:, :half, :half]], dim=-2)
+    return torch.cat([top, bottom], dim=-3).flatten(0, 2).movedim(-1, 1)
 
 
 def positions(rows: int, cols: int, *, shifted: bool, device: torch.device | str = "cpu") -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
-from patchdm.sampling.denoise import predict_eps
+from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.generate import sample_codes, tiling_of_step
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -131,7 +131,10 @@ class PatchDMPipeline(DiffusionPipeline):
         return_dict: bool = True,
         *,
         tiling: str = "shifted",
+        positions: str = "extrapolate",
+        guidance_interval: tuple[int, int] | None = None,
         rows_per_chunk: int | None = None,
+        cols_per_chunk: int | None = None,
         latent_num_inference_steps: int = 50,
         callback_on_step_end: OnStepEnd | PipelineCallback | MultiPipelineCallbacks | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -141,7 +144,7 @@ class PatchDMPipeline(DiffusionPipeline):
         Args:
             batch_size: number of images.
             height, width: sides in pixels, multiples of the patch size; None: those of
-                `latents`, or one patch.
+                `latents`, else of the training images, else one patch.
             num_inference_steps: solver steps.
             guidance_scale: w of classifier-free guidance (the paper: 0.5), 0 is none.
             generator: one for all images, or a list of one per image. Each gives x_T first, then
@@ -151,10 +154,13 @@ class PatchDMPipeline(DiffusionPipeline):
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
-            tiling: of feature collage: "shifted" (the paper) or "blend" as in `predict_eps`, or
-                "alternate", shifted and plain patches in turn. The other collage modes sample
-                as they train, whatever is said here.
-            rows_per_chunk: patch rows decoded at once; None: all. Results are equal.
+            tiling: of feature collage: "shifted" (the paper), "average" or "blend" as in
+                `predict_eps`, or "alternate", shifted and plain patches in turn. The other
+                collage modes sample as they train, whatever is said here.
+            positions: of patches beyond the training size: "extrapolate" counts on, "rescale"
+                spreads those of training over the canvas.
+            guidance_interval: first <= t < last of the time steps with guidance; None: all.
+            rows_per_chunk, cols_per_chunk: patches worked on at once; see `predict_eps`.
             latent_num_inference_steps: solver steps of the codes.
             callback_on_step_end: called with (pipeline, step, time step, tensors) after each step;
                 the tensors it returns replace those of the call.
@@ -184,7 +190,10 @@ class PatchDMPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs,
             num_steps=num_inference_steps,
             tiling=tiling,
+            guidance_interval=guidance_interval,
             rows_per_chunk=rows_per_chunk,
+            cols_per_chunk=cols_per_chunk,
+            grid_shape=self._grid_shape(positions),
         )
         images = self.image_processor.postprocess(x_0, output_type)
         self.maybe_free_model_hooks()
@@ -204,7 +213,8 @@ class PatchDMPipeline(DiffusionPipeline):
         *,
         num_steps: int,
         tiling: str,
-        rows_per_chunk: int | None,
+        guidance_interval: tuple[int, int] | None,
+        **chunks: Any,
     ) -> Tensor:
         """Solve from x_T to x_0, in float32 whatever the network computes in."""
         accepted = inspect.signature(self.scheduler.step).parameters
@@ -215,14 +225,15 @@ class PatchDMPipeline(DiffusionPipeline):
         timesteps = self.scheduler.timesteps
         self._num_timesteps = len(timesteps)
         x_t = x_T * self.scheduler.init_noise_sigma
+        height, width = x_t.shape[-2:]
+        grid = PatchGrid.of(height, width, self.unet.config.patch_size)
+        denoiser = Denoiser(self.unet, grid, cond, **chunks)
+        first, last = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
         for index, t in enumerate(self.progress_bar(timesteps)):
-            eps = predict_eps(
-                self.unet,
+            eps = denoiser(
                 self.scheduler.scale_model_input(x_t, t),
                 t.expand(len(x_t)).to(x_t.device),
-                cond,
-                guidance_scale=self.guidance_scale,
-                rows_per_chunk=rows_per_chunk,
+                guidance_scale=self.guidance_scale if first <= t < last else 0.0,
                 tiling=tiling_of_step(self.unet, tiling, index, len(timesteps)),
             )
             x_t = self.scheduler.step(eps, t, x_t, **options).prev_sample
@@ -230,7 +241,10 @@ class PatchDMPipeline(DiffusionPipeline):
                 tensors = {"latents": x_t, "cond": cond}
                 given = {name: tensors[name] for name in tensor_inputs}
                 changed = on_step_end(self, index, t, given)
-                x_t, cond = changed.get("latents", x_t), changed.get("cond", cond)
+                x_t = changed.get("latents", x_t)
+                if "cond" in given:  # perhaps changed, perhaps in place
+                    cond = changed.get("cond", cond)
+                    denoiser = Denoiser(self.unet, grid, cond, **chunks)
         return x_t
 
     def check_inputs(
@@ -270,13 +284,25 @@ class PatchDMPipeline(DiffusionPipeline):
         self, height: int | None, width: int | None, latents: Tensor | None
     ) -> tuple[int, int, int]:
         """Return the shape of an image, with the sides that are not given filled in."""
-        p = self.unet.config.patch_size
-        rows, cols = (p, p) if latents is None else latents.shape[-2:]
+        config = self.unet.config
+        trained = config.sample_size or (config.patch_size, config.patch_size)
+        rows, cols = trained if latents is None else latents.shape[-2:]
         return (
             self.unet.config.in_channels,
             rows if height is None else height,
             cols if width is None else width,
         )
+
+    def _grid_shape(self, positions: str) -> tuple[int, int] | None:
+        """Return the patch rows and columns that positions are rescaled to, if they are."""
+        if positions == "extrapolate":
+            return None
+        if positions != "rescale":
+            raise ValueError(f"`positions` is {positions!r}, allowed are extrapolate and rescale")
+        size, p = self.unet.config.sample_size, self.unet.config.patch_size
+        if size is None:
+            raise ValueError("`positions` is 'rescale', but `unet` has no sample_size")
+        return size[0] // p, size[1] // p
 
     def _gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
         """Draw (batch_size, *shape) in float32, on the device of the generator."""

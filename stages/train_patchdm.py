@@ -54,7 +54,7 @@ def train_patchdm(params: Params) -> None:
         )
     sections = [params.base, params.model, params.diffusion, params.train]
     with state_dir("train_patchdm", sections, [PATCHES, FEATURES]) as state:
-        module = _module(params, len(images))
+        module = _module(params, store, len(images))
         with (
             live_curves(state / "curves") as report,
             progress("train_patchdm", config.images_seen, "images") as show,
@@ -87,9 +87,9 @@ def train_patchdm(params: Params) -> None:
         publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
 
 
-def _module(params: Params, num_images: int) -> ImageTraining:
+def _module(params: Params, store: PatchStore, num_images: int) -> ImageTraining:
     torch.manual_seed(params.base.seed)  # initial weights
-    unet = build_unet(params.model)
+    unet = build_unet(params.model, (store.height, store.width))
     code = _code(params, num_images)
     scheduler = image_scheduler(params.diffusion)
     module = ImageTraining(unet, code, scheduler, min_snr_gamma=params.train.min_snr_gamma)

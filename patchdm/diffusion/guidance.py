@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 
-def guided(
-    predict: Callable[[Tensor | None, bool], Tensor],
-    cond: Tensor | None,
-    guidance_scale: float | None,
-) -> Tensor:
+def guided(eps: Tensor, eps_unknown: Tensor, guidance_scale: float) -> Tensor:
     """Return (1 + w) eps(cond, position) - w eps(none, none) (PAPER section 1, guidance).
 
     Args:
-        predict: (code, whether positions are known) -> eps; called twice where there is guidance.
-        cond: (B, cond_dim) global codes, or None.
-        guidance_scale: w; None or 0: off.
+        eps: prediction with code and position.
+        eps_unknown: prediction without both, of the same shape.
+        guidance_scale: w.
     """
-    eps = predict(cond, True)
-    if not guidance_scale:
-        return eps
-    return (1 + guidance_scale) * eps - guidance_scale * predict(None, False)
+    return (1 + guidance_scale) * eps - guidance_scale * eps_unknown

@@ -48,9 +48,9 @@ def zeroed(module: _Module) -> _Module:
 
 
 class Modulation(nn.Module):
-    """Scale and shift of one residual block, from embedding and code (PAPER section 3).
+    """The projections of one residual block: of time ++ place, and of the code (PAPER section 3).
 
-    ((1 + scale) h + shift) (1 + cond_scale), returned as one factor and one summand.
+    Its maps h become ((1 + scale) h + shift) (1 + cond_scale).
     """
 
     def __init__(self, channels: int, embed_dim: int, cond_dim: int) -> None:
@@ -58,11 +58,19 @@ class Modulation(nn.Module):
         self.embed = nn.Linear(embed_dim, 2 * channels)
         self.cond = nn.Linear(cond_dim, channels)
 
-    def forward(self, emb: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, embed_dim), (N, cond_dim) -> factor and summand, (N, channels, 1, 1) each."""
-        scale, shift = self.embed(F.silu(emb)).chunk(2, dim=1)
-        cond_factor = 1 + self.cond(F.silu(cond))
-        return ((1 + scale) * cond_factor)[..., None, None], (shift * cond_factor)[..., None, None]
+    def time(self, emb: Tensor) -> Tensor:
+        """Summand of (scale, shift) by the first half of the embedding: (B, E/2) -> (B, 2, ch)."""
+        weight = self.embed.weight[:, : emb.shape[1]].to(emb.dtype)
+        return F.linear(emb, weight).unflatten(1, (2, -1))
+
+    def place(self, emb: Tensor) -> Tensor:
+        """The other summand, by the second half: (P, E/2) -> (P, 2, ch)."""
+        weight, bias = (part.to(emb.dtype) for part in (self.embed.weight, self.embed.bias))
+        return F.linear(emb, weight[:, -emb.shape[1] :], bias).unflatten(1, (2, -1))
+
+    def code(self, cond: Tensor) -> Tensor:
+        """1 + cond_scale: (B, cond_dim) -> (B, ch)."""
+        return 1 + self.cond(cond)
 
 
 class Residual(nn.Module):
@@ -117,10 +125,12 @@ class ResBlock(nn.Module):
             self.skip = nn.Conv2d(in_channels, out_channels, 1)
         self.resample = resampler(resample)
 
-    def forward(self, x: Tensor, emb: Tensor, cond: Tensor) -> Tensor:
-        """(N, in_channels, s, s) -> (N, out_channels, s', s'); emb and cond as for Modulation."""
+    def forward(self, x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
+        """(N, in_channels, s, s) -> (N, out_channels, s', s').
+
+        factor and summand, (N, out_channels, 1, 1): what `modulation` makes of the conditions.
+        """
         h = self.norm_out(self.conv_in(self.resample(F.silu(self.norm_in(x)))))
-        factor, summand = self.modulation(emb, cond)
         h = F.silu(torch.addcmul(summand, h, factor))
         return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
 
@@ -156,11 +166,11 @@ class Block(nn.Module):
         self.attention = attention
         self.resample = resample
 
-    def forward(self, x: Tensor, *condition: Tensor) -> Tensor:
-        """Apply the parts in turn; `condition` is what the residual blocks take beside x."""
-        x = self.res(x, *condition)
+    def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
+        """Apply the parts in turn; `modulation`: factor and summand of each ResBlock, if any."""
+        x = self.res(x, *modulation[:2])
         if self.attention is not None:
             x = self.attention(x)
         if self.resample is not None:
-            x = self.resample(x, *condition)
+            x = self.resample(x, *modulation[2:])
         return x

@@ -8,8 +8,8 @@ from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 
 
-def build_unet(model: Model) -> PatchUNet:
-    """Return a freshly initialised U-Net."""
+def build_unet(model: Model, sample_size: tuple[int, int] | None = None) -> PatchUNet:
+    """Return a freshly initialised U-Net for images of sample_size, (height, width)."""
     return PatchUNet(
         patch_size=model.patch_size,
         pixel_fold=model.pixel_fold,
@@ -21,6 +21,7 @@ def build_unet(model: Model) -> PatchUNet:
         embed_dim=model.embed_dim,
         time_channels=model.channels[0],
         cond_dim=model.code_dim,
+        sample_size=sample_size,
         use_position=model.position,
         collage=model.collage,
     )

@@ -6,6 +6,8 @@ further; the decoder sees the shifted patches. Only the collage crosses patch bo
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -15,7 +17,40 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from patchdm.grid import PatchGrid, collage, merge, pad_and_split, positions
-from patchdm.models.blocks import Attention, Block, ResBlock, group_norm, mlp, sinusoid, zeroed
+from patchdm.models.blocks import (
+    Attention,
+    Block,
+    Modulation,
+    ResBlock,
+    group_norm,
+    mlp,
+    sinusoid,
+    zeroed,
+)
+
+_ENCODER, _DECODER = 0, 1
+_UNKNOWN_PLACE = torch.full((1, 2), torch.nan)
+
+
+class Projected(Tensor):
+    """A condition that carries what the residual blocks of a network make of it.
+
+    Made by `PatchUNet.project_time` and its like; to everything else it is the plain tensor.
+
+    Attributes:
+        halves: projections for f_E and for f_D, all residual blocks side by side.
+    """
+
+    halves: tuple[Tensor, Tensor]
+    # Results of operations are plain tensors.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # noqa: SLF001
+
+    @classmethod
+    def of(cls, condition: Tensor, project: Callable[[int], Tensor]) -> Projected:
+        """Return the condition with its projection for either half."""
+        projected = condition.detach().as_subclass(cls)
+        projected.halves = (project(_ENCODER), project(_DECODER))
+        return projected
 
 
 class PatchUNet(ModelMixin, ConfigMixin):
@@ -35,6 +70,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         time_channels: waves of the time sinusoid.
         position_channels: waves of the position sinusoid, per axis.
         cond_dim: width of the global code; another width than embed_dim passes an MLP first.
+        sample_size: (height, width) of the images it was trained on, if known; it denoises any.
         use_position: False is the ablation that never tells a patch where it is.
         collage: "feature" is the paper's; "pixel-fixed", "pixel-random" and "none" are its
             ablations. The network is the same, the loss and the sampler look it up here.
@@ -59,6 +95,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         time_channels: int = 64,
         position_channels: int = 64,
         cond_dim: int = 512,
+        sample_size: tuple[int, int] | None = None,  # noqa: ARG002 - for the sampler
         use_position: bool = True,  # noqa: ARG002 - read from config
         collage: str = "feature",  # noqa: ARG002 - for loss and sampler
     ) -> None:
@@ -130,10 +167,19 @@ class PatchUNet(ModelMixin, ConfigMixin):
             nn.SiLU(),
             zeroed(nn.Conv2d(width, folded, 3, padding=1)),
         )
+        # The projections of f_E and of f_D, in the order of their blocks.
+        self._modulations = (
+            _modulations(*self.encoder, *self.middle),
+            _modulations(*self.decoder),
+        )
 
     @apply_forward_hook
     def encode(
-        self, patches: Tensor, t: Tensor, positions: Tensor | None, cond: Tensor | None
+        self,
+        patches: Tensor,
+        t: Tensor,
+        positions: Tensor | None,
+        cond: Tensor | None,
     ) -> list[Tensor]:
         """f_E: the feature maps of padded patches, every skip connection and the bottleneck.
 
@@ -144,32 +190,38 @@ class PatchUNet(ModelMixin, ConfigMixin):
                 all N patches; a NaN row or None means unknown (its sinusoid is zero).
             cond: (B, cond_dim) global codes; None means unknown (zero).
 
+        What serves many calls is best given as `project_time` and its like return it.
+
         Returns:
             Maps (N, width, s, s), finest first, the bottleneck last.
         """
         dtype = self.dtype  # looked up once: diffusers goes through all modules for it
-        condition = self._condition(len(patches), t, positions, cond, dtype)
+        modulation = self._modulate(_ENCODER, len(patches), t, positions, cond, dtype)
         h = self.stem(F.pixel_unshuffle(patches.to(dtype), self.config.pixel_fold))
         features = [h]
         for block in self.encoder:
-            h = self._run(block, h, *condition)
+            h = self._run(block, h, *next(modulation))
             features.append(h)
         for block in self.middle:
-            h = self._run(block, h, *condition)
+            h = self._run(block, h, *next(modulation))
         return [*features, h]
 
     @apply_forward_hook
     def decode(
-        self, features: list[Tensor], t: Tensor, positions: Tensor | None, cond: Tensor | None
+        self,
+        features: list[Tensor],
+        t: Tensor,
+        positions: Tensor | None,
+        cond: Tensor | None,
     ) -> Tensor:
         """f_D: the prediction (N, in_channels, p, p) from feature maps, plain or collaged.
 
         Arguments as for `encode`; positions are those of the patches that are decoded.
         """
         *skips, h = features
-        condition = self._condition(len(h), t, positions, cond, self.dtype)
+        modulation = self._modulate(_DECODER, len(h), t, positions, cond, self.dtype)
         for block in self.decoder:
-            h = self._run(block, torch.cat([h, skips.pop()], dim=1), *condition)
+            h = self._run(block, torch.cat([h, skips.pop()], dim=1), *next(modulation))
         return F.pixel_shuffle(self.head(h), self.config.pixel_fold)
 
     def forward(
@@ -201,36 +253,87 @@ class PatchUNet(ModelMixin, ConfigMixin):
         eps = merge(self.decode(features, t, shifted, cond), rows, cols)
         return UNet2DOutput(sample=eps) if return_dict else (eps,)
 
+    @apply_forward_hook
+    def project_time(self, t: Tensor) -> Projected:
+        """Project time steps (B,) once for many calls."""
+        dtype = self.dtype
+        return Projected.of(t, lambda half: self._time(half, t, dtype))
+
+    @apply_forward_hook
+    def project_positions(self, positions: Tensor | None) -> Projected:
+        """Project positions (P, 2) once for many calls; None becomes one NaN row."""
+        dtype, places = self.dtype, _UNKNOWN_PLACE if positions is None else positions
+        return Projected.of(places, lambda half: self._positions(half, places, dtype))
+
+    @apply_forward_hook
+    def project_cond(self, cond: Tensor | None) -> Projected:
+        """Project global codes (B, cond_dim) once for many calls; None becomes one row of zeros."""
+        dtype = self.dtype
+        codes = torch.zeros(1, self.config.cond_dim) if cond is None else cond
+        return Projected.of(codes, lambda half: self._cond(half, codes, dtype))
+
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         """Apply a block, forgetting what is inside until backward where that is asked for."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return block(*inputs)
 
-    def _condition(
+    def _modulate(
         self,
+        half: int,
         n: int,
         t: Tensor,
         positions: Tensor | None,
         cond: Tensor | None,
         dtype: torch.dtype,
-    ) -> tuple[Tensor, Tensor]:
-        """Return embedding (n, embed_dim) and code (n, embed_dim) of every patch."""
-        config = self.config
-        time = self.time_embed(sinusoid(t, config.time_channels).to(dtype))
-        if positions is None or not config.use_position:
-            positions = torch.full((1, 2), torch.nan, device=t.device)
-        waves = [sinusoid(axis, config.position_channels) for axis in positions.unbind(1)]
+    ) -> Iterator[list[Tensor]]:
+        """Yield factor and summand of each residual block, (n, channels, 1, 1), block by block."""
+        projections = ((t, self._time), (positions, self._positions), (cond, self._cond))
+        time, place, code = (
+            given.halves[half] if isinstance(given, Projected) else project(half, given, dtype)  # type: ignore[arg-type]
+            for given, project in projections
+        )
+        code = _per_image(code, n)
+        scale, shift = (_per_image(time, n) + place.repeat(n // len(place), 1, 1)).unbind(1)
+        widths = [m.cond.out_features for block in self._modulations[half] for m in block]
+        factors = ((1 + scale) * code)[..., None, None].split(widths, dim=1)
+        summands = (shift * code)[..., None, None].split(widths, dim=1)
+        pairs = zip(factors, summands, strict=True)
+        for block in self._modulations[half]:
+            yield [tensor for _ in block for tensor in next(pairs)]
+
+    def _time(self, half: int, t: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B,) -> (B, 2, width), the width of all residual blocks together."""
+        emb = F.silu(self.time_embed(sinusoid(t, self.config.time_channels).to(dtype)))
+        return torch.cat([m.time(emb) for block in self._modulations[half] for m in block], dim=2)
+
+    def _positions(self, half: int, positions: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """(P, 2) or None -> (P or 1, 2, width)."""
+        if positions is None or not self.config.use_position:
+            positions = _UNKNOWN_PLACE
+        positions = positions.to(self.stem.weight.device)
+        waves = [sinusoid(axis, self.config.position_channels) for axis in positions.unbind(1)]
         # Dropped before the MLP, whose biases stay: "unknown" is a place of its own.
         known = torch.cat(waves, dim=1).nan_to_num(0.0)
-        place = self.position_embed(known.to(dtype))
+        emb = F.silu(self.position_embed(known.to(dtype)))
+        return torch.cat([m.place(emb) for block in self._modulations[half] for m in block], dim=2)
+
+    def _cond(self, half: int, cond: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """(B, cond_dim) or None -> (B or 1, width)."""
         if cond is None:
-            cond = torch.zeros(1, config.cond_dim, device=t.device, dtype=dtype)
-        cond = self.cond_embed(cond.to(dtype))
-        emb = torch.cat([_per_image(time, n), place.repeat(n // len(place), 1)], dim=1)
-        return emb, _per_image(cond, n)
+            cond = torch.zeros(1, self.config.cond_dim)
+        emb = F.silu(self.cond_embed(cond.to(self.stem.weight.device, dtype)))
+        return torch.cat([m.code(emb) for block in self._modulations[half] for m in block], dim=1)
+
+
+def _modulations(*blocks: Block) -> tuple[tuple[Modulation, ...], ...]:
+    """Return the modulations of each block, in the order in which it applies them."""
+    parts = [(block.res, block.resample) for block in blocks]
+    return tuple(
+        tuple(part.modulation for part in pair if isinstance(part, ResBlock)) for pair in parts
+    )
 
 
 def _per_image(values: Tensor, n: int) -> Tensor:
-    """Repeat a value per image for each of its patches: (B, k) -> (n, k)."""
+    """Repeat a value per image for each of its patches: (B, ...) -> (n, ...)."""
     return values.repeat_interleave(n // len(values), dim=0)
