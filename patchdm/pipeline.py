@@ -17,15 +17,14 @@ from torch import Tensor
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.restoring import OUTPUT_TYPES, Generators, Restoring
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.generate import sample_codes, tiling_of_step
 
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-Generators = torch.Generator | list[torch.Generator] | None
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
 
-class PatchDMPipeline(DiffusionPipeline):
+class PatchDMPipeline(Restoring):
     """Sample images of any size that is a multiple of the patch size.
 
     Every solver of diffusers that denoises pixels fits as scheduler, made `from_config` of the
@@ -193,7 +192,7 @@ class PatchDMPipeline(DiffusionPipeline):
             guidance_interval=guidance_interval,
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
-            grid_shape=self._grid_shape(positions),
+            grid_shape=self.grid_shape(positions),
         )
         images = self.image_processor.postprocess(x_0, output_type)
         self.maybe_free_model_hooks()
@@ -293,7 +292,7 @@ class PatchDMPipeline(DiffusionPipeline):
             cols if width is None else width,
         )
 
-    def _grid_shape(self, positions: str) -> tuple[int, int] | None:
+    def grid_shape(self, positions: str) -> tuple[int, int] | None:
         """Return the patch rows and columns that positions are rescaled to, if they are."""
         if positions == "extrapolate":
             return None

@@ -37,6 +37,7 @@ class CodeFit:
     learning_rate: float
 
 
+@torch.enable_grad()
 def code_of_image(
     code: CodeTable | SemanticEncoder,
     unet: PatchUNet,
@@ -45,7 +46,7 @@ def code_of_image(
     *,
     mask: Tensor,
     fit: CodeFit | None,
-    generators: Sequence[torch.Generator],
+    generators: Sequence[torch.Generator | None],
 ) -> Tensor:
     """Return the codes of images: what the encoder says, or what explains them best.
 
@@ -60,7 +61,8 @@ def code_of_image(
         x0: (B, C, H, W) images in [-1, 1], sides multiples of the patch size.
         mask: (B, 1, H, W) bool, True where a pixel is unknown.
         fit: how; for a table.
-        generators: one per image, on the CPU; all draws for an image come from its own.
+        generators: one per image, on the CPU; all draws for an image come from its own;
+            None: PyTorch's.
 
     Returns:
         (B, code_dim).
@@ -91,7 +93,7 @@ def _random_losses(
     scheduler: DDIMScheduler,
     planes: Tensor,
     cond: Tensor,
-    generators: Sequence[torch.Generator],
+    generators: Sequence[torch.Generator | None],
 ) -> Tensor:
     """The training losses (n,) of random windows at random time steps, where pixels are known.
 

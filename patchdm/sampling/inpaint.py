@@ -69,6 +69,31 @@ def inpaint(
     return torch.where(mask, x_t, known)
 
 
+def checked_mask(mask: Tensor, known: Tensor) -> Tensor:
+    """Return a mask for each image, (B, 1, H, W).
+
+    Args:
+        mask: (H, W), (1, 1, H, W) or (B, 1, H, W) bool, True where pixels are to be made.
+        known: (B, C, H, W).
+
+    Raises:
+        ValueError: the mask has another type or size, or nothing is to be made of an image.
+    """
+    batch, _, height, width = known.shape
+    shape = tuple(mask.shape)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"`mask` is {mask.dtype}, allowed is torch.bool")
+    if shape not in ((height, width), (1, 1, height, width), (batch, 1, height, width)):
+        raise ValueError(
+            f"`mask` has shape {shape}, allowed are {(height, width)} and "
+            f"{(batch, 1, height, width)}"
+        )
+    mask = mask.expand(batch, 1, height, width).to(known.device)
+    if not mask.flatten(1).any(dim=1).all():
+        raise ValueError("`mask` is False everywhere, allowed are masks of something to make")
+    return mask
+
+
 def _pull(mask: Tensor, blend_width: int) -> tuple[Tensor, Tensor]:
     """Return how much of the nearest known pixel's difference each takes on, and its number.
 

@@ -1,0 +1,73 @@
+"""How well holes are filled: against the originals, and at the border of the mask."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.masked import masked_psnr
+
+
+class Restoration(NamedTuple):
+    """Means over images: dB inside the mask, Euclidean distance of the features, seam score."""
+
+    psnr: float
+    distance: float
+    seam: float
+
+
+def restoration(
+    images: NDArray[np.uint8],
+    originals: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    extractor: Extractor,
+) -> Restoration:
+    """Compare restored images with the originals.
+
+    Args:
+        images, originals: (n, H, W, 3) uint8.
+        mask: (H, W) bool, True where the images were restored.
+        extractor: of the features of whole images.
+    """
+    features = [
+        extractor.features(batch).pooled.astype(np.float64) for batch in (images, originals)
+    ]
+    return Restoration(
+        psnr=float(masked_psnr(images, originals, mask).mean()),
+        distance=float(np.linalg.norm(features[0] - features[1], axis=1).mean()),
+        seam=mask_seam_score(images, mask),
+    )
+
+
+def mask_seam_score(images: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+    """Return the mean step across the border of a mask over the mean step elsewhere.
+
+    Steps are absolute differences of neighbouring pixels. A border has other shares of horizontal
+    and vertical ones than an image, so the steps elsewhere are weighed to have those of the border.
+    1.0 means no seam on average over what is shown; below it, the border is smoother than the rest.
+
+    Args:
+        images: (n, H, W, 3) uint8.
+        mask: (H, W) bool, with pixels of both kinds.
+
+    Raises:
+        ValueError: the shapes do not fit, or the mask has no border.
+    """
+    if images.shape[1:3] != mask.shape:
+        raise ValueError(f"found a mask {mask.shape}, allowed is {images.shape[1:3]}")
+    if mask.all() or not mask.any():
+        raise ValueError("found a mask without border, allowed are pixels of both kinds")
+    levels = images.astype(np.int16)
+    at_border, elsewhere = 0.0, 0.0
+    for axis in (0, 1):
+        border = np.diff(mask, axis=axis)
+        if border.any():
+            steps = np.abs(np.diff(levels, axis=axis + 1)).mean(axis=(0, 3))
+            at_border += steps[border].sum()
+            elsewhere += steps[~border].mean() * border.sum() if not border.all() else np.nan
+    if at_border == elsewhere == 0:
+        return 1.0
+    return float(at_border / elsewhere) if elsewhere else float("inf")
