@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
@@ -20,37 +21,37 @@ from prefect.artifacts import (
 
 from pipelines.graph import Out
 
-PROGRESS = re.compile(r"(?P<what>.+): (?P<done>\d+)/(?P<total>[1-9]\d*) \w")
-"""How a stage reports progress where there is no terminal: `sample: 32/224 images, 4.1/s`."""
+PROGRESS = re.compile(r"(?P<what>\S.*?)[ ━╸╺]+(?P<done>\d+)/(?P<total>[1-9]\d*) (?P<rest>.*)")
+"""A progress bar of rich, as stages draw it."""
 
 MAX_ROWS = 500
 MAX_TABLES = 50
-SECONDS_BETWEEN_UPDATES = 2.0
+SECONDS_BETWEEN_UPDATES = 5.0
 
 
 class Progress:
-    """A progress artifact that follows the lines of a stage's output."""
+    """A progress artifact that follows the progress bar in a stage's output."""
 
     def __init__(self, stage: str) -> None:
-        self._stage = stage
-        self._artifact = None
+        self._key = artifact_key(stage, "progress")
+        self._artifact: UUID | None = None
         self._next = 0.0
 
-    def follow(self, line: str) -> None:
-        """Move on where the line reports progress, but not more often than is worth a request."""
-        match = PROGRESS.match(line)
+    def follow(self, line: str) -> str | None:
+        """Return what of a line is worth a log: all but most drawings of a progress bar."""
+        match = PROGRESS.fullmatch(line)
         if match is None:
-            return
+            return line
         done, total = int(match["done"]), int(match["total"])
         if time.monotonic() < self._next and done < total:
-            return
+            return None
         self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
         percent = min(100.0, 100.0 * done / total)
         if self._artifact is None:
-            key = artifact_key(self._stage, "progress")
-            self._artifact = create_progress_artifact(percent, key, description=match["what"])
+            self._artifact = create_progress_artifact(percent, self._key, match["what"])
         else:
             update_progress_artifact(self._artifact, percent)
+        return f"{match['what']} {done}/{total} {match['rest']}"
 
 
 def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:

@@ -69,9 +69,9 @@ def run_stage(stage: Stage, root: Path, gpu_slot: str | None) -> None:
     tail: deque[str] = deque(maxlen=TAIL)
 
     def on_line(line: str) -> None:
-        log.info(line)
-        tail.append(line)
-        progress.follow(line)
+        if text := progress.follow(line):
+            log.info(text)
+            tail.append(text)
 
     slot = concurrency(gpu_slot, strict=True) if gpu_slot else contextlib.nullcontext()
     with slot:
@@ -106,13 +106,21 @@ def _run_pending(graph: Graph, root: Path, place: Place, runner: TaskRunner[Any]
             if future.state.is_completed():
                 done[name] = future
             else:
-                failures.append(future.state.message or f"stage {name}: {future.state.name}")
+                failures.append(_reason(name, future))
     except BaseException:  # the flow is cancelled or its process told to end: so are its children
         process.end_all()
         raise
     if failures:
         never = f"; not run: {', '.join(waiting)}" if waiting else ""
         raise FlowError("; ".join(failures) + never)
+
+
+def _reason(name: str, future: PrefectFuture[Any]) -> str:
+    error = future.result(raise_on_failure=False)
+    if isinstance(error, FlowError):
+        return str(error)
+    text = str(error).partition("\n")[0] or type(error).__name__
+    return f"stage {name}: {future.state.name}: {text}"
 
 
 def _submit(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.lock import LockError
 from dvc.repo import Repo
-from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
 from dvc.stage import PipelineStage
 
 from pipelines.errors import FlowError, TransientError
@@ -61,21 +60,26 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
         with Repo(str(root)) as repo:
             _check_root(root, Path(repo.root_dir))
             stages = _ordered(repo, up_to)
-            changed = set(repo.status(targets=list(stages))) if stages else set()
+            changed = _changed(repo, stages)
     except NotDvcRepoError:
         raise FlowError(f"{root}: not a DVC repository, run in the root of one") from None
-    except LockError:
-        raise TransientError(f"{root}: another DVC command holds the lock") from None
-    except (RWLockFileCorruptedError, RWLockFileFormatError) as error:
-        raise FlowError(f"{root}: {_one_line(error)}") from None
+    except LockError as error:
+        busy = _one_line(error) if "is busy" in str(error) else "another DVC command holds the lock"
+        raise TransientError(f"{root}: {busy}") from None
     except DvcException as error:
-        kind = TransientError if "is busy" in str(error) else FlowError
-        raise kind(f"{root}: {_one_line(error)}") from None
+        raise FlowError(f"{root}: {_one_line(error)}") from None
     stale: set[str] = set()
     for name, stage in stages.items():
         if name in changed or stale.intersection(stage.upstream):
             stale.add(name)
     return Graph(stages, frozenset(stale))
+
+
+def _changed(repo: Repo, stages: Iterable[str]) -> set[str]:
+    """Return the stages whose files or parameters are not those of dvc.lock."""
+    addresses = {s.addressing: s.name for s in repo.index.stages if s.name in stages}
+    status = repo.status(targets=list(addresses)) if addresses else {}
+    return {name for address, name in addresses.items() if address in status}
 
 
 def _ordered(repo: Repo, up_to: Sequence[str]) -> dict[str, Stage]:
@@ -84,28 +88,32 @@ def _ordered(repo: Repo, up_to: Sequence[str]) -> dict[str, Stage]:
     ordered: dict[str, Stage] = {}
 
     def visit(stage: PipelineStage) -> None:
-        if stage.addressing in ordered:
+        if stage.name in ordered:
             return
-        upstream = sorted(graph.successors(stage), key=lambda other: other.addressing)
+        upstream = _by_name(graph.successors(stage))
         for other in upstream:
             visit(other)
-        ordered[stage.addressing] = Stage(
-            name=stage.addressing,
-            upstream=tuple(other.addressing for other in upstream),
+        ordered[stage.name] = Stage(
+            name=stage.name,
+            upstream=tuple(other.name for other in upstream),
             outs=tuple(Out(out.def_path, bool(out.metric)) for out in stage.outs),
             gpu=bool((stage.meta or {}).get("gpu")),
         )
 
-    for stage in sorted(wanted, key=lambda stage: stage.addressing):
+    for stage in _by_name(wanted):
         visit(stage)
     return ordered
 
 
-def _named(graph: object, name: str) -> list[PipelineStage]:
-    found = [stage for stage in graph if stage.addressing.partition("@")[0] == name]
-    found = found or [stage for stage in graph if stage.addressing == name]
+def _by_name(stages: Iterable[PipelineStage]) -> list[PipelineStage]:
+    return sorted(stages, key=lambda stage: stage.name)
+
+
+def _named(graph: Iterable[PipelineStage], name: str) -> list[PipelineStage]:
+    """Return the stage of a name, or those of a matrix."""
+    found = [stage for stage in graph if name in (stage.name, stage.name.partition("@")[0])]
     if not found:
-        known = sorted({stage.addressing.partition("@")[0] for stage in graph})
+        known = sorted({stage.name.partition("@")[0] for stage in graph})
         raise FlowError(f"dvc.yaml: no stage {name!r}, allowed are {', '.join(known)}")
     return found
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines import supervise
+
+TERMINAL = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "TERM": "xterm", "NO_COLOR": "1"}
+"""Environment in which rich shows progress bars though the output is a pipe."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 _running: set[subprocess.Popen[str]] = set()
 
@@ -18,7 +24,8 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
 
     Args:
         command: module and arguments.
-        on_line: called with every line of output and errors, as it comes.
+        on_line: called with every line of output and errors, as it comes; a progress bar
+            that is drawn again is a line again.
         cwd: where to run it.
     """
     # Stages say `python`: that is ours.
@@ -26,7 +33,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
     with subprocess.Popen(  # noqa: S603 - our own modules
         supervised(command),
         cwd=cwd,
-        env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
+        env=os.environ | TERMINAL | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -36,8 +43,8 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
     ) as child:
         _running.add(child)
         try:
-            for line in child.stdout or ():
-                if text := line.rstrip():
+            for line in child.stdout or ():  # which end at a carriage return too
+                if text := _ESCAPES.sub("", line).rstrip():
                     on_line(text)
             return child.wait()
         finally:

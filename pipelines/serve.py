@@ -1,0 +1,13 @@
+"""`make serve`: one process that runs the deployments of prefect.yaml itself, without a worker."""
+
+from __future__ import annotations
+
+from prefect import serve
+
+from pipelines.evaluate_ablations import evaluate_ablations
+from pipelines.reproduce import reproduce
+from pipelines.train import train
+
+if __name__ == "__main__":
+    flows = (reproduce, train, evaluate_ablations)
+    serve(*(flow.to_deployment("local", description=flow.description) for flow in flows))

@@ -1,0 +1,26 @@
+"""One Prefect server for all tests of flows, and toy repositories to run them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from tests.pipelines import toy
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[None]:
+    """Serve Prefect's API on an empty database."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def toy_repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a fresh toy repository."""
+    repo = toy.make(tmp_path / "toy")
+    monkeypatch.chdir(repo)
+    return repo

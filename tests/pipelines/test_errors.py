@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from pipelines.errors import TransientError, failure
+
+HINT = "Most likely another DVC process is running or was terminated abruptly."
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "transient"),
+    [
+        (
+            ["> exec python", "error: train.batch_size is 0", "ERROR: failed to reproduce 'a'"],
+            "train.batch_size is 0",
+            False,
+        ),
+        (["ERROR: Unable to acquire lock. " + HINT], "Unable to acquire lock. " + HINT, True),
+        (["ERROR: '/a/b' is busy, it is being blocked by:"], None, True),
+        (
+            ["ERROR: unexpected error - [Errno 111] Connect call failed"],
+            None,
+            True,
+        ),
+        (["ERROR: unexpected error - Could not connect to the endpoint URL"], None, True),
+        (["ERROR: failed to push - SlowDown: reduce your rate"], None, True),
+        (["ERROR: unexpected error - Forbidden: An error occurred (403)"], None, False),
+        (["ERROR: unexpected error - The AWS Access Key Id does not exist"], None, False),
+        (
+            ["Traceback (most recent call last):", "ValueError: odd", "ERROR: failed to reproduce"],
+            "ValueError: odd",
+            False,
+        ),
+        (
+            ["error: no connection to hub", "ERROR: failed to reproduce 'download'"],
+            "no connection to hub",
+            False,
+        ),
+        (
+            ["/bin/sh: nonsense: not found", "ERROR: failed to reproduce 'a': exited with 127"],
+            "failed to reproduce 'a': exited with 127",
+            False,
+        ),
+        ([], "no output", False),
+    ],
+)
+def test_the_reason_is_one_line(lines: list[str], message: str | None, transient: bool):
+    error = failure("stage a", lines)
+    expected = message or lines[-1].removeprefix("ERROR: ")
+    assert str(error) == f"stage a: {expected}"
+    assert isinstance(error, TransientError) == transient
