@@ -1,24 +1,22 @@
-"""Stage sample: images from the EMA weights, one PNG a seed."""
+"""Stage sample: images from the EMA weights, one a seed, in shards with a manifest."""
 
 from __future__ import annotations
 
+import os
 import shutil
-from pathlib import Path
 
-import pandas as pd
 import torch
 
-from patchdm.config import Params
-from patchdm.data.images import read_image, save_png, to_uint8
-from patchdm.errors import PatchDMError
-from patchdm.files import replacing, sha256
+from patchdm.config import Params, params_hash
+from patchdm.diffusion.schedules import solver
+from patchdm.files import replacing
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import generators
+from patchdm.sampling.generate import generate, sampling_options
 from stages._common import LATENT, PATCHDM, SAMPLES, progress, run_stage, state_dir
 
 
 def sample(params: Params) -> None:
-    """Write data/samples/: 000123.png for seed 123, and manifest.parquet (seed, sha256)."""
+    """Write data/samples/: shards, manifest.parquet and samples.json, what they follow from."""
     config = params.sample
     seeds = range(config.first_seed, config.first_seed + config.num_images)
     sections = [params.base, params.data, params.model, params.latent, params.sample]
@@ -26,58 +24,37 @@ def sample(params: Params) -> None:
         state_dir("sample", sections, [PATCHDM, LATENT]) as state,
         progress("sample", len(seeds), "images") as show,
     ):
-        pipe = _pipeline(params)
-        # Batches start at fixed seeds: a resumed run repeats the batch that was cut off.
-        for start in range(0, len(seeds), config.batch_size):
-            batch = seeds[start : start + config.batch_size]
-            if not all(_is_whole(state / png_name(seed)) for seed in batch):
-                images = pipe(
-                    len(batch),
-                    params.data.height,
-                    params.data.width,
-                    num_inference_steps=config.num_steps,
-                    guidance_scale=config.guidance_scale,
-                    generator=generators(batch),
-                    output_type="latent",
-                    tiling=config.tiling,
-                    latent_num_inference_steps=params.latent.num_steps,
-                ).images
-                for seed, image in zip(batch, to_uint8(images), strict=True):
-                    save_png(state / png_name(seed), image)
-            show(start + len(batch))
-        _publish(state, seeds)
-
-
-def png_name(seed: int) -> str:
-    """Return the file name of a seed's image."""
-    return f"{seed:06d}.png"
+        generate(
+            _pipeline(params),
+            seeds,
+            state / "samples",
+            height=params.data.height,
+            width=params.data.width,
+            shard_size=config.shard_size,
+            batch_size=config.batch_size,
+            format=config.format,
+            key={"params_hash": params_hash(*sections)},
+            on_progress=show,
+            **sampling_options(config, params.latent),
+        )
+        with replacing(SAMPLES) as fresh:
+            hidden = shutil.ignore_patterns(".*")
+            shutil.copytree(state / "samples", fresh, copy_function=_link, ignore=hidden)
 
 
 def _pipeline(params: Params) -> PatchDMPipeline:
     pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
+    pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether an earlier run finished this image; a damaged one is made again."""
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
     try:
-        read_image(path)
-    except PatchDMError:
-        return False
-    return True
-
-
-def _publish(state: Path, seeds: range) -> None:
-    with replacing(SAMPLES) as fresh:
-        fresh.mkdir()
-        for seed in seeds:
-            shutil.copyfile(state / png_name(seed), fresh / png_name(seed))
-        hashes = [sha256(fresh / png_name(seed)) for seed in seeds]
-        files = [png_name(seed) for seed in seeds]
-        columns = {"seed": list(seeds), "shard": ".", "file": files, "sha256": hashes}
-        manifest = pd.DataFrame(columns)
-        manifest.to_parquet(fresh / "manifest.parquet", index=False)
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 if __name__ == "__main__":

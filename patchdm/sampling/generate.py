@@ -1,16 +1,29 @@
-"""What sampling is made of beside the denoiser: seeds, codes, and the tiling of each step."""
+"""What sampling is made of beside the denoiser: seeds, codes, the tiling of each step, files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DiffusionPipeline
 from torch import Tensor
 
+from patchdm.config import Latent, Sample
+from patchdm.data.images import Pixels, to_uint8
+from patchdm.errors import PatchDMError
+from patchdm.grid import PatchGrid
 from patchdm.models.latent import LatentMLP
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.denoise import PLAIN, Tiling
+from patchdm.sampling.write import Format, write_shards
+
+MAX_SEED = 2**63 - 1
+"""The largest that torch and the manifest take."""
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -58,9 +71,161 @@ def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> 
             return y, x
     tilings: dict[str, Tiling] = {
         "shifted": "shifted",
+        "average": "average",
         "blend": "blend",
         "alternate": "shifted" if shifted_turn else PLAIN,
     }
     if tiling not in tilings:
         raise ValueError(f"tiling is {tiling!r}, allowed are {', '.join(tilings)}")
     return tilings[tiling]
+
+
+def generate(
+    pipe: DiffusionPipeline,
+    seeds: range,
+    out: Path,
+    *,
+    height: int,
+    width: int,
+    num_inference_steps: int,
+    shard_size: int,
+    batch_size: int,
+    format: Format,  # noqa: A002 - the word of params.yaml
+    key: Mapping[str, Any],
+    on_progress: Callable[[int], None],
+    rows_per_chunk: int | None = None,
+    cols_per_chunk: int | None = None,
+    **sampling: Any,
+) -> bool:
+    """Sample one image a seed into shards: a range of any length, by any number of processes.
+
+    Called again with the same arguments, by the same or another process, it checks what is
+    finished and goes on; see `write_shards`. Memory and speed (`batch_size`, chunks, device) may
+    differ then.
+
+    Args:
+        pipe: a PatchDMPipeline (which imports this module); its scheduler is the solver.
+        seeds: one image each, which depends on that seed alone.
+        out: a new or empty folder, or one that was begun with the same arguments.
+        height, width: sides in pixels, multiples of the patch size.
+        num_inference_steps: solver steps.
+        shard_size: images of a shard: what one process claims.
+        batch_size: images denoised together.
+        format: "png": a shard is a folder of PNG files; "webdataset": a tar of them.
+        key: what else the images follow from, as JSON has it; noted in `samples.json`.
+        on_progress: called with the number of images finished, as far as this process knows.
+        rows_per_chunk, cols_per_chunk: patches worked on at once.
+        **sampling: further arguments of the pipeline's call, but for generator and output.
+
+    Returns:
+        Whether all is finished; if not, other processes hold the rest.
+
+    Raises:
+        PatchDMError: an argument does not fit, or the folder was begun with other ones.
+    """
+    _check_range(seeds, shard_size, batch_size, format)
+    sampling |= {"height": height, "width": width, "num_inference_steps": num_inference_steps}
+    chunks: dict[str, Any] = {"rows_per_chunk": rows_per_chunk, "cols_per_chunk": cols_per_chunk}
+    _check_sampling(pipe, **sampling, **chunks)
+
+    def draw(batch: Sequence[int]) -> Pixels:
+        options = sampling | chunks
+        generator = generators(batch)
+        images = pipe(len(batch), generator=generator, output_type="latent", **options).images
+        return to_uint8(images)
+
+    settings = {
+        **key,
+        **sampling,
+        "first_seed": seeds.start,
+        "num_images": len(seeds),
+        "shard_size": shard_size,
+        "format": format,
+        "solver": type(pipe.scheduler).__name__,
+        "model": model_hash(pipe),
+    }
+    return write_shards(
+        draw,
+        seeds,
+        out,
+        shard_size=shard_size,
+        batch_size=batch_size,
+        format=format,
+        settings=settings,
+        on_progress=on_progress,
+    )
+
+
+def sampling_options(sample: Sample, latent: Latent) -> dict[str, Any]:
+    """Return what sections of params.yaml say of a pipeline's call."""
+    return {
+        "num_inference_steps": sample.num_steps,
+        "guidance_scale": sample.guidance_scale,
+        "guidance_interval": tuple(sample.guidance_interval),
+        "tiling": sample.tiling,
+        "rows_per_chunk": sample.rows_per_chunk,
+        "latent_num_inference_steps": latent.num_steps,
+    }
+
+
+def model_hash(pipe: DiffusionPipeline) -> str:
+    """Return 64 hex digits that change with any weight and setting that images follow from."""
+    digest = hashlib.sha256()
+    for name in ("unet", "scheduler", "latent", "latent_scheduler"):
+        part = getattr(pipe, name)
+        if part is not None:
+            config = {key: part.config[key] for key in part.config if not key.startswith("_")}
+            digest.update(json.dumps([name, type(part).__name__, config], sort_keys=True).encode())
+        if isinstance(part, torch.nn.Module):
+            for key, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                flat = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _check_range(seeds: range, shard_size: int, batch_size: int, form: str) -> None:
+    if seeds.step != 1 or not seeds or seeds.start < 0 or seeds.stop > MAX_SEED + 1:
+        raise PatchDMError(
+            f"seeds: found {seeds.start}:{seeds.stop}, allowed are FIRST:END with 0 <= FIRST < "
+            f"END <= {MAX_SEED + 1}"
+        )
+    _check_counts(shard_size=shard_size, batch_size=batch_size)
+    if form not in get_args(Format):
+        raise PatchDMError(f"format: found {form}, allowed are {', '.join(get_args(Format))}")
+
+
+def _check_sampling(
+    pipe: DiffusionPipeline,
+    *,
+    height: int,
+    width: int,
+    num_inference_steps: int,
+    rows_per_chunk: int | None,
+    cols_per_chunk: int | None,
+    guidance_scale: float = 0.0,
+    tiling: str = "shifted",
+    positions: str = "extrapolate",
+    **_: Any,
+) -> None:
+    """Refuse what the pipeline would refuse, before a file is written."""
+    _check_counts(
+        num_inference_steps=num_inference_steps,
+        rows_per_chunk=rows_per_chunk,
+        cols_per_chunk=cols_per_chunk,
+    )
+    if not 0 <= guidance_scale < math.inf:
+        raise PatchDMError(f"guidance_scale: found {guidance_scale}, allowed are 0 and more")
+    try:
+        PatchGrid.of(height, width, pipe.unet.config.patch_size)
+        pipe.grid_shape(positions)
+        pipe.scheduler.set_timesteps(num_inference_steps)
+        tiling_of_step(pipe.unet, tiling, 0, num_inference_steps)
+    except ValueError as error:
+        raise PatchDMError(" ".join(str(error).split())) from None
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise PatchDMError(f"{name}: found {count}, allowed are 1 and more")

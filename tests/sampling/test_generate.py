@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
+from patchdm.data.images import to_uint8
+from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler, solver
+from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling import predict_eps
-from patchdm.sampling.generate import generators, tiling_of_step
+from patchdm.sampling import generate, predict_eps
+from patchdm.sampling.generate import generators, model_hash, tiling_of_step
+from patchdm.sampling.shards import read_image, read_manifest
+from tests.data.photographs import contents
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH = 8, 16, 24
@@ -117,3 +125,152 @@ def test_tilings_of_random_offsets():
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_tilings_are_of_feature_collage(mode: str):
     assert tilings(mode, "alternate", 6) == tilings(mode, "blend", 6) == tilings(mode, steps=6)
+
+
+def generated(pipe: PatchDMPipeline, out: Path, seeds: range = range(8), **changes: Any) -> bool:
+    options = {
+        "height": HEIGHT,
+        "width": WIDTH,
+        "num_inference_steps": 2,
+        "latent_num_inference_steps": 2,
+        "shard_size": 8,
+        "batch_size": 8,
+        "format": "png",
+        "key": {"params_hash": "abc"},
+        "on_progress": lambda _: None,
+    }
+    return generate(pipe, seeds, out, **options | changes)
+
+
+@pytest.mark.parametrize("solver_name", ["ddim", "unipc"])
+def test_batches_and_shards_leave_no_trace_in_an_image(
+    models: Path, tmp_path: Path, solver_name: str
+):
+    pipe = load(models, "feature")
+    pipe.scheduler = solver(pipe.scheduler, solver_name)
+    found = []
+    for number, sizes in enumerate(
+        [
+            {"batch_size": 1},
+            {"batch_size": 32},
+            {"batch_size": 3, "shard_size": 1},
+            {"shard_size": 5, "format": "webdataset"},
+            {"seeds": range(2, 8), "batch_size": 4},
+        ]
+    ):
+        out = tmp_path / str(number)
+        assert generated(pipe, out, **sizes)
+        manifest = read_manifest(out)
+        found.append(dict(zip(manifest["seed"], manifest["sha256"], strict=True)))
+    *same, part = found
+    assert len(set(same[0].values())) == 8
+    assert all(hashes == same[0] for hashes in same)
+    assert part == {seed: same[0][seed] for seed in range(2, 8)}
+
+
+def test_a_generated_image_is_the_pipelines(models: Path, tmp_path: Path):
+    pipe = load(models, "feature")
+    generated(pipe, tmp_path / "out", range(3, 6), guidance_scale=0.5, positions="extrapolate")
+    image = sample(pipe, [4], num_inference_steps=2, guidance_scale=0.5)
+    np.testing.assert_array_equal(read_image(tmp_path / "out", 4), to_uint8(image)[0])
+    settings = json.loads((tmp_path / "out/samples.json").read_text())
+    assert settings == {
+        "first_seed": 3,
+        "num_images": 3,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "num_inference_steps": 2,
+        "latent_num_inference_steps": 2,
+        "guidance_scale": 0.5,
+        "positions": "extrapolate",
+        "shard_size": 8,
+        "format": "png",
+        "solver": "DDIMScheduler",
+        "model": model_hash(pipe),
+        "params_hash": "abc",
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_inference_steps": 3},
+        {"key": {"params_hash": "other"}},
+        {"seeds": range(9)},
+        {"tiling": "blend"},
+    ],
+    ids=str,
+)
+def test_a_folder_of_other_samples_is_refused(models: Path, tmp_path: Path, change: dict[str, Any]):
+    pipe = load(models, "feature")
+    generated(pipe, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    with pytest.raises(PatchDMError, match="samples.json: the folder was begun with"):
+        generated(pipe, tmp_path / "out", **change)
+    with torch.no_grad():
+        pipe.latent.std[3] *= 1.01
+    with pytest.raises(PatchDMError, match="samples.json: the folder was begun with model"):
+        generated(pipe, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+
+
+def test_memory_and_batches_may_change_on_the_way(models: Path, tmp_path: Path):
+    pipe = load(models, "feature")
+    generated(pipe, tmp_path / "whole")
+    generated(pipe, tmp_path / "out")
+    (tmp_path / "out/000000/000006.png").unlink()
+    generated(pipe, tmp_path / "out", batch_size=2, rows_per_chunk=1, cols_per_chunk=2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_every_part_of_the_model_is_in_its_hash(models: Path):
+    def changed(change: Callable[[PatchDMPipeline], object] = lambda _: None) -> str:
+        pipe = load(models, "feature")
+        with torch.no_grad():
+            change(pipe)
+        return model_hash(pipe)
+
+    def use_unipc(pipe: PatchDMPipeline) -> None:
+        pipe.scheduler = solver(pipe.scheduler, "unipc")
+
+    changes = [
+        lambda pipe: next(pipe.unet.parameters()).view(-1)[0].add_(1e-3),
+        lambda pipe: next(pipe.latent.parameters()).view(-1)[0].add_(1e-3),
+        lambda pipe: pipe.unet.half(),
+        lambda pipe: pipe.latent_scheduler.register_to_config(beta_end=0.01),
+        use_unipc,
+    ]
+    assert len({changed(), *map(changed, changes)}) == 1 + len(changes)
+    assert changed() == changed(lambda pipe: pipe.unet.to(memory_format=torch.contiguous_format))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": range(5, 5)}, "seeds: found 5:5, allowed are FIRST:END with 0 <= FIRST < END"),
+        ({"seeds": range(-1, 3)}, "seeds: found -1:3, allowed"),
+        ({"seeds": range(2**63 + 1)}, "END <= 9223372036854775808"),
+        ({"shard_size": 0}, "shard_size: found 0, allowed are 1 and more"),
+        ({"batch_size": 0}, "batch_size: found 0, allowed are 1 and more"),
+        ({"format": "jpeg"}, "format: found jpeg, allowed are png, webdataset"),
+        ({"height": HEIGHT + 1}, "height is 17, allowed are multiples of the patch size 8"),
+        ({"width": 0}, "width is 0, allowed are multiples of the patch size 8"),
+        ({"num_inference_steps": 0}, "num_inference_steps: found 0, allowed are 1 and more"),
+        ({"num_inference_steps": 1001}, "1001"),
+        ({"rows_per_chunk": 0}, "rows_per_chunk: found 0, allowed are 1 and more"),
+        ({"cols_per_chunk": -1}, "cols_per_chunk: found -1, allowed are 1 and more"),
+        ({"guidance_scale": -0.1}, "guidance_scale: found -0.1, allowed are 0 and more"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: found nan, allowed are 0 and more"),
+        ({"tiling": "tiles"}, "tiling is 'tiles', allowed are shifted, average, blend, alternate"),
+        ({"positions": "left"}, "`positions` is 'left', allowed are extrapolate and rescale"),
+        ({"positions": "rescale"}, "`positions` is 'rescale', but `unet` has no sample_size"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    models: Path, tmp_path: Path, change: dict[str, Any], message: str
+):
+    with pytest.raises(PatchDMError, match=re.escape(message)) as error:
+        generated(load(models, "feature"), tmp_path / "out", **change)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()

@@ -1,25 +1,24 @@
-"""The stage sample: one PNG a seed, the same whatever came between."""
+"""The stage sample: one image a seed, the same whatever came between."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from patchdm.config import Params
-from patchdm.data.images import read_image
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.models.build import build_latent, build_unet
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import LATENT, PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
+from tests.data.photographs import contents
 from tests.networks import awake
 from tests.stages.models import bytes_of, kill_amid, small_params, write_params
 
@@ -27,9 +26,9 @@ SEEDS = range(7)
 
 
 def sample_params(**changes: dict[str, object]) -> Params:
-    sizes = {"num_images": len(SEEDS), "batch_size": 3, "num_steps": 3}
+    sizes = {"num_images": len(SEEDS), "batch_size": 3, "shard_size": 5, "num_steps": 3}
     changes["sample"] = sizes | changes.get("sample", {})
-    return small_params(evaluate={"kid_subset_size": 2}, **changes)
+    return small_params(evaluate={"kid_subset_size": 2, "nearest_k": 1}, **changes)
 
 
 def write_models(params: Params) -> None:
@@ -44,9 +43,9 @@ def write_models(params: Params) -> None:
         latent_scheduler(params.latent.beta).save_pretrained(LATENT / "scheduler")
 
 
-def state_file(seed: int) -> Path:
-    (path,) = STATE.rglob(f"{seed:06d}.png")
-    return path
+def hashes() -> dict[int, str]:
+    manifest = read_manifest(SAMPLES)
+    return dict(zip(manifest["seed"], manifest["sha256"], strict=True))
 
 
 @pytest.fixture
@@ -58,56 +57,55 @@ def params(tmp_dir: Path) -> Params:  # noqa: ARG001 - models go to the working 
 
 def test_every_seed_has_its_image(params: Params) -> None:
     sample(params)
-    names = [f"{seed:06d}.png" for seed in SEEDS]
-    assert sorted(path.name for path in SAMPLES.iterdir()) == [*names, "manifest.parquet"]
-    for name in names:
-        assert read_image(SAMPLES / name).shape == (16, 32, 3)
-    manifest = pd.read_parquet(SAMPLES / "manifest.parquet")
-    assert manifest["seed"].tolist() == list(SEEDS)
-    assert manifest["sha256"].tolist() == [sha256(SAMPLES / name) for name in names]
-    assert manifest["sha256"].is_unique
+    names = {f"{'000000' if seed < 5 else '000005'}/{seed:06d}.png" for seed in SEEDS}
+    assert set(contents(SAMPLES)) == names | {"manifest.parquet", "samples.json"}
+    for seed, image in read_images(SAMPLES):
+        assert image.shape == (16, 32, 3)
+        assert hashes()[seed] == sha256(next(SAMPLES.rglob(f"{seed:06d}.png")))
+    assert list(hashes()) == list(SEEDS)
+    assert len(set(hashes().values())) == len(SEEDS)
 
 
-def test_an_image_does_not_depend_on_batch_or_first_seed(params: Params) -> None:
+def test_an_image_does_not_depend_on_batch_shard_format_or_first_seed(params: Params) -> None:
     sample(params)
-    images = {path.name: read_image(path) for path in SAMPLES.glob("*.png")}
-    sample(sample_params(sample={"batch_size": 2, "first_seed": 2, "num_images": 4}))
-    again = {path.name: read_image(path) for path in SAMPLES.glob("*.png")}
-    assert sorted(again) == [f"{seed:06d}.png" for seed in range(2, 6)]
-    for name, image in again.items():
-        # Sums of another batch size may round to the next level.
-        np.testing.assert_allclose(image.astype(int), images[name], atol=1, err_msg=name)
+    before = hashes()
+    changes = {"batch_size": 2, "shard_size": 3, "first_seed": 2, "num_images": 4}
+    sample(sample_params(sample=changes | {"format": "webdataset"}))
+    assert set(contents(SAMPLES)) == {
+        "000002.tar", "000005.tar", "manifest.parquet", "samples.json"
+    }  # fmt: skip
+    assert hashes() == {seed: before[seed] for seed in range(2, 6)}
 
 
-def test_it_goes_on_at_the_first_missing_image(
+def test_a_lost_output_comes_back_without_sampling(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample(params)
     whole = bytes_of(SAMPLES)
     shutil.rmtree(SAMPLES)
-    state_file(4).unlink()
-    sampled: list[list[int]] = []
-    call = PatchDMPipeline.__call__
-
-    def recording(self: PatchDMPipeline, *size: int, **options: Any) -> Any:
-        sampled.append([generator.initial_seed() for generator in options["generator"]])
-        return call(self, *size, **options)
-
-    monkeypatch.setattr(PatchDMPipeline, "__call__", recording)
+    monkeypatch.setattr(PatchDMPipeline, "__call__", None)
     sample(params)
-    assert sampled == [[3, 4, 5]]
     assert bytes_of(SAMPLES) == whole
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "other"])
-def test_a_damaged_image_is_made_again(params: Params, damage: str) -> None:
+def test_damaged_progress_does_not_reach_the_output(params: Params) -> None:
     sample(params)
     whole = bytes_of(SAMPLES)
-    path = state_file(5)
-    content = path.read_bytes()
-    path.write_bytes({"cut": content[:-40], "empty": b"", "other": b"GIF89a"}[damage])
+    (path,) = STATE.rglob("000005.png")
+    assert path.samefile(SAMPLES / "000005/000005.png")  # one file, two names: no space taken
+    path.write_bytes(b"GIF89a")
     sample(params)
     assert bytes_of(SAMPLES) == whole
+
+
+def test_the_solver_is_that_of_the_params(params: Params) -> None:
+    sample(params)
+    before = hashes()
+    sample(sample_params(sample={"solver": "unipc"}))
+    settings = json.loads((SAMPLES / "samples.json").read_text())
+    assert settings["solver"] == "UniPCMultistepScheduler"
+    assert hashes().keys() == before.keys()
+    assert not set(hashes().values()) & set(before.values())
 
 
 def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,16 +143,15 @@ def test_every_ablation_samples(model: dict[str, object]) -> None:
     params = sample_params(model=model, sample={"num_images": 2})
     write_models(params)
     sample(params)
-    assert len(list(SAMPLES.glob("*.png"))) == 2
+    assert len(hashes()) == 2
 
 
 def test_guidance_changes_images(params: Params) -> None:
     sample(params)
-    unguided = bytes_of(SAMPLES)
+    unguided = hashes()
     dropouts = {"code_dropout": 0.1, "position_dropout": 0.5}
     sample(sample_params(train=dropouts, sample={"guidance_scale": 0.5}))
-    assert bytes_of(SAMPLES).keys() == unguided.keys()
-    assert bytes_of(SAMPLES) != unguided
+    assert not set(hashes().values()) & set(unguided.values())
 
 
 def test_a_missing_model_is_named(params: Params) -> None:
