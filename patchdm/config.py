@@ -263,9 +263,10 @@ class Evaluate(Section):
     """Metrics of the samples against the training images."""
 
     extractor: str
-    """Feature extractor of FID and KID: `efficientnet-lite0` or `inception-v3-compat`."""
+    """Feature extractor of all metrics: `efficientnet-lite0`, `inception-adm`, or one of
+    torch-fidelity's, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`."""
     weights: str | None
-    """Local weights file of the extractor; null: those its package carries or loads."""
+    """Local weights file of the first two extractors; null: those it carries or loads."""
     batch_size: Positive
     blocks: Positive
     """Equal blocks of consecutive seeds that are measured apart; tables give mean and minimum."""

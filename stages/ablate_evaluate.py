@@ -14,6 +14,7 @@ from stages._common import (
     METRICS,
     PATCHDM,
     PATCHES,
+    REFERENCE,
     SAMPLES,
     publish,
 )
@@ -22,7 +23,8 @@ from stages._common import (
 def ablate_evaluate(params: Params, cell: str) -> None:
     """Write data/ablations/CELL/samples/ and reports/ablations/CELL.json."""
     models = ABLATIONS / cell / "models"
-    inputs = {PATCHES: PATCHES, PATCHDM: models / "patchdm", LATENT: models / "latent"}
+    inputs = {PATCHES: PATCHES, REFERENCE: REFERENCE}
+    inputs |= {PATCHDM: models / "patchdm", LATENT: models / "latent"}
     with cell_folder("ablate_evaluate", cell, params, inputs) as folder:
         run_in(folder, "stages.sample")
         run_in(folder, "stages.evaluate")

@@ -1,35 +1,38 @@
-"""Measure the samples: data/samples/ -> reports/metrics.json, reports/tables/metrics.csv.
+"""Measure the samples: data/samples/ -> reports/metrics.json, reports/tables/.
 
-FID and KID compare every set with all training images, flips included. Three reference points are
-measured in the same run: the held-out test images (what real images of that number reach), the
-training images blurred 8 times, and the seams of real images. Seams are looked for at the borders
-of the shifted patches, which tile the image, and of the padded ones.
+Every block of seeds is compared with the training images, as data/reference/ holds them, apart
+from the other blocks. Held-out and blurred images stand beside it as data/reference/ measured
+them. Seams are looked for at the borders of the shifted patches, which tile the image, and of the
+padded ones. The nearest training image of each sample shows whether the model copies.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from patchdm.config import Params, params_hash
-from patchdm.data.images import read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
+from patchdm.metrics.compare import MEASURES, columns, compare, rounded
 from patchdm.metrics.extractors import Extractor, load_extractor
-from patchdm.metrics.fidelity import extract, fidelity
-from patchdm.metrics.seams import blur8, seam_score
+from patchdm.metrics.neighbours import nearer_share, nearest
+from patchdm.metrics.reference import Reference, describe, read_reference
+from patchdm.metrics.statistics import Statistics, collect
+from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import (
     METRICS,
     PATCHDM,
     PATCHES,
+    REFERENCE,
     SAMPLES,
     TABLES,
     git_revision,
@@ -41,129 +44,160 @@ from stages._common import (
 UNET_WEIGHTS = PATCHDM / "unet" / "diffusion_pytorch_model.safetensors"
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images that are read batch by batch, each time they are asked for."""
-
-    name: str
-    indices: np.ndarray
-    read: Callable[[np.ndarray], np.ndarray]
-    batch_size: int
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for start in range(0, len(self.indices), self.batch_size):
-            yield self.read(self.indices[start : start + self.batch_size])
-
-
 def evaluate(params: Params) -> None:
-    """Write reports/metrics.json and reports/tables/metrics.csv."""
-    weights = Path(params.evaluate.weights) if params.evaluate.weights else None
-    extractor = load_extractor(params.evaluate.extractor, weights, "cpu")
+    """Write metrics.json, and the tables metrics.csv, blocks.csv and nearest.csv."""
+    config = params.evaluate
     if not UNET_WEIGHTS.is_file():
         raise PatchDMError(f"{UNET_WEIGHTS}: not found, run the stage train_patchdm (`dvc repro`)")
+    seeds, store = _seeds(params), PatchStore(PATCHES)
+    extractor = load_extractor(
+        config.extractor,
+        Path(config.weights) if config.weights else None,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    about = describe(store, extractor, config, params.model.patch_size)
+    reference = read_reference(REFERENCE, about)
     with state_dir("evaluate", [], []):  # its lock: one writer at a time
-        table = _measure(_image_sets(params), extractor, params)
+        blocks, neighbours = _measure(params, seeds, store, extractor, reference)
+        means = rounded({measure: float(blocks[measure].mean()) for measure in MEASURES})
+        samples = pd.DataFrame({"n": blocks["n"].iloc[0], **means}, index=["samples"])
+        sets = pd.concat([reference.sets[:1], samples, reference.sets[1:]])
+        metrics = _scores(sets) | {
+            "samples_min": _numbers(blocks[list(MEASURES)].min()),
+            "nearest": _memorisation(neighbours, reference),
+            **_provenance(params, blocks, reference),
+            **about,
+            "resizer": extractor.resizer,
+        }
         with replacing(METRICS) as fresh:
-            fresh.write_text(json.dumps(_metrics(table, extractor, params), indent=2) + "\n")
-        names = {column: f"{column.upper()}-{extractor.label}" for column in ("fid", "kid")}
-        names["kid_std"] = f"KID-{extractor.label}-std"
-        with replacing(TABLES / "metrics.csv") as fresh:
-            table.rename(columns=names).to_csv(fresh, index_label="set")
+            fresh.write_text(json.dumps(metrics, indent=2) + "\n")
+        titles = columns(extractor.label)
+        with replacing(TABLES) as fresh:
+            fresh.mkdir()
+            sets.rename(columns=titles).to_csv(fresh / "metrics.csv", index_label="set")
+            blocks.rename(columns=titles).to_csv(fresh / "blocks.csv", index=False)
+            neighbours.round(4).to_csv(fresh / "nearest.csv", index=False)
 
 
-def _image_sets(params: Params) -> list[ImageSet]:
-    """Return train (the reference, first), samples, blurred and test."""
-    store = PatchStore(PATCHES)
-    train, test = store.rows("train"), store.rows("test")
-    first = params.sample.first_seed
-    seeds = np.arange(first, first + params.sample.num_images)
-    sets = {
-        "train": (train, store.images),
-        "samples": (seeds, partial(_read_samples, height=store.height, width=store.width)),
-        "blurred": (train, lambda indices: blur8(store.images(indices))),
-        "test": (test, store.images),
-    }
-    for name, (indices, _) in sets.items():
-        if len(indices) < 2:
-            place = SAMPLES if name == "samples" else PATCHES
-            raise PatchDMError(
-                f"{place}: found {len(indices)} {name} images, allowed are 2 or more"
+def _seeds(params: Params) -> np.ndarray:
+    """Return the seeds to measure; all must have been sampled."""
+    first, count = params.sample.first_seed, params.sample.num_images
+    seeds = np.arange(first, first + count)
+    found = np.isin(seeds, read_manifest(SAMPLES)["seed"]).sum()
+    if found < count:
+        raise PatchDMError(
+            f"{SAMPLES}: found {found} of the {count} seeds from {first} on that "
+            "sample.first_seed and sample.num_images ask for"
+        )
+    return seeds
+
+
+def _measure(
+    params: Params,
+    seeds: np.ndarray,
+    store: PatchStore,
+    extractor: Extractor,
+    reference: Reference,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return first_seed, n and metrics of each block, and the nearest images of each sample."""
+    config, rows, neighbours = params.evaluate, [], []
+    train = store.rows("train")[reference.real.kept]
+    with progress("evaluate", len(seeds), "images") as advance_to:
+        for block in np.split(seeds, config.blocks):
+            samples = collect(
+                _batches(block, config.batch_size, store, lambda s: advance_to(s - seeds[0] + 1)),
+                len(block),
+                extractor,
+                crop_size=config.crop_size,
+                crops_per_image=config.crops_per_image,
+                seed=params.base.seed,
             )
-    size = params.evaluate.batch_size
-    return [ImageSet(name, indices, read, size) for name, (indices, read) in sets.items()]
-
-
-def _read_samples(seeds: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """Read the PNG of each seed as (n, height, width, 3) uint8."""
-    images = []
-    for seed in seeds:
-        path = SAMPLES / f"{seed:06d}.png"
-        if not path.is_file():
-            raise PatchDMError(
-                f"{path}: not found, sample.first_seed and sample.num_images ask for it"
+            scores = compare(
+                samples,
+                reference.real,
+                real_radii=reference.radii,
+                nearest_k=config.nearest_k,
+                kid_subset_size=config.kid_subset_size,
+                seed=params.base.seed,
+                patch_size=params.model.patch_size,
             )
-        image = read_image(path)
-        if image.shape[:2] != (height, width):
-            raise PatchDMError(
-                f"{path}: found {image.shape[1]} x {image.shape[0]} pixels, allowed is "
-                f"{width} x {height} as in {PATCHES}"
-            )
-        images.append(image)
-    return np.stack(images)
+            rows.append({"first_seed": block[0], **scores})
+            neighbours.append(_nearest(block[samples.kept], samples, reference.real, train))
+    return pd.DataFrame(rows), pd.concat(neighbours)
 
 
-def _measure(sets: list[ImageSet], extractor: Extractor, params: Params) -> pd.DataFrame:
-    """Return n, fid, kid, kid_std and both seams of each set, indexed by its name.
-
-    Values are rounded to what they mean: linear algebra differs further down between machines.
-    """
-    p = params.model.patch_size
-    total, done = sum(len(images.indices) for images in sets), 0
-    rows, reference = {}, None
-    with progress("evaluate", total, "images") as advance_to:
-        for images in sets:
-            row: dict[str, float] = {"n": len(images.indices)}
-            features = extract(images, extractor)
-            if reference is None:
-                reference = features
-            else:
-                row |= fidelity(
-                    features,
-                    reference,
-                    kid_subset_size=params.evaluate.kid_subset_size,
-                    kid_seed=params.base.seed,
+def _batches(
+    seeds: np.ndarray, size: int, store: PatchStore, finished: Callable[[int], None]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield seeds and their images, checked; say which seed is finished."""
+    samples = read_images(SAMPLES, seeds.tolist())
+    while batch := list(itertools.islice(samples, size)):
+        for seed, image in batch:
+            if image.shape[:2] != (store.height, store.width):
+                raise PatchDMError(
+                    f"{SAMPLES}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
+                    f"allowed is {store.width} x {store.height} as in {PATCHES}"
                 )
-            row["seam"] = seam_score(images, p)
-            row["seam_padded"] = seam_score(images, p, p // 2)
-            rows[images.name] = row
-            done += len(images.indices)
-            advance_to(done)
-    columns = ["n", "fid", "kid", "kid_std", "seam", "seam_padded"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    return table.round({"fid": 3, "kid": 5, "kid_std": 5, "seam": 4, "seam_padded": 4})
+        numbers, images = zip(*batch, strict=True)
+        yield np.array(numbers), np.stack(images)
+        finished(numbers[-1])
 
 
-def _metrics(table: pd.DataFrame, extractor: Extractor, params: Params) -> dict[str, Any]:
-    """Return what metrics.json holds: the measures, then where they come from."""
-    measures = {
-        f"{measure}_{name}": float(table.loc[name, measure])
-        for measure in ("fid", "kid", "kid_std")
-        for name in ("samples", "blurred", "test")
+def _nearest(
+    seeds: np.ndarray, samples: Statistics, real: Statistics, rows: np.ndarray
+) -> pd.DataFrame:
+    """Find the nearest training images by features and by the pixels of thumbnails."""
+    by_features = nearest(samples.features, real.features)
+    by_pixels = nearest(samples.thumbs, real.thumbs)
+    return pd.DataFrame(
+        {
+            "seed": seeds,
+            "train_row": rows[by_features.rows],
+            "distance": by_features.distances,
+            "pixel_train_row": rows[by_pixels.rows],
+            "pixel_distance": by_pixels.distances,
+        }
+    )
+
+
+def _memorisation(neighbours: pd.DataFrame, reference: Reference) -> dict[str, Any]:
+    """Compare the samples' distances to training images with those of held-out photographs."""
+    kinds = {
+        "features": (neighbours["distance"], reference.held_out_features),
+        "pixels": (neighbours["pixel_distance"], reference.held_out_pixels),
     }
-    return measures | {
-        "seam_samples": float(table.loc["samples", "seam"]),
-        "seam_real": float(table.loc["train", "seam"]),
-        "seam_test": float(table.loc["test", "seam"]),
-        "seam_padded_samples": float(table.loc["samples", "seam_padded"]),
-        "seam_padded_real": float(table.loc["train", "seam_padded"]),
-        "n_samples": int(table.loc["samples", "n"]),
-        "n_train": int(table.loc["train", "n"]),
-        "n_test": int(table.loc["test", "n"]),
-        "extractor": extractor.name,
-        "extractor_weights_hash": extractor.weights_hash,
-        "resizer": extractor.resizer,
-        "kid_subset_size": params.evaluate.kid_subset_size,
+    return {
+        kind: {
+            "nearer_than_held_out": round(nearer_share(samples.to_numpy(), held_out), 4),
+            "median_samples": round(float(np.median(samples)), 4),
+            "median_held_out": round(float(np.median(held_out)), 4),
+        }
+        for kind, (samples, held_out) in kinds.items()
+    }
+
+
+def _scores(sets: pd.DataFrame) -> dict[str, float]:
+    """Return METRIC_SET for all that was measured; of the training images as `real`."""
+    return {
+        f"{metric}_{'real' if name == 'train' else name}": value
+        for name, row in sets.iterrows()
+        for metric, value in _numbers(row[list(MEASURES)]).items()
+    }
+
+
+def _numbers(row: pd.Series) -> dict[str, float]:
+    """Return the cells of a row that are not empty; JSON has no NaN."""
+    return {str(key): float(value) for key, value in row.dropna().items()}
+
+
+def _provenance(params: Params, blocks: pd.DataFrame, reference: Reference) -> dict[str, Any]:
+    return {
+        "n_samples": params.sample.num_images,
+        "n_block": int(blocks["n"].iloc[0]),
+        "n_train": int(reference.sets.loc["train", "n"]),
+        "n_test": int(reference.sets.loc["test", "n"]),
         "seeds": {"first": params.sample.first_seed, "count": params.sample.num_images},
+        "kid_subset_size": params.evaluate.kid_subset_size,
         "unet_weights_hash": sha256(UNET_WEIGHTS),
         "params_hash": params_hash(params),
         "git_revision": git_revision(),

@@ -1,25 +1,36 @@
-"""The feature extractors of FID and KID, as torch-fidelity registers them.
+"""The feature extractors of all metrics, as torch-fidelity registers them.
 
-`efficientnet-lite0` is ours: its ImageNet weights come in a Python package, so it works
-offline. Its metrics are named after it and never stand beside those of Inception.
+Two are ours. `efficientnet-lite0` has its ImageNet weights from a Python package, so it works
+offline; its metrics are named after it and never stand beside those of Inception.
+`inception-adm` adds the spatial features of sFID to torch-fidelity's Inception, as the reference
+evaluator of the field has them (PAPER section 4). CLIP and DINOv2 are torch-fidelity's own.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.feature_extractor_clip import MODEL_METADATA as CLIP_MODELS
+from torch_fidelity.feature_extractor_clip import FeatureExtractorCLIP
+from torch_fidelity.feature_extractor_dinov2 import MODEL_METADATA as DINOV2_MODELS
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from patchdm.errors import PatchDMError
 from patchdm.models.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
+
+INCEPTION_ADM = "inception-adm"
+SPATIAL_CHANNELS = 7
+"""Of the 192 channels of Inception's mixed_6/conv, those that sFID takes: 17 x 17 x 7 = 2023."""
 
 
 class EfficientNetLite0Extractor(FeatureExtractorBase):
@@ -61,22 +72,82 @@ class EfficientNetLite0Extractor(FeatureExtractorBase):
         return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
 
+class InceptionADMExtractor(FeatureExtractorBase):
+    """Inception-2015-12-05: torch-fidelity's 2048 pooled features, and the 2023 of sFID.
+
+    The spatial features are the first channels of the 1x1 branch of `Mixed_6d`, after its batch
+    norm and ReLU, flattened with the channels last as TensorFlow does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        features_list: list[str],
+        feature_extractor_weights_path: str | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(name, features_list)
+        self.network = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048"], feature_extractor_weights_path, verbose=False
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) uint8 -> the layers asked for, (B, 2048) or (B, 2023) each."""
+        maps: list[Tensor] = []
+        branch = self.network.Mixed_6d.branch1x1
+        hook = branch.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
+        try:
+            (pooled,) = self.network(images)
+        finally:
+            hook.remove()
+        spatial = maps[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+        layers = {"2048": pooled, "2023": spatial}
+        return tuple(layers[name] for name in self.features_list)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        """Return the names of the layers."""
+        return "2048", "2023"
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """Return the layer of FID, KID and precision/recall; there are no logits here."""
+        return {"fid": "2048", "kid": "2048", "prc": "2048"}[metric]
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        """Say that torch.compile does not see through the hook."""
+        return False
+
+
 register_feature_extractor(EFFICIENTNET_LITE0, EfficientNetLite0Extractor)
+register_feature_extractor(INCEPTION_ADM, InceptionADMExtractor)
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a table must say of an extractor, and the layer FID takes."""
+    """What metrics are named after, and the layers: pooled, then spatial where there is one."""
 
     label: str
-    layer: str
-    resizer: str
+    layers: tuple[str, ...]
+    local_weights: bool = False
 
 
-_KINDS = {
-    EFFICIENTNET_LITE0: _Kind("EffNetLite0", "1280", "bilinear 224x224, antialiased"),
-    "inception-v3-compat": _Kind("InceptionV3", "2048", "bilinear 299x299 of TensorFlow 1"),
-}
+_KINDS = (
+    {
+        EFFICIENTNET_LITE0: _Kind("EffNetLite0", ("1280",), local_weights=True),
+        INCEPTION_ADM: _Kind("Inception", ("2048", "2023"), local_weights=True),
+    }
+    | {name: _Kind(name.replace("clip", "CLIP"), ("clip",)) for name in CLIP_MODELS}
+    | {name: _Kind(name.replace("dinov2", "DINOv2"), ("dinov2",)) for name in DINOV2_MODELS}
+)
+
+
+class Features(NamedTuple):
+    """Of n images: `pooled` (n, dim) float32, and `spatial` alike or None."""
+
+    pooled: np.ndarray
+    spatial: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -88,27 +159,39 @@ class Extractor:
         label: what metrics are named after, e.g. `FID-EffNetLite0`.
         resizer: how images come to the network's size.
         weights_hash: `state_hash` of the weights.
+        network: (B, 3, H, W) uint8 -> features of each layer, pooled first.
     """
 
     name: str
     label: str
     resizer: str
     weights_hash: str
-    network: FeatureExtractorBase
+    network: Callable[[Tensor], tuple[Tensor, ...]]
+    device: torch.device
 
     @torch.inference_mode()
-    def features(self, images: np.ndarray) -> Tensor:
-        """(n, H, W, 3) uint8 -> (n, dim) float32 on the CPU, in one pass."""
-        device = next(self.network.parameters()).device
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-        return self.network(batch)[0].cpu()
+    def features(self, images: np.ndarray) -> Features:
+        """(n, H, W, 3) uint8 -> features on the CPU, in one pass.
+
+        Raises:
+            PatchDMError: a feature is no finite number; the weights are damaged.
+        """
+        batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
+        layers = [layer.cpu().numpy() for layer in self.network(batch)]
+        if not all(np.isfinite(layer).all() for layer in layers):
+            raise PatchDMError(
+                f"extractor {self.name!r}: found features that are no finite numbers, its weights "
+                "are damaged"
+            )
+        return Features(layers[0], layers[1] if len(layers) > 1 else None)
 
 
 def load_extractor(name: str, weights: Path | None, device: torch.device | str) -> Extractor:
     """Return a feature extractor.
 
     Args:
-        name: `efficientnet-lite0` or `inception-v3-compat`.
+        name: `efficientnet-lite0`, `inception-adm`, or one of CLIP or DINOv2 in torch-fidelity's
+            registry, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`.
         weights: local file; None takes what the package carries or downloads.
         device: where it computes.
 
@@ -118,15 +201,30 @@ def load_extractor(name: str, weights: Path | None, device: torch.device | str) 
     if name not in _KINDS:
         raise PatchDMError(f"extractor {name!r}: unknown, allowed are {', '.join(_KINDS)}")
     kind = _KINDS[name]
-    network = _create(name, kind.layer, weights)
-    if isinstance(network, EfficientNetLite0Extractor):
-        weights_hash = network.backbone.weights_hash
-    else:
-        weights_hash = state_hash(network.state_dict())
-    return Extractor(name, kind.label, kind.resizer, weights_hash, network.to(device))
+    if weights is not None and not kind.local_weights:
+        raise PatchDMError(
+            f"extractor {name!r}: found weights {weights}, allowed is null: it loads its own"
+        )
+    network = _create(name, kind.layers, weights)
+    weights_hash, resizer = _weights_hash_and_resizer(network)
+    network.to(device)
+    return Extractor(name, kind.label, resizer, weights_hash, network, torch.device(device))
 
 
-def _create(name: str, layer: str, weights: Path | None) -> FeatureExtractorBase:
+def _weights_hash_and_resizer(network: FeatureExtractorBase) -> tuple[str, str]:
+    if isinstance(network, EfficientNetLite0Extractor):  # its own hash is of unfolded weights
+        return network.backbone.weights_hash, "bilinear 224x224, antialiased"
+    if isinstance(network, InceptionADMExtractor):
+        network = network.network
+    side = (
+        network.resolution
+        if isinstance(network, FeatureExtractorCLIP)
+        else network.INPUT_IMAGE_SIZE
+    )
+    return state_hash(network.state_dict()), f"bilinear {side}x{side} of TensorFlow 1"
+
+
+def _create(name: str, layers: tuple[str, ...], weights: Path | None) -> FeatureExtractorBase:
     with tempfile.TemporaryDirectory() as folder:
         path = None
         if weights is not None:
@@ -135,12 +233,12 @@ def _create(name: str, layer: str, weights: Path | None) -> FeatureExtractorBase
             torch.save(read_weights(weights), path)
         try:
             return create_feature_extractor(
-                name, [layer], cuda=False, verbose=False, feature_extractor_weights_path=path
+                name, list(layers), cuda=False, verbose=False, feature_extractor_weights_path=path
             )
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            if weights is not None:
+                raise PatchDMError(f"{weights}: weights do not fit the extractor {name}") from None
             raise PatchDMError(
                 f"extractor {name!r}: weights cannot be downloaded, set a local weights file "
-                f"({error})"
+                f"({' '.join(str(error).split())})"
             ) from None
-        except RuntimeError:
-            raise PatchDMError(f"{weights}: weights do not fit the extractor {name}") from None

@@ -1,89 +1,87 @@
-"""FID and KID of two sets of images, computed by torch-fidelity from their features.
+"""FID and KID by torch-fidelity's formulas, from moments and features.
 
-Features of a set are extracted once and serve every comparison. torch-fidelity's own cache is
-not used: its key knows neither the images nor the weights.
+torch-fidelity's own cache of statistics is not used: its key knows neither the images nor the
+weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypedDict
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch_fidelity.metric_fid import (
-    KEY_METRIC_FID,
-    fid_features_to_statistics,
-    fid_statistics_to_metric,
-)
-from torch_fidelity.metric_kid import (
-    KEY_METRIC_KID_MEAN,
-    KEY_METRIC_KID_STD,
-    kid_features_to_metric,
-)
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+from torch_fidelity.metric_kid import kernel_mmd
 
-from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.moments import Moments
+
+KID_SUBSETS = 100
+"""torch-fidelity's number."""
 
 
-class Fidelity(TypedDict):
-    """FID, and KID with its standard deviation over the subsets."""
+class Kid(NamedTuple):
+    """Mean over the subsets, its standard error, and the standard deviation of the subsets."""
 
-    fid: float
-    kid: float
-    kid_std: float
-
-
-def extract(batches: Iterable[np.ndarray], extractor: Extractor) -> Tensor:
-    """Return the features of a set of images, (n, dim) float32.
-
-    Args:
-        batches: arrays (n, H, W, 3) uint8; they may be read as they are asked for.
-        extractor: a loaded feature extractor.
-    """
-    return torch.cat([extractor.features(batch) for batch in batches])
+    mean: float
+    sem: float
+    std: float
 
 
-def fidelity(
-    features: Tensor, reference: Tensor, *, kid_subset_size: int, kid_seed: int
-) -> Fidelity:
-    """Compare the features of images with those of reference images.
-
-    FID (1706.08500) is the Frechet distance of two Gaussians; it grows as images get fewer.
-    KID (1801.01401) is an unbiased squared MMD, here averaged over 100 subsets.
-
-    Args:
-        features: (n, dim) float.
-        reference: (m, dim) float.
-        kid_subset_size: images of a subset, cut to the smaller of both sets.
-        kid_seed: seed of the subsets.
+def fid(a: Moments, b: Moments) -> float:
+    """Return the Frechet distance of two Gaussians (1706.08500); it grows as images get fewer.
 
     Raises:
         ValueError: a set has fewer than two images.
     """
-    smaller = min(len(features), len(reference))
-    if smaller < 2:
-        raise ValueError(f"found {smaller} images in a set, at least 2 are needed")
-    a, b = features.double(), reference.double()
-    statistics = [fid_features_to_statistics(x) for x in _in_their_span(a, b)]
-    fid = fid_statistics_to_metric(*statistics, verbose=False)
-    kid = kid_features_to_metric(
-        a, b, kid_subset_size=min(kid_subset_size, smaller), rng_seed=kid_seed, verbose=False
-    )
-    return Fidelity(
-        fid=max(0.0, fid[KEY_METRIC_FID]),  # equal sets come out a rounding error below zero
-        kid=kid[KEY_METRIC_KID_MEAN],
-        kid_std=kid[KEY_METRIC_KID_STD],
-    )
+    few, many = sorted((a, b), key=lambda moments: moments.count)
+    if few.count < 2:
+        raise ValueError(f"found {few.count} images in a set, at least 2 are needed")
+    mean_few, cov_few, mean_many, cov_many = few.mean, few.covariance, many.mean, many.covariance
+    outside = 0.0
+    if few.count <= len(few.mean):
+        # The root of the product of both covariances lives where the smaller set varies, and its
+        # eigenvalues cost the cube of the dimensions: look at it there, add what lies outside.
+        basis = _range_of(cov_few, few.count - 1)
+        shift, spread = mean_few - mean_many, np.trace(cov_many)
+        mean_few, mean_many = mean_few @ basis, mean_many @ basis
+        cov_few, cov_many = basis.T @ cov_few @ basis, basis.T @ cov_many @ basis
+        inside = mean_few - mean_many
+        outside = shift @ shift - inside @ inside + spread - np.trace(cov_many)
+    gaussians = ({"mu": mean_few, "sigma": cov_few}, {"mu": mean_many, "sigma": cov_many})
+    distance = fid_statistics_to_metric(*gaussians, verbose=False)[KEY_METRIC_FID] + outside
+    return max(0.0, float(distance))  # equal sets come out a rounding error below zero
 
 
-def _in_their_span(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two sets in coordinates of the space they span, if it has fewer dimensions.
+def _range_of(covariance: np.ndarray, rank: int) -> np.ndarray:
+    """Return an orthonormal basis (dim, rank) that spans a matrix of at most this rank.
 
-    That is a rotation, which FID does not see, but its eigenvalues cost the cube of the
-    dimensions: 448 instead of 1280 for 224 images each.
+    Random combinations of its columns do (0909.4061); the draw is always the same.
     """
-    if len(a) + len(b) >= a.shape[1]:
-        return a, b
-    basis = torch.linalg.qr(torch.cat([a, b]).T).Q
-    return a @ basis, b @ basis
+    draws = np.random.default_rng(0).normal(size=(len(covariance), rank))
+    return np.linalg.qr(covariance @ draws).Q
+
+
+def kid(a: np.ndarray, b: np.ndarray, *, subset_size: int, seed: int) -> Kid:
+    """Return the unbiased squared MMD of 1801.01401, averaged over subsets of both sets.
+
+    The subsets are torch-fidelity's, the kernels in float64. They overlap where there are few
+    images: the standard error is then that of the drawing, not that of more images.
+
+    Args:
+        a, b: features (n, dim) and (m, dim), float.
+        subset_size: images of a subset, cut to the smaller of both sets.
+        seed: of the subsets.
+
+    Raises:
+        ValueError: a set has fewer than two images.
+    """
+    size = min(subset_size, len(a), len(b))
+    if size < 2:
+        raise ValueError(f"found {size} images in a set, at least 2 are needed")
+    generator = np.random.RandomState(seed)
+
+    def subset(features: np.ndarray) -> np.ndarray:
+        return features[generator.choice(len(features), size, replace=False)].astype(np.float64)
+
+    values = [kernel_mmd(subset(a), subset(b)) for _ in range(KID_SUBSETS)]
+    std = float(np.std(values))
+    return Kid(float(np.mean(values)), std / np.sqrt(KID_SUBSETS - 1), std)

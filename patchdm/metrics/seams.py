@@ -2,11 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+
+
+class StepMaps:
+    """Absolute steps between neighbouring pixels at each place, summed over images that come in.
+
+    Args:
+        height, width: of every image.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.count = 0
+        self._across = np.zeros((height, width - 1), np.int64)
+        self._down = np.zeros((height - 1, width), np.int64)
+
+    def add(self, images: np.ndarray) -> None:
+        """Take in one batch, (n, H, W, 3) uint8."""
+        for image in images:
+            levels = image.astype(np.int16)
+            self._across += np.abs(np.diff(levels, axis=1)).sum(axis=2)
+            self._down += np.abs(np.diff(levels, axis=0)).sum(axis=2)
+        self.count += len(images)
+
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean steps, see `step_maps`."""
+        return self._across / (3 * self.count), self._down / (3 * self.count)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what `from_arrays` takes back."""
+        return {"count": np.array(self.count), "across": self._across, "down": self._down}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return the maps that `arrays` wrote.
+
+        Raises:
+            KeyError: an array is missing.
+        """
+        maps = cls(1, 1)
+        maps.count = int(arrays["count"])
+        maps._across, maps._down = arrays["across"], arrays["down"]
+        return maps
 
 
 def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -22,15 +64,13 @@ def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: there is no image.
     """
-    across, down, count = 0.0, 0.0, 0
-    for image in (image for batch in batches for image in batch):
-        levels = image.astype(np.int16)
-        across = across + np.abs(np.diff(levels, axis=1)).mean(axis=2)
-        down = down + np.abs(np.diff(levels, axis=0)).mean(axis=2)
-        count += 1
-    if not count:
+    maps = None
+    for batch in batches:
+        maps = maps or StepMaps(*batch.shape[1:3])
+        maps.add(batch)
+    if maps is None or not maps.count:
         raise ValueError("found no image, at least one is needed")
-    return np.asarray(across) / count, np.asarray(down) / count
+    return maps.means()
 
 
 def border_profile(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +105,12 @@ def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) 
     Raises:
         ValueError: there is no image, or no border in it.
     """
-    columns, rows = border_profile(batches)
+    return score_of_maps(*step_maps(batches), patch_size, offset)
+
+
+def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset: int = 0) -> float:
+    """Return the `seam_score` of images by their `step_maps`."""
+    columns, rows = across.mean(axis=0), down.mean(axis=1)
     height, width = len(rows) + 1, len(columns) + 1
     steps = np.concatenate([columns, rows])
     weights = np.concatenate([np.full(width - 1, height), np.full(height - 1, width)])

@@ -28,7 +28,12 @@ _SETS = {
     "blurred": "Training images blurred 8×",
     "test": "Held-out images",
 }
-_FORMATS = {"n": ",.0f", "FID": ".1f", "KID": ".4f", "seam": ".3f", "seam_padded": ".3f"}
+_FORMATS = {
+    "n": ",.0f",
+    **dict.fromkeys(["FID", "sFID", "CropFID"], ".1f"),
+    "KID": ".4f",
+    **dict.fromkeys(["Precision", "Recall", "Density", "Coverage", "Seam"], ".3f"),
+}
 """How a column of metrics.csv is written, by the start of its name."""
 
 

@@ -51,7 +51,7 @@ METRICS_VALUES: dict[str, Any] = {
     "git_revision": "v0-1-gabcdef",
 }
 TABLE = """\
-set,n,FID-EffNetLite0,KID-EffNetLite0,KID-EffNetLite0-std,seam,seam_padded
+set,n,FID-EffNetLite0,KID-EffNetLite0,KID-EffNetLite0-std,Seam,Seam-padded
 train,18,,,,1.0,0.98
 samples,7,20.0,0.05,0.004,1.2,1.04
 blurred,18,50.0,0.3,0.006,1.1,1.05

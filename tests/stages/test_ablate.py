@@ -29,6 +29,7 @@ from stages.ablate_evaluate import ablate_evaluate
 from stages.ablate_train import ablate_train
 from stages.cache_embeddings import cache_embeddings
 from stages.evaluate import evaluate
+from stages.reference import reference
 from stages.sample import sample
 from stages.train_latent import train_latent
 from stages.train_patchdm import train_patchdm
@@ -60,7 +61,7 @@ def trained(cell: str) -> dict[str, bytes]:
 @pytest.mark.usefixtures("repository")
 def test_the_full_variant_at_the_runs_seed_is_the_run():
     full = variant_params(PARAMS, "full", PARAMS.base.seed)
-    for stage in (train_patchdm, cache_embeddings, train_latent, sample, evaluate):
+    for stage in (train_patchdm, cache_embeddings, train_latent, sample, reference, evaluate):
         stage(PARAMS)
     run = {folder: contents(folder) for folder in (PATCHDM, LATENT, SAMPLES)}
     run |= {folder: contents(folder) for folder in (PATCHDM_CURVES, LATENT_CURVES)}

@@ -1,82 +1,145 @@
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from patchdm.config import Params, params_hash
-from patchdm.data.images import read_image, save_png
+from patchdm.data.images import save_png
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
-from stages import _common
-from stages._common import METRICS, PATCHES, SAMPLES, TABLES
+from patchdm.metrics.extractors import load_extractor
+from stages._common import METRICS, PATCHES, REFERENCE, SAMPLES, TABLES
 from stages.evaluate import UNET_WEIGHTS, evaluate
+from stages.reference import reference
+from tests.data.photographs import contents
+from tests.stages.samples import sample_path, write_samples
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 FIRST, COUNT = 40, 12
-TABLE = TABLES / "metrics.csv"
+LAST = SAMPLES / sample_path(FIRST, 47)
+EVALUATE = {"kid_subset_size": 4, "batch_size": 5, "blocks": 2, "crop_size": 12}
+
+
+def changed(**changes: Any) -> Params:
+    sample = {"first_seed": FIRST, "num_images": COUNT}
+    return tiny_params(sample=sample, evaluate=EVALUATE | changes)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, landscapes: Path) -> Path:
+    """A finished sampling with its reference: the samples are 12 of the training images."""
+    folder = tmp_path_factory.mktemp("measured")
+    with contextlib.chdir(folder):
+        write_tiny_store(folder / PATCHES, landscapes)
+        write_samples(SAMPLES, FIRST, PatchStore(PATCHES).images(range(COUNT)))
+        reference(changed())
+        UNET_WEIGHTS.parent.mkdir(parents=True)
+        UNET_WEIGHTS.write_bytes(b"weights")
+        evaluate(changed())
+    return folder
 
 
 @pytest.fixture
-def params(tmp_dir: Path, landscapes: Path) -> Params:
-    """A finished sampling: the samples are 12 of the training images."""
-    write_tiny_store(tmp_dir / PATCHES, landscapes)
-    for place, image in enumerate(PatchStore(PATCHES).images(range(COUNT))):
-        save_png(SAMPLES / f"{FIRST + place:06d}.png", image)
-    UNET_WEIGHTS.parent.mkdir(parents=True)
-    UNET_WEIGHTS.write_bytes(b"weights")
-    return tiny_params(
-        sample={"first_seed": FIRST, "num_images": COUNT},
-        evaluate={"kid_subset_size": 8, "batch_size": 5},
-    )
+def metrics(measured: Path) -> dict[str, Any]:
+    return json.loads((measured / METRICS).read_text())
 
 
-def test_metrics_compare_samples_with_their_reference_points(params: Params) -> None:
+def table(folder: Path, name: str, index: str | None = None) -> pd.DataFrame:
+    return pd.read_csv(folder / TABLES / name, index_col=index)
+
+
+@pytest.fixture
+def params(tmp_dir: Path, measured: Path) -> Params:
+    """Work in a copy of that folder, not evaluated yet."""
+    shutil.copytree(measured / "data", tmp_dir / "data")
+    return changed()
+
+
+def evaluated(params: Params) -> dict[str, Any]:
     evaluate(params)
-    metrics = json.loads(METRICS.read_text())
+    return json.loads(METRICS.read_text())
 
-    assert metrics["n_samples"] == COUNT
+
+def test_metrics_compare_samples_with_their_reference_points(metrics: dict[str, Any]) -> None:
+    assert (metrics["n_samples"], metrics["n_block"]) == (COUNT, COUNT // 2)
     assert (metrics["n_train"], metrics["n_test"]) == (18, 3)
-    # These samples are real training images: near, and without seams.
-    assert metrics["fid_samples"] < 0.5 * metrics["fid_test"]
-    assert metrics["fid_samples"] < 0.5 * metrics["fid_blurred"]
-    assert metrics["kid_samples"] < metrics["kid_blurred"]
-    assert metrics["seam_samples"] == pytest.approx(metrics["seam_real"], rel=0.1)
+    # These samples are real training images: near, inside their manifold, and without seams.
+    for metric in ("fid", "crop_fid", "kid"):
+        assert metrics[f"{metric}_samples"] < metrics[f"{metric}_blurred"]
+    assert metrics["fid_samples"] < 0.7 * metrics["fid_test"]
+    assert metrics["precision_samples"] == 1
+    assert metrics["density_samples"] > 1
+    assert metrics["seam_samples"] == pytest.approx(metrics["seam_real"], rel=0.2)
+    assert not any(key.startswith("sfid") for key in metrics)  # EffNet has no spatial layer
+    assert "recall_test" not in metrics  # three images have no third neighbour
 
 
-def test_metrics_say_where_they_come_from(params: Params) -> None:
-    evaluate(params)
-    metrics = json.loads(METRICS.read_text())
+@pytest.mark.usefixtures("params")
+def test_blocks_of_seeds_are_measured_apart(measured: Path, metrics: dict[str, Any]) -> None:
+    """Metrics are the mean of the blocks; a block is what a run of its seeds alone measures."""
+    blocks = table(measured, "blocks.csv")
+    fids = blocks["FID-EffNetLite0"]
+    assert blocks[["first_seed", "n"]].to_numpy().tolist() == [[FIRST, 6], [FIRST + 6, 6]]
+    assert fids[0] != fids[1]
+    assert metrics["fid_samples"] == pytest.approx(fids.mean(), abs=1e-3)
+    assert metrics["samples_min"]["fid"] == fids.min()
+    assert metrics["samples_min"]["precision"] == blocks["Precision-EffNetLite0"].min()
 
+    second = {"first_seed": FIRST + 6, "num_images": 6}
+    alone = evaluated(tiny_params(sample=second, evaluate=EVALUATE | {"blocks": 1}))
+    assert alone["fid_samples"] == pytest.approx(fids[1], abs=2e-3)
+    assert alone["crop_fid_samples"] == pytest.approx(blocks["CropFID-EffNetLite0"][1], abs=2e-3)
+
+
+def test_metrics_say_where_they_come_from(measured: Path, metrics: dict[str, Any]) -> None:
     assert metrics["extractor"] == "efficientnet-lite0"
-    assert len(metrics["extractor_weights_hash"]) == 64
+    assert len(metrics["extractor_weights_hash"]) == len(metrics["data_hash"]) == 64
     assert metrics["resizer"].startswith("bilinear 224x224")
     assert metrics["seeds"] == {"first": FIRST, "count": COUNT}
-    assert metrics["unet_weights_hash"] == sha256(UNET_WEIGHTS)
-    assert metrics["params_hash"] == params_hash(params)
+    assert metrics["crop_size"] == 12
+    assert metrics["nearest_k"] == 3
+    assert metrics["unet_weights_hash"] == sha256(measured / UNET_WEIGHTS)
+    assert metrics["params_hash"] == params_hash(changed())
     assert metrics["git_revision"] == "unknown"  # the scratch folder is no repository
 
 
-def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(params: Params) -> None:
-    evaluate(params)
-    table = pd.read_csv(TABLE, index_col="set")
-    metrics = json.loads(METRICS.read_text())
-
-    assert table.columns.tolist() == [
-        "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "seam",
-        "seam_padded",
-    ]  # fmt: skip
-    assert table["n"].to_dict() == {"train": 18, "samples": COUNT, "blurred": 18, "test": 3}
-    assert table["FID-EffNetLite0"].isna().to_dict()["train"]
-    assert table.loc["samples", "FID-EffNetLite0"] == metrics["fid_samples"]
+def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(
+    measured: Path, metrics: dict[str, Any]
+) -> None:
+    found = table(measured, "metrics.csv", "set")
+    features = ["FID", "sFID", "KID", "Precision", "Recall", "Density", "Coverage", "CropFID"]
+    names = [f"{name}-EffNetLite0" for name in features]
+    names[3:3] = ["KID-EffNetLite0-sem", "KID-EffNetLite0-std"]
+    assert found.columns.tolist() == ["n", *names, "Seam", "Seam-padded"]
+    assert found["n"].to_dict() == {"train": 18, "samples": COUNT // 2, "blurred": 18, "test": 3}
+    assert found.loc["train", names].isna().all()
+    assert found["sFID-EffNetLite0"].isna().all()
+    for column, key in (("FID-EffNetLite0", "fid"), ("Coverage-EffNetLite0", "coverage")):
+        for name in ("samples", "blurred", "test"):
+            assert found.loc[name, column] == metrics[f"{key}_{name}"]
     for name, key in (("train", "real"), ("samples", "samples")):
-        assert table.loc[name, "seam"] == metrics[f"seam_{key}"]
-        assert table.loc[name, "seam_padded"] == metrics[f"seam_padded_{key}"]
+        assert found.loc[name, "Seam"] == metrics[f"seam_{key}"]
+        assert found.loc[name, "Seam-padded"] == metrics[f"seam_padded_{key}"]
+
+
+def test_copies_of_training_images_are_found(measured: Path, metrics: dict[str, Any]) -> None:
+    found = table(measured, "nearest.csv")
+    assert found["seed"].tolist() == list(range(FIRST, FIRST + COUNT))
+    assert found["train_row"].tolist() == found["pixel_train_row"].tolist() == list(range(COUNT))
+    assert found["distance"].max() < 0.01
+    assert found["pixel_distance"].max() == 0
+    for kind in ("features", "pixels"):
+        assert metrics["nearest"][kind]["nearer_than_held_out"] == 1
+        assert metrics["nearest"][kind]["median_held_out"] > 1
 
 
 @pytest.mark.parametrize(("shift", "seam"), [(0, "seam_samples"), (4, "seam_padded_samples")])
@@ -85,21 +148,30 @@ def test_seams_are_found_at_the_borders_of_either_grid(
 ) -> None:
     """A checkerboard of patches lies over the samples."""
     y, x = np.mgrid[:16, :32] + shift
-    for path in SAMPLES.glob("*.png"):
-        bright = 60 * ((y // 8 + x // 8) % 2)[..., None]
-        save_png(path, (read_image(path) * 0.7 + bright).astype(np.uint8))
-    evaluate(params)
-    metrics = json.loads(METRICS.read_text())
+    bright = 60 * ((y // 8 + x // 8) % 2)[..., None]
+    samples = PatchStore(PATCHES).images(range(COUNT)) * 0.7 + bright
+    write_samples(SAMPLES, FIRST, samples.astype(np.uint8))
+    metrics = evaluated(params)
     other = {"seam_samples", "seam_padded_samples"} - {seam}
     assert metrics[seam] > 1.5
     assert metrics[other.pop()] < 1
 
 
-def test_the_same_samples_give_the_same_bytes(params: Params) -> None:
+def test_the_same_samples_give_the_same_bytes(params: Params, measured: Path) -> None:
     evaluate(params)
-    first = METRICS.read_bytes(), TABLE.read_bytes()
-    evaluate(params)
-    assert (METRICS.read_bytes(), TABLE.read_bytes()) == first
+    first, second = (contents(folder / "reports") for folder in (measured, Path()))
+    assert len(first) == 4
+    assert second == first
+
+
+def test_a_reference_serves_runs_of_other_seeds_by_a_link(
+    params: Params, metrics: dict[str, Any]
+) -> None:
+    """The cells of the ablation train from seeds of their own."""
+    REFERENCE.rename("elsewhere")
+    REFERENCE.symlink_to(Path("elsewhere").resolve())
+    other = params.model_copy(update={"base": params.base.model_copy(update={"seed": 9})})
+    assert evaluated(other)["fid_samples"] == metrics["fid_samples"]
 
 
 def _remove(path: Path) -> None:
@@ -121,42 +193,77 @@ def _enlarge(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_remove, "not found, sample.first_seed and sample.num_images ask for it"),
-        (_truncate, "damaged image"),
-        (_replace_by_text, "found no image"),
-        (_enlarge, "found 40 x 16 pixels, allowed is 32 x 16"),
+        (_remove, r"000047\.png: not found"),
+        (_truncate, r"000047\.png: damaged image"),
+        (_replace_by_text, r"000047\.png: found no image"),
+        (_enlarge, "data/samples: found 40 x 16 pixels of seed 47, allowed is 32 x 16"),
     ],
 )
 def test_a_bad_sample_is_named_and_nothing_is_written(
-    params: Params, damage: object, message: str
+    params: Params, damage: Callable[[Path], None], message: str
 ) -> None:
-    damage(SAMPLES / "000047.png")
-    with pytest.raises(PatchDMError, match=rf"000047\.png: .*{message}") as error:
+    damage(LAST)
+    _refused(params, message)
+
+
+def _refused(params: Params, message: str) -> None:
+    with pytest.raises(PatchDMError, match=message) as error:
         evaluate(params)
     assert "\n" not in str(error.value)
     assert not METRICS.exists()
-    assert not TABLE.exists()
+    assert not TABLES.exists()
+
+
+@pytest.mark.usefixtures("params")
+def test_fewer_samples_than_asked_for_are_refused() -> None:
+    more = {"first_seed": FIRST - 2, "num_images": COUNT + 2}
+    _refused(
+        tiny_params(sample=more, evaluate=EVALUATE),
+        "data/samples: found 12 of the 14 seeds from 38 on that sample.first_seed and",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [("crop_size", 10, 12), ("crops_per_image", 2, 1), ("nearest_k", 2, 3)],
+)
+@pytest.mark.usefixtures("params")
+def test_a_reference_of_other_settings_is_refused(key: str, value: int, found: int) -> None:
+    message = f"reference.json: found statistics with {key} {found}, allowed is {value}, run the"
+    _refused(changed(**{key: value}), message)
+
+
+def test_a_reference_of_other_data_is_refused(params: Params, landscapes: Path) -> None:
+    (landscapes_but_one := Path("some")).mkdir()
+    for path in sorted(landscapes.iterdir())[1:]:
+        shutil.copy(path, landscapes_but_one)
+    shutil.rmtree(PATCHES)
+    shutil.rmtree("data/raw", ignore_errors=True)
+    Path("data").rename("data-before")
+    write_tiny_store(PATCHES, landscapes_but_one)
+    for folder in ("reference", "samples", "models"):
+        Path("data-before", folder).rename(Path("data", folder))
+    _refused(params, "reference.json: found statistics with data_hash '[0-9a-f]{64}', allowed is '")
+
+
+@pytest.mark.parametrize("key", ["extractor", "extractor_weights_hash"])
+def test_a_reference_of_another_extractor_is_refused(params: Params, key: str) -> None:
+    path = REFERENCE / "reference.json"
+    extractor = load_extractor("efficientnet-lite0", None, "cpu")
+    value = {"extractor": extractor.name, "extractor_weights_hash": extractor.weights_hash}[key]
+    path.write_text(path.read_text().replace(value, "another"))
+    _refused(params, f"reference.json: found statistics with {key} 'another', allowed is '{value}'")
+
+
+@pytest.mark.parametrize("name", ["reference.json", "statistics.npz", "sets.csv"])
+def test_a_missing_or_damaged_reference_is_refused(params: Params, name: str) -> None:
+    path = REFERENCE / name
+    path.write_bytes(path.read_bytes()[:20])
+    _refused(params, r"data/reference: damaged statistics \(.*\), run the stage reference")
+    path.unlink()
+    _refused(params, f"data/reference/{name}: not found, run the stage reference")
 
 
 def test_missing_network_is_named(params: Params) -> None:
     UNET_WEIGHTS.unlink()
-    with pytest.raises(PatchDMError, match=r"unet/diffusion_pytorch_model\.safetensors: not found"):
-        evaluate(params)
-
-
-@pytest.mark.usefixtures("tmp_dir")
-def test_git_revision_names_commit_and_changes() -> None:
-    assert _common.git_revision() == "unknown"
-
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
-
-    git("init")
-    Path("file").write_text("1")
-    git("add", "file")
-    git("commit", "-m", "start")
-    clean = _common.git_revision()
-    Path("file").write_text("2")
-    assert len(clean) >= 7
-    assert _common.git_revision() == f"{clean}-dirty"
+    _refused(params, r"unet/diffusion_pytorch_model\.safetensors: not found")

@@ -1,0 +1,96 @@
+"""The metrics of a set of images against the real ones, and what tables call them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from patchdm.metrics.fidelity import fid, kid
+from patchdm.metrics.manifolds import manifold, radii
+from patchdm.metrics.seams import score_of_maps
+from patchdm.metrics.statistics import Statistics
+
+_MEASURES = {
+    "fid": ("FID-{}", 3),
+    "sfid": ("sFID-{}", 3),
+    "kid": ("KID-{}", 5),
+    "kid_sem": ("KID-{}-sem", 6),
+    "kid_std": ("KID-{}-std", 5),
+    "precision": ("Precision-{}", 4),
+    "recall": ("Recall-{}", 4),
+    "density": ("Density-{}", 4),
+    "coverage": ("Coverage-{}", 4),
+    "crop_fid": ("CropFID-{}", 3),
+    "seam": ("Seam", 4),
+    "seam_padded": ("Seam-padded", 4),
+}
+"""Key of a metric -> its column in tables, and its decimals: linear algebra differs further down
+between machines."""
+MEASURES = tuple(_MEASURES)
+"""Keys of the metrics, in the order of the tables."""
+
+
+def columns(label: str) -> dict[str, str]:
+    """Return the column of each metric; those of features are named after their extractor."""
+    return {key: name.format(label) for key, (name, _) in _MEASURES.items()}
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Round metrics to what they mean."""
+    return {key: round(value, _MEASURES[key][1]) for key, value in metrics.items()}
+
+
+def seams(images: Statistics, patch_size: int) -> dict[str, float]:
+    """Return the seam scores at the borders of the shifted patches and of the padded ones."""
+    maps = images.steps.means()
+    scores = {
+        "seam": score_of_maps(*maps, patch_size),
+        "seam_padded": score_of_maps(*maps, patch_size, patch_size // 2),
+    }
+    return rounded(scores)
+
+
+def compare(
+    images: Statistics,
+    real: Statistics,
+    *,
+    real_radii: np.ndarray,
+    nearest_k: int,
+    kid_subset_size: int,
+    seed: int,
+    patch_size: int,
+) -> dict[str, float]:
+    """Return the number of a set's images, `n`, and all metrics by their keys, rounded.
+
+    NaN stands for what cannot be measured: sfid where the extractor has no spatial layer, recall
+    where there are not more images than nearest_k.
+
+    Args:
+        images: statistics of the set.
+        real: statistics of the real images, by the same extractor.
+        real_radii: of the kept real features for nearest_k.
+        nearest_k: neighbour whose distance is the radius of a ball.
+        kid_subset_size: images of KID's subsets, cut to the smaller set.
+        seed: of KID's subsets.
+        patch_size: distance of the borders where seams are looked for.
+    """
+    subsets = kid(images.features, real.features, subset_size=kid_subset_size, seed=seed)
+    enough = len(images.features) > nearest_k
+    manifolds = manifold(
+        images.features,
+        real.features,
+        sample_radii=radii(images.features, nearest_k) if enough else None,
+        real_radii=real_radii,
+        k=nearest_k,
+    )
+    measured = {
+        "fid": fid(images.pooled, real.pooled),
+        "sfid": fid(images.spatial, real.spatial) if images.spatial and real.spatial else math.nan,
+        "kid": subsets.mean,
+        "kid_sem": subsets.sem,
+        "kid_std": subsets.std,
+        **manifolds._asdict(),
+        "crop_fid": fid(images.crops, real.crops),
+    }
+    return {"n": images.pooled.count} | rounded(measured) | seams(images, patch_size)

@@ -1,0 +1,117 @@
+"""What is computed once of the real images and serves every evaluation: a folder of its own.
+
+reference.json      what the statistics are of
+statistics.npz      the arrays of `Statistics`, radii, and nearest distances of held-out images
+sets.csv            metrics of the training, blurred and held-out images
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchdm.config import Evaluate
+from patchdm.data.patch_store import PatchStore
+from patchdm.errors import PatchDMError
+from patchdm.metrics.compare import MEASURES
+from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.statistics import Statistics
+
+SETS = ("train", "blurred", "test")
+_FILES = ("reference.json", "statistics.npz", "sets.csv")
+_OWN_ARRAYS = ("radii", "held_out_features", "held_out_pixels")
+_REMEDY = "run the stage reference (`dvc repro`)"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Statistics of the real images.
+
+    Attributes:
+        real: of the training images, flips included, in the order of their rows.
+        radii: of the kept features, (k,) float64.
+        held_out_features, held_out_pixels: distance of each held-out image to the nearest kept
+            training image, by features and by thumbnails, (t,) float64.
+        sets: `n` and the metrics of each of `SETS`; of `train` the seams alone.
+    """
+
+    real: Statistics
+    radii: np.ndarray
+    held_out_features: np.ndarray
+    held_out_pixels: np.ndarray
+    sets: pd.DataFrame
+
+
+def describe(
+    store: PatchStore, extractor: Extractor, config: Evaluate, patch_size: int
+) -> dict[str, str | int]:
+    """Return what statistics depend on; only equal ones are compared with each other."""
+    index = store.index[["split", "sha256"]]
+    lines = "".join(f"{split} {pixels}\n" for split, pixels in index.itertuples(index=False))
+    return {
+        "data_hash": hashlib.sha256(lines.encode()).hexdigest(),
+        "extractor": extractor.name,
+        "extractor_weights_hash": extractor.weights_hash,
+        "crop_size": config.crop_size,
+        "crops_per_image": config.crops_per_image,
+        "nearest_k": config.nearest_k,
+        "patch_size": patch_size,
+    }
+
+
+def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]) -> None:
+    """Write a reference into a new folder.
+
+    Args:
+        folder: created.
+        reference: the statistics.
+        about: what `describe` says, and whatever else shall stand in reference.json.
+    """
+    folder.mkdir()
+    description, arrays, sets = (folder / name for name in _FILES)
+    description.write_text(json.dumps(about, indent=2) + "\n")
+    own = {name: getattr(reference, name) for name in _OWN_ARRAYS}
+    np.savez(arrays, allow_pickle=False, **own, **reference.real.arrays())
+    reference.sets.to_csv(sets, index_label="set")
+
+
+def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference:
+    """Read a reference, if it is the one that is expected.
+
+    Args:
+        folder: written by `write_reference`.
+        expected: what `describe` says of the data and settings at hand.
+
+    Raises:
+        PatchDMError: it is missing, damaged, or of other data or settings.
+    """
+    description, arrays, sets = (folder / name for name in _FILES)
+    try:
+        about = json.loads(description.read_text())
+        for key, value in expected.items():
+            if about[key] != value:
+                raise PatchDMError(
+                    f"{description}: found statistics with {key} {about[key]!r}, allowed is "
+                    f"{value!r}, {_REMEDY}"
+                )
+        with np.load(arrays, allow_pickle=False) as file:
+            loaded = {name: file[name] for name in file.files}
+        return Reference(
+            real=Statistics.from_arrays(loaded),
+            **{name: loaded[name] for name in _OWN_ARRAYS},
+            sets=pd.read_csv(sets, index_col="set").loc[list(SETS), ["n", *MEASURES]],
+        )
+    except FileNotFoundError as error:
+        raise PatchDMError(f"{error.filename}: not found, {_REMEDY}") from None
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise PatchDMError(
+            f"{folder}: damaged statistics ({' '.join(str(error).split())}), {_REMEDY}"
+        ) from None
