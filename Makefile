@@ -62,6 +62,32 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 	cp -r $(addprefix $(STUDY)/,$(STUDY_RESULTS)) reports/study
 	echo "The study's results are in reports/study, its report is $(STUDY)/reports/index.html."
 
+# Prefect: see docs/prefect.md. Where the server is, and the pool a worker takes runs from:
+server deploy worker serve: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
+server deploy worker serve: export DO_NOT_TRACK := 1
+POOL := local
+
+.PHONY: server
+server: install ## Serve Prefect's API and UI on http://127.0.0.1:4200
+	@prefect server database upgrade --yes
+	exec prefect server start
+
+.PHONY: deploy
+deploy: install ## Tell the server about the flows of prefect.yaml
+	@prefect work-pool create --overwrite --type process local
+	prefect gcl inspect gpu >/dev/null 2>&1 || prefect gcl create gpu --limit 1
+	prefect automation inspect crashed >/dev/null 2>&1 ||
+		prefect automation create --from-file automations.yaml
+	prefect --no-prompt deploy --all
+
+.PHONY: worker
+worker: install ## Run what the server asks for, in this folder; POOL=NAME for another pool
+	@PATCHDM_CLONE=$(CURDIR) exec prefect worker start --type process --pool $(POOL)
+
+.PHONY: serve
+serve: install ## Instead of deploy and worker: one process that does both
+	@exec python -m pipelines.serve
+
 .PHONY: smoke
 smoke: install ## Run the whole DAG on tiny images, in a temporary clone
 	@pytest tests/test_smoke.py

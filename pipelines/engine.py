@@ -17,10 +17,11 @@ from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 from prefect.tasks import Task
 
-from pipelines import artifacts, process
+from pipelines import artifacts, process, supervise
 from pipelines.errors import FlowError, TransientError, failure
 from pipelines.graph import Graph, Stage, read_graph
 from pipelines.place import Place, task_runner
@@ -39,6 +40,8 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
         FlowError: the repository or a parameter is wrong, or stages failed. The others, as far as
             they do not read from a failed one, have then been brought up to date.
     """
+    if deployment.id is not None:  # a worker started us, and nobody else will miss us
+        supervise.die_with_parent()
     root = Path.cwd()
     runner = task_runner(place)
     _check_slot(place)

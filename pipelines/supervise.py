@@ -17,7 +17,7 @@ import sys
 
 import psutil
 
-GRACE = 4.0
+GRACE = 3.0
 """Seconds a stage has to save its progress."""
 
 _PR_SET_PDEATHSIG = 1
@@ -28,22 +28,26 @@ def main(parent: int, command: list[str]) -> int:
     """Run the command to its end and return its exit code."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C: our parent decides
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    die_with_parent()
     if os.getppid() != parent:  # it died before we could ask for the signal
         return 128 + signal.SIGTERM
     try:
         child = subprocess.Popen(  # noqa: S603 - the flow's own command
             command,
             # Should we be killed: we have one thread, so that preexec_fn is safe here.
-            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),  # noqa: PLW1509
+            preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         code = child.wait()
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants()
     return code if code >= 0 else 128 - code
+
+
+def die_with_parent() -> None:
+    """Ask the kernel (Linux) for SIGTERM when the thread that started us ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_descendants() -> None:
@@ -56,6 +60,11 @@ def end_descendants() -> None:
         for process in left:
             _signal(process, signal.SIGKILL)
         psutil.wait_procs(left, timeout=1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def _alive() -> list[psutil.Process]:

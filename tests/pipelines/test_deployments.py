@@ -1,0 +1,77 @@
+"""The README's lines against a real server and a real worker, as `make` starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.pipelines import services, toy
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return services.clone(tmp_path_factory.mktemp("deployments") / "clone")
+
+
+@pytest.fixture(scope="module")
+def server(clone: Path) -> Iterator[services.Server]:
+    """A server that knows the flows."""
+    with services.server(clone, clone.parent / "home") as server:
+        for _ in range(2):  # once more does no harm
+            toy.run_in(clone, server.env, "make", "deploy")
+        yield server
+
+
+def test_all_flows_are_deployed_once_with_limit_and_automation(server: services.Server):
+    def names(what: str) -> list[str]:
+        found = httpx.post(f"{server.url}/{what}/filter", json={}).raise_for_status().json()
+        return sorted(entry["name"] for entry in found)
+
+    assert names("automations") == ["crashed"]
+    assert names("v2/concurrency_limits") == ["gpu"]
+    assert names("work_pools") == ["local"]
+    assert names("flows") == ["evaluate-ablations", "reproduce", "sample-at-scale", "train"]
+    assert names("deployments") == ["local"] * 4
+
+
+def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
+    with services.worker(server, clone):
+        run = server.start_run("reproduce/local", "--param", 'up_to=["extract_patches"]')
+        assert server.ended(run, 180) == ("COMPLETED", "All states completed.")
+        assert (clone / "data/patches").is_dir()
+
+        run = server.start_run("evaluate-ablations/local")
+        kind, message = server.ended(run, 60)
+        assert kind == "FAILED"
+        assert "ablation" in message
+
+        run = server.start_run("reproduce/local", "--param", 'up_to=["trian"]')
+        kind, message = server.ended(run, 60)
+        assert kind == "FAILED"
+        assert "no stage 'trian', allowed are" in message
+        assert "\n" not in message
+
+
+def test_wrong_parameters_are_refused_by_the_server(server: services.Server):
+    for parameter in ('place={"concurrency": 0}', 'place={"runner": "slurm"}', "up_two=[]"):
+        done = toy.attempt(
+            server.env, "prefect", "deployment", "run", "reproduce/local", "--param", parameter
+        )
+        assert done.returncode != 0, done.stdout
+
+
+def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Path, clone: Path):
+    (tmp_path / "Makefile").write_bytes((clone / "Makefile").read_bytes())
+    (tmp_path / ".venv").symlink_to(clone / ".venv")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (clone / ".venv/installed").touch()
+    with services.worker(server, tmp_path):
+        run = server.start_run("reproduce/local")
+        kind, message = server.ended(run, 60)
+    assert (kind, message) == ("FAILED", "")
