@@ -245,11 +245,11 @@ class Applications(Section):
     hole: Annotated[float, Field(gt=0, lt=1)]
     """Side of the hole to inpaint over the side of the image; outpainting loses as much width."""
     num_steps: Positive
-    """Solver steps, of `sample.solver`."""
+    """Solver steps: of DDIM for photographs, of `sample.solver` for large samples."""
     resamplings: Positive
-    """Times a step is repeated from renewed noise (RePaint, 2201.09865); 1: once, no more."""
+    """Times a step is made, from renewed noise after the first (RePaint, 2201.09865)."""
     blend_width: NotNegative
-    """Pixels outside of known ones over which the step's known and made content are blended."""
+    """Pixels into what is made over which a step takes on the difference at the known border."""
     code: Literal["image", "latent"]
     """The global code: fitted to what is known of the photograph, or from the latent model."""
     code_steps: Positive

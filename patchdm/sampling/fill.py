@@ -1,4 +1,4 @@
-"""Which known pixel is nearest to an unknown one, and filling by it."""
+"""Filling what is unknown without a model: by the nearest known pixel, and by OpenCV."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from patchdm.data.images import Pixels
+
+TELEA_RADIUS = 3
+"""Pixels around each one that are looked at: the value of OpenCV's examples."""
 
 
 def nearest_known(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -46,3 +51,13 @@ def replicate(images: Tensor, mask: Tensor) -> Tensor:
         nearest = torch.from_numpy(nearest_known(hole)[0]).to(image.device)
         filled.append(image.flatten(1)[:, nearest])
     return torch.stack(filled)
+
+
+def telea(images: Pixels, mask: NDArray[np.bool_]) -> Pixels:
+    """Inpaint (n, H, W, 3) where a mask (H, W) is True, by OpenCV's fast marching (Telea, 2004)."""
+    hole = mask.astype(np.uint8)
+    filled = [
+        cv2.inpaint(np.ascontiguousarray(image), hole, TELEA_RADIUS, cv2.INPAINT_TELEA)
+        for image in images
+    ]
+    return np.stack(filled)
