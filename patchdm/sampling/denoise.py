@@ -160,7 +160,8 @@ class Denoiser:
                 f"tiling is {tiling!r}, allowed are shifted, average, blend, and an offset (y, x)"
             )
         predict = _alone if isinstance(tiling, tuple) else _collaged
-        time = self.unet.project_time(t[:1] if bool((t == t[0]).all()) else t)
+        equal = len(t) == 1 or bool((t == t[0]).all())  # the plan has one, without a value
+        time = self.unet.project_time(t[:1] if equal else t)
         known = predict(self, x_t, time, tiling, cols, known=True)
         if not guidance_scale:
             yield from known
