@@ -19,12 +19,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from patchdm.config import Params
 from patchdm.data.splits import held_out
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
-from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.models.latent import LatentMLP
+from patchdm.models.parts import count_parameters, meta_networks
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import sample_codes
+from patchdm.tables.paper import paper_numbers
 from patchdm.training.image import ImageTraining
 from patchdm.training.latent import LatentTraining
 
@@ -34,37 +35,34 @@ STATE_BYTES = 20
 
 @dataclass(frozen=True)
 class Paper:
-    """What PAPER.md says of a preset; its tags: [C] the authors' code, [2nd] a second text."""
+    """What is known of the paper's run of a preset: see patchdm/tables/paper.csv.
+
+    Attributes:
+        photographs: of the data set.
+        column: numbers with their tags, by the rows of `tabulate` they belong beside.
+    """
 
     photographs: int
-    code: str
-    images_seen: str
-
-    @property
-    def column(self) -> dict[str, str]:
-        """The numbers by the rows of `tabulate` they belong beside."""
-        whole = {"all parameters": "146.41 counted, 154 [2nd]"} if self.code == "encoder" else {}
-        return whole | {
-            "U-Net": "71.40 counted, 70 [2nd]",
-            "encoder": "20.90 counted",
-            "table": "one code an image",
-            "latent model": "54.11 counted",
-            "photographs": f"{self.photographs:,}",
-            "images seen": self.images_seen,
-            "codes seen": "60 [C]",
-            "batch": "128 [C], 32 a GPU",
-        }
+    column: dict[str, str]
 
 
-PAPER = {
-    "nature1024": Paper(21_443, "table", "about 20 [C]"),
-    "lhq1024": Paper(90_000, "table", ""),
-    "ffhq1024": Paper(70_000, "table", ""),
-    "ffhq256": Paper(70_000, "encoder", "72 [C]"),
-    "lsun-church256": Paper(126_227, "encoder", "120 [C]"),
-    "lsun-bedroom256": Paper(3_033_042, "encoder", "120 [C]"),
-}
-"""The paper's presets by name. "counted": in networks of the authors' layout."""
+def _papers() -> dict[str, Paper]:
+    runs = paper_numbers("run")
+    known = [n for n in paper_numbers("parameters") if n.model == "Patch-DM"] + runs
+    papers = {}
+    for photographs in (n for n in runs if n.quantity == "photographs" and n.value):
+        column: dict[str, str] = {}
+        for number in known:
+            if number.data in ("", photographs.data):
+                quotes = [column[number.quantity]] if number.quantity in column else []
+                quotes.append(number.quote(decimals=2 if number.tag == "counted" else 0))
+                column[number.quantity] = ", ".join(quotes)
+        papers[photographs.data] = Paper(int(photographs.value or 0), column)
+    return papers
+
+
+PAPER = _papers()
+"""The paper's presets by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +102,15 @@ def workload(params: Params, photographs: int) -> Workload:
     data = params.data
     test = held_out(photographs, data.test_fraction)
     images = (photographs - test) * (2 if data.flips else 1)
-    with torch.device("meta"):
-        unet, code = build_unet(params.model), build_code(params.model, images)
-        latent = build_latent(params.latent, params.model.code_dim) if code else None
-    parts = {"U-Net": unet, params.model.code: code, "latent model": latent}
+    networks = meta_networks(params.model, params.latent, images)
+    unet, code = networks["U-Net"], networks.get(params.model.code)
+    latent = networks.get("latent model")
     train_flops, activation_bytes = _train_step(params, unet, code)
     return Workload(
         photographs=photographs,
         training_images=images,
         store_bytes=(images + test) * data.height * data.width * 3,
-        parameters={name: part.num_parameters() for name, part in parts.items() if part},
+        parameters=count_parameters(networks),
         train_flops=train_flops,
         activation_bytes=activation_bytes,
         sample_flops=_sampling(params, unet, latent),
@@ -158,7 +155,9 @@ def tabulate(
         (f"{sample.num_images:,} samples", sample.num_images * workload.sample_flops / hour, "h"),
     ]
     table = pd.DataFrame(rows, columns=["quantity", "value", "unit"])
-    column = paper.column if paper else {}
+    column = dict(paper.column) if paper else {}
+    if params.model.code != "encoder":
+        column.pop("all parameters", None)  # what the paper and we count holds an encoder
     return table.assign(paper=[column.get(quantity, "") for quantity in table["quantity"]])
 
 

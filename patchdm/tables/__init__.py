@@ -1,0 +1,1 @@
+"""The paper's tables, rebuilt: its numbers beside those of a run."""

@@ -1,0 +1,50 @@
+"""Stage tables: the paper's tables rebuilt, its numbers beside the run's -> reports/paper/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchdm.config import Params
+from patchdm.data.patch_store import PatchStore
+from patchdm.files import replacing
+from patchdm.models.parts import count_parameters, meta_networks
+from patchdm.tables.build import ablation_table, parameters_table, quality_table, resolution_table
+from patchdm.tables.results import read_resolutions, read_result
+from patchdm.tables.write import write_tables
+from stages._common import ABLATION_METRICS, METRICS, PAPER_TABLES, PATCHES, run_stage, state_dir
+
+RESOLUTIONS = Path("benchmarks/results/resolution.csv")
+
+
+def tables(params: Params) -> None:
+    """Write quality, ablation, parameters and resolution, as .csv, .md and .tex."""
+    run = read_result(METRICS)
+    cells = {
+        variant: [
+            read_result(ABLATION_METRICS / f"{variant}-{seed}.json")
+            for seed in params.ablation.seeds
+        ]
+        for variant in params.ablation.variants
+    }
+    size = f"{params.data.width}x{params.data.height}"
+    images = len(PatchStore(PATCHES).rows("train"))
+    counted = count_parameters(meta_networks(params.model, params.latent, images))
+    built = {
+        "quality": quality_table(_data_set(params), size, cells.get("full") or [run]),
+        "ablation": ablation_table(cells, run),
+        "parameters": parameters_table(counted),
+        "resolution": resolution_table(read_resolutions(RESOLUTIONS)),
+    }
+    with state_dir("tables", [], []), replacing(PAPER_TABLES) as fresh:
+        fresh.mkdir()
+        write_tables(fresh, built)
+
+
+def _data_set(params: Params) -> str:
+    """Return the name of the data set; of a folder with the width: `ffhq` is ffhq256."""
+    source = Path(params.data.location)
+    return f"{source.name}{params.data.width}" if params.data.source == "folder" else source.stem
+
+
+if __name__ == "__main__":
+    run_stage(tables)
