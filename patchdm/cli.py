@@ -6,14 +6,16 @@ Heavy imports stand inside the functions, so that `patchdm --help` answers at on
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from patchdm.errors import PatchDMError
+from patchdm.options import INPAINT, OUTPAINT, SAMPLE
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
@@ -78,6 +80,36 @@ def plan(name: str, rate: float) -> None:
     print(PLAN_NOTES.format(rate=rate))
 
 
+def sample(out: Path, grid: bool, **options: Any) -> None:
+    """Sample one image a seed; the same command goes on after a kill, or shares the work."""
+    from patchdm.commands.sample import sample, write_contact_sheet
+
+    with _progress("sample") as on_start:
+        complete = sample(out=out, on_start=on_start, **options)
+    if not complete:
+        print(f"{out}: other processes are at work on the rest")
+    elif grid:
+        print(f"{out}: done, see {write_contact_sheet(out)}")
+    else:
+        print(f"{out}: done")
+
+
+def inpaint(**options: Any) -> None:
+    """Make the white part of a mask anew, and keep the rest of an image as it is."""
+    from patchdm.commands.restore import inpaint
+
+    for path in inpaint(**options):
+        print(f"{path}: done")
+
+
+def outpaint(**options: Any) -> None:
+    """Make what lies beyond the borders of an image."""
+    from patchdm.commands.restore import outpaint
+
+    for path in outpaint(**options):
+        print(f"{path}: done")
+
+
 COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
     "params use": (params_use, {"name": {"help": "a file of presets/, without .yaml"}}),
     "params check": (
@@ -103,8 +135,27 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
             "out": {"type": Path, "help": "a new folder"},
         },
     ),
+    "sample": (sample, SAMPLE),
+    "inpaint": (inpaint, INPAINT),
+    "outpaint": (outpaint, OUTPAINT),
 }
 """Words of a command -> its function and the function's arguments, as argparse options."""
+
+
+@contextlib.contextmanager
+def _progress(description: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Show a bar on standard error, once its total is known; yield what that is told."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def start(total: int) -> Callable[[int], None]:
+            task = bar.add_task(description, total=total)
+            return lambda done: bar.update(task, completed=done)
+
+        yield start
 
 
 def _preset(name: str) -> Path:
@@ -119,13 +170,15 @@ def _preset(name: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake of the user prints one line and exits with 1."""
-    arguments = vars(_parser().parse_args(argv))
-    run = arguments.pop("run")
     try:
+        arguments = vars(_parser().parse_args(argv))
+        run = arguments.pop("run")
         run(**arguments)
         sys.stdout.flush()
     except PatchDMError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # `patchdm plan NAME | head` has read enough. Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,13 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from ruamel.yaml import YAML
 
 from patchdm.config import Params
-from stages._common import FEATURES, PARAMS, PATCHES, STATE
+from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
+from patchdm.models.build import build_latent, build_unet
+from stages._common import FEATURES, PARAMS, PATCHDM, PATCHES, STATE
+from stages._common import LATENT as LATENT_MODEL
 from stages.cache_features import cache_features
 from tests.conftest import REPO
 from tests.data.photographs import contents
+from tests.networks import awake
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 TRAIN = {
@@ -52,6 +57,19 @@ def write_params(path: Path, params: Params) -> None:
     """Write the params.yaml that a stage of its own process reads."""
     with path.open("w") as file:
         YAML(typ="safe", pure=True).dump(params.model_dump(), file)
+
+
+def write_models(params: Params) -> None:
+    """Write untrained models where the training stages write theirs."""
+    torch.manual_seed(0)
+    size = params.data.height, params.data.width
+    awake(build_unet(params.model, size)).save_pretrained(PATCHDM / "unet")
+    image_scheduler(params.diffusion).save_pretrained(PATCHDM / "scheduler")
+    LATENT_MODEL.mkdir(parents=True, exist_ok=True)
+    if params.model.code != "none":
+        latent = awake(build_latent(params.latent, params.model.code_dim))
+        latent.save_pretrained(LATENT_MODEL / "latent")
+        latent_scheduler(params.latent.beta).save_pretrained(LATENT_MODEL / "scheduler")
 
 
 def start(stage: str, *arguments: str) -> subprocess.Popen[str]:

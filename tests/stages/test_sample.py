@@ -7,20 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from patchdm.config import Params
-from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
-from patchdm.models.build import build_latent, build_unet
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.shards import read_images, read_manifest
-from stages._common import LATENT, PARAMS, PATCHDM, SAMPLES, STATE
+from stages._common import PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
 from tests.data.photographs import contents
-from tests.networks import awake
-from tests.stages.models import bytes_of, kill_amid, small_params, write_params
+from tests.stages.models import bytes_of, kill_amid, small_params, write_models, write_params
 
 SEEDS = range(7)
 
@@ -29,18 +25,6 @@ def sample_params(**changes: dict[str, object]) -> Params:
     sizes = {"num_images": len(SEEDS), "batch_size": 3, "shard_size": 5, "num_steps": 3}
     changes["sample"] = sizes | changes.get("sample", {})
     return small_params(evaluate={"kid_subset_size": 2, "nearest_k": 1}, **changes)
-
-
-def write_models(params: Params) -> None:
-    """Write untrained models where the training stages write theirs."""
-    torch.manual_seed(0)
-    awake(build_unet(params.model)).save_pretrained(PATCHDM / "unet")
-    image_scheduler(params.diffusion).save_pretrained(PATCHDM / "scheduler")
-    LATENT.mkdir(parents=True, exist_ok=True)
-    if params.model.code != "none":
-        latent = awake(build_latent(params.latent, params.model.code_dim))
-        latent.save_pretrained(LATENT / "latent")
-        latent_scheduler(params.latent.beta).save_pretrained(LATENT / "scheduler")
 
 
 def hashes() -> dict[int, str]:

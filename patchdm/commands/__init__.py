@@ -1,0 +1,1 @@
+"""What `patchdm sample`, `inpaint` and `outpaint` do: words in, files out."""
