@@ -31,7 +31,8 @@ PLAIN = (0, 0)
 """The padded patches on their own."""
 
 _KEPT_PLACES = 1024
-"""Patches whose projected positions are kept between steps; 64 kB each in the paper's network."""
+"""Patches whose projected positions are kept between the steps of a canvas that is worked on as a
+whole; 64 kB each in the paper's network."""
 
 
 def predict_eps(
@@ -111,6 +112,9 @@ class Denoiser:
         self.cols_per_chunk = cols_per_chunk or grid.cols + 1
         rows, cols = grid_shape or (grid.rows, grid.cols)
         self._scale = (rows / grid.rows, cols / grid.cols)
+        # Who asks for chunks wants memory that does not grow with the canvas.
+        chunked = rows_per_chunk is not None or cols_per_chunk is not None
+        self._most_places = 0 if chunked else _KEPT_PLACES
         self._codes: dict[bool, Projected] = {}
         self._places: dict[tuple[tuple[float, float], ...] | None, Projected] = {}
 
@@ -198,7 +202,7 @@ class Denoiser:
             return self._places[places]
         at = None if places is None else torch.tensor(places) * torch.tensor(self._scale)
         projected = self.unet.project_positions(at)
-        if sum(len(kept) for kept in self._places.values()) < _KEPT_PLACES:
+        if sum(len(kept) for kept in self._places.values()) < self._most_places:
             self._places[places] = projected
         return projected
 
