@@ -13,6 +13,7 @@ from diffusers.utils import logging
 from patchdm.config import Params, load_params
 from patchdm.errors import PatchDMError
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import END_OF_SEEDS
 
 PAPER_STEPS = {"num_inference_steps": 50}
 """What is taken where neither the command nor a run says how many."""
@@ -26,8 +27,10 @@ def parse_seeds(text: str) -> range:
     """
     match = re.fullmatch(r"(\d+):(\d+)", text, re.ASCII)
     seeds = range(int(match[1]), int(match[2])) if match else range(0)
-    if not seeds:
-        raise PatchDMError(f"--seeds: found {text}, allowed are FIRST:END with FIRST below END")
+    if not seeds or seeds.stop > END_OF_SEEDS:
+        raise PatchDMError(
+            f"--seeds: found {text}, allowed are FIRST:END with FIRST below END, such as 0:16"
+        )
     return seeds
 
 
@@ -66,7 +69,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
     try:
         return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:
-        raise PatchDMError(f"--device: {device}: {one_line(error)}") from None
+        raise PatchDMError(f"--device: found {device}: {one_line(error)}") from None
 
 
 def run_of(model: Path) -> Params | None:

@@ -22,8 +22,8 @@ from patchdm.models.unet import PatchUNet
 from patchdm.sampling.denoise import PLAIN, Tiling
 from patchdm.sampling.write import Format, write_shards
 
-MAX_SEED = 2**63 - 1
-"""The largest that torch and the manifest take."""
+END_OF_SEEDS = 2**63 - 1
+"""Seeds that torch, the manifest and `len` take end before."""
 
 
 def generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -185,10 +185,10 @@ def model_hash(pipe: DiffusionPipeline) -> str:
 
 
 def _check_range(seeds: range, shard_size: int, batch_size: int, form: str) -> None:
-    if seeds.step != 1 or not seeds or seeds.start < 0 or seeds.stop > MAX_SEED + 1:
+    if seeds.step != 1 or not seeds or seeds.start < 0 or seeds.stop > END_OF_SEEDS:
         raise PatchDMError(
             f"seeds: found {seeds.start}:{seeds.stop}, allowed are FIRST:END with 0 <= FIRST < "
-            f"END <= {MAX_SEED + 1}"
+            f"END <= {END_OF_SEEDS}"
         )
     _check_counts(shard_size=shard_size, batch_size=batch_size)
     if form not in get_args(Format):
