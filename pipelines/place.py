@@ -27,6 +27,11 @@ class Place(BaseModel):
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray gives to each such stage."""
 
+    @property
+    def has_clones(self) -> bool:
+        """Whether tasks run in clones of their own, not in the flow's tree."""
+        return self.address is not None
+
 
 def task_runner(place: Place) -> TaskRunner[Any]:
     """Return the task runner that a place asks for.

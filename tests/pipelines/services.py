@@ -54,7 +54,11 @@ def running(
     """Run a command in the background; end it and all it started."""
     with log.open("w") as out:
         process = subprocess.Popen(
-            command, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT,
+            command,
+            cwd=folder,
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
         family = psutil.Process(process.pid)
@@ -129,9 +133,7 @@ class Server:
 
     def logs(self, run: str) -> list[str]:
         """Return the messages a flow run logged, in order."""
-        query = {
-            "logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"
-        }
+        query = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
         found = httpx.post(f"{self.url}/logs/filter", json=query).raise_for_status().json()
         return [entry["message"] for entry in found]
 

@@ -12,7 +12,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
 
-from pipelines import engine, process
+from pipelines import process, tasks
 from pipelines.errors import FlowError
 from pipelines.place import Place
 from pipelines.reproduce import reproduce
@@ -61,7 +61,7 @@ def test_a_failed_stage_stops_only_what_reads_from_it(tmp_path: Path, monkeypatc
     stages = toy.STAGES.replace("cat a.txt > b-", "[ ${item.v} = two ] && cat a.txt > b-")
     repo = toy.make(tmp_path / "broken", stages.replace("sleep 2", "sleep 0"))
     monkeypatch.chdir(repo)
-    message = r"^stage b@one: failed to reproduce 'b@one'.*; not run: c$"
+    message = r"^b@one: failed to reproduce 'b@one'.*; not run: c$"
     with pytest.raises(FlowError, match=message):
         reproduce()
     assert (repo / "b-two.txt").exists()
@@ -86,7 +86,7 @@ def test_only_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch, line
         return codes[-1]
 
     monkeypatch.setattr(process, "run", run)
-    monkeypatch.setattr(engine.run_stage, "retry_delay_seconds", [0, 0, 0])
+    monkeypatch.setattr(tasks.run_stage, "retry_delay_seconds", [0, 0, 0])
     state = reproduce(up_to=["a"], return_state=True)
     assert len(codes) == runs
     assert state.is_completed() == (runs > 1)

@@ -1,0 +1,148 @@
+"""Many hosts, each with a clone of its own; results travel by the remote's run cache.
+
+Two hosts must not share a tree: DVC knows who holds a lock by local process id. A clone gets the
+flow's params.yaml and dvc.lock, pulls what the stage reads, runs it (or finds it run) and pushes;
+the flow then restores the stage from the run cache. Only the flow's own dvc.lock counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from patchdm.files import replacing
+from pipelines.errors import FlowError
+from pipelines.graph import Graph, Stage
+
+Talk = Callable[[str, Sequence[str], Path], list[str]]
+
+CARRIED = ("params.yaml", "dvc.lock")
+"""What a clone takes over from the flow; all else is in the commit."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of the flow's tree: where it is, its commit, and the files that commit lacks."""
+
+    host: str
+    root: str
+    revision: str
+    files: dict[str, str]
+
+
+def take_snapshot(root: Path) -> Snapshot:
+    """Describe a tree for `run_stage`.
+
+    Raises:
+        FlowError: files differ from the commit, so that no clone can have them.
+    """
+    changed = _changed(root)
+    if changed:
+        raise FlowError(
+            f"{root}: {changed[0]} is not committed, clones on other hosts would lack it"
+        )
+    present = [name for name in CARRIED if (root / name).exists()]
+    files = {name: (root / name).read_text() for name in present}
+    return Snapshot(socket.gethostname(), str(root), _revision(root), files)
+
+
+def check_remote(root: Path) -> None:
+    """See that a DVC remote is configured.
+
+    Raises:
+        FlowError: there is none.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            remote = repo.config["core"].get("remote")
+    except DvcException as error:
+        raise FlowError(f"{root}: {error}") from None
+    if not remote:
+        raise FlowError(f"{root}: no default DVC remote, other hosts need one: see docs/remotes.md")
+
+
+def push_inputs(graph: Graph, root: Path, talk: Talk) -> None:
+    """Push what stale stages read from fresh ones. Fails early where the remote does."""
+    read = {other for stage in graph.pending for other in stage.upstream} - graph.stale
+    if read:
+        talk("push", ["dvc", "--wait-for-lock", "push", "--run-cache", *sorted(read)], root)
+
+
+def run_stage(stage: Stage, snapshot: Snapshot, talk: Talk) -> None:
+    """Run a stage in the clone that is the current folder, one at a time, and push the result."""
+    root = Path.cwd()
+    where = f"{socket.gethostname()}:{root}"
+    if not (root / ".dvc").is_dir():
+        raise FlowError(f"{where}: not a DVC repository, start the worker in its clone")
+    if (socket.gethostname(), str(root)) == (snapshot.host, snapshot.root):
+        raise FlowError(f"{where}: the flow's own tree, start the worker in a clone of its own")
+    dvc = ["dvc", "--wait-for-lock"]
+    (root / ".dvc/tmp").mkdir(exist_ok=True)
+    with (root / ".dvc/tmp/flow-stage.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _bring_to(root, snapshot, where)
+        if stage.upstream:
+            talk(stage.name, [*dvc, "pull", "--force", *stage.upstream], root)
+        talk(stage.name, [*dvc, "repro", "--single-item", "--pull", stage.name], root)
+        talk(stage.name, [*dvc, "push", "--run-cache", stage.name], root)
+
+
+def restore(stage: str, root: Path, talk: Talk) -> None:
+    """Take over a stage that a clone has run.
+
+    Raises:
+        FlowError: the run cache does not have it, and it was run again here.
+    """
+    dvc = ["dvc", "--wait-for-lock"]
+    lines = talk(stage, [*dvc, "repro", "--single-item", "--pull", stage], root)
+    if any(line.startswith("Running stage") for line in lines):
+        raise FlowError(f"stage {stage}: the clone's run is not that of {root}, it ran here again")
+
+
+def _bring_to(root: Path, snapshot: Snapshot, where: str) -> None:
+    """Give a clone the state of the flow's tree."""
+    revision = _revision(root)
+    if revision != snapshot.revision:
+        raise FlowError(
+            f"{where}: the clone is at {revision[:12]}, the flow at {snapshot.revision[:12]}; "
+            f"bring it there with `git fetch && git checkout {snapshot.revision[:12]}`"
+        )
+    changed = _changed(root)
+    if changed:
+        raise FlowError(f"{where}: {changed[0]} differs from the commit, restore it")
+    for name in CARRIED:
+        if name in snapshot.files:
+            with replacing(root / name) as fresh:
+                fresh.write_text(snapshot.files[name])
+        else:
+            (root / name).unlink(missing_ok=True)
+
+
+def _revision(root: Path) -> str:
+    return _git(root, "rev-parse", "HEAD").strip()
+
+
+def _changed(root: Path) -> list[str]:
+    """Return what differs from the commit but is not carried, nor written by DVC or ignored."""
+    lines = _git(root, "status", "--porcelain", "--no-renames").splitlines()
+    paths = [line[3:] for line in lines]
+    return [path for path in paths if path not in CARRIED and Path(path).name != ".gitignore"]
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed
+            command, cwd=root, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        text = getattr(error, "stderr", None) or str(error)
+        raise FlowError(f"{root}: git: {text.strip().splitlines()[0]}") from None
+    return done.stdout

@@ -1,0 +1,71 @@
+"""The order of tasks: each as soon as those before it are done and a place is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect.futures import PrefectFuture, as_completed
+
+from pipelines import process
+from pipelines.errors import FlowError
+
+Future = PrefectFuture[Any]
+
+
+def run_in_order(
+    before: Mapping[str, frozenset[str]],
+    submit: Callable[[str, list[Future]], Future],
+    *,
+    concurrency: int,
+    on_done: Callable[[str], None] = lambda _name: None,
+) -> None:
+    """Run named tasks, at most so many at a time.
+
+    Prefect's runners would let a task that waits for others hold a place.
+
+    Args:
+        before: name of a task -> those that must be done before it.
+        submit: starts a task, given those done before it, which Prefect draws as its inputs.
+        concurrency: most tasks at a time.
+        on_done: called when a task is done, before those that follow it start.
+
+    Raises:
+        FlowError: tasks failed. All that do not follow a failed one have been run.
+    """
+    waiting = dict(before)
+    running: dict[Future, str] = {}
+    done: dict[str, Future] = {}
+    failures: list[str] = []
+    try:
+        while True:
+            ready = [name for name, others in waiting.items() if others <= done.keys()]
+            for name in ready[: concurrency - len(running)]:
+                running[submit(name, [done[other] for other in waiting.pop(name)])] = name
+            if not running:
+                break
+            future = next(as_completed(list(running)))
+            name = running.pop(future)
+            try:
+                _check(name, future)
+                on_done(name)
+                done[name] = future
+            except FlowError as error:
+                failures.append(str(error))
+    except BaseException:  # the flow is cancelled or its process told to end: so are its children
+        process.end_all()
+        raise
+    if failures:
+        never = f"; not run: {', '.join(waiting)}" if waiting else ""
+        raise FlowError("; ".join(failures) + never)
+
+
+def _check(name: str, future: Future) -> None:
+    future.wait()
+    if future.state.is_completed():
+        return
+    error = future.result(raise_on_failure=False)
+    if isinstance(error, FlowError):
+        raise error
+    text = str(error).partition("\n")[0] or type(error).__name__
+    raise FlowError(f"{name}: {future.state.name}: {text}")

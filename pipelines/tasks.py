@@ -1,0 +1,115 @@
+"""What a task does: run commands, show what they say, fail with their reason."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas import TaskRun
+from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectNotFound
+from prefect.tasks import Task
+
+from pipelines import artifacts, clones, process
+from pipelines.clones import Snapshot
+from pipelines.errors import FlowError, TransientError, failure
+from pipelines.graph import Stage
+from pipelines.orphans import ending_with_flow
+
+RETRY_DELAYS = [2.0, 5.0, 15.0]
+"""Seconds before each retry of what the network, a remote or a lock has spoilt."""
+
+TAIL = 200
+"""Lines of output in which a failed command says why."""
+
+
+def is_transient(_task: Task[..., Any], _task_run: TaskRun, state: State) -> bool:
+    """Say whether a failed task may succeed another time."""
+    return isinstance(state.data, TransientError)
+
+
+OPTIONS: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": len(RETRY_DELAYS),
+    "retry_delay_seconds": RETRY_DELAYS,
+    "retry_condition_fn": is_transient,
+}
+
+
+@task(**OPTIONS)
+def run_command(name: str, command: Sequence[str], root: Path | None) -> None:
+    """Run a Python module with arguments, in a folder or (null) where the task runs."""
+    with ending_with_flow():
+        talk(name, command, root or Path.cwd())
+
+
+@task(**OPTIONS)
+def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str | None) -> None:
+    """Let DVC run one stage: in the flow's own tree, or (a snapshot given) in a clone."""
+    with ending_with_flow(), slot(gpu_slot):
+        if snapshot is None:
+            talk(stage.name, reproduction(stage.name), root)
+            artifacts.publish(stage.name, stage.outs, root)
+        else:
+            clones.run_stage(stage, snapshot, talk)
+
+
+def reproduction(stage: str, *options: str) -> list[str]:
+    """Return the command that brings one stage up to date."""
+    return ["dvc", "--wait-for-lock", "repro", "--single-item", *options, stage]
+
+
+def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
+    """Run a command, log what it prints, show its progress, and return its last lines.
+
+    Raises:
+        FlowError: it failed; TransientError, if trying again may help.
+    """
+    log = get_run_logger()
+    progress = artifacts.Progress(name)
+    tail: deque[str] = deque(maxlen=TAIL)
+
+    def on_line(line: str) -> None:
+        if text := progress.follow(line):
+            log.info(text)
+            tail.append(text)
+
+    if process.run(command, on_line, root):
+        raise failure(name, tail)
+    return list(tail)
+
+
+@contextlib.contextmanager
+def slot(limit: str | None) -> Iterator[None]:
+    """Hold a slot of a Prefect concurrency limit, if one is named."""
+    if limit is None:
+        yield
+        return
+    with concurrency(limit, strict=True):
+        yield
+
+
+def check_slot(limit: str | None) -> None:
+    """See that a concurrency limit exists.
+
+    Raises:
+        FlowError: it does not.
+    """
+    if limit is None:
+        return
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(limit)
+        except ObjectNotFound:
+            raise FlowError(
+                f"place.gpu_slot: no concurrency limit {limit!r}, "
+                f"make it with `prefect gcl create {limit} --limit 1`"
+            ) from None

@@ -1,0 +1,99 @@
+"""Two clones, two workers in processes of their own, one S3 server: nothing is computed twice."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipelines import s3, services, toy
+
+pytestmark = pytest.mark.slow
+
+# Every run of a stage adds a line to a log that all clones share.
+COUNTED = toy.STAGES.replace(">> log", ">> LOG").replace(
+    "mkdir tables", "echo c >> LOG; mkdir tables"
+)
+
+
+@pytest.fixture
+def repo(tmp_path: Path, bucket: s3.S3) -> Path:
+    """A toy repository with an S3 remote."""
+    stages = COUNTED.replace("LOG", str(tmp_path / "log"))
+    repo = toy.make(tmp_path / "repo", stages)
+    s3.use_remote(repo, f"s3://{s3.BUCKET}/{tmp_path.name}", bucket.url)
+    toy.commit(repo)
+    return repo
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3]:
+    with s3.serve(tmp_path_factory.mktemp("s3") / "data") as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def clones(repo: Path) -> list[Path]:
+    """Two clones beside the repository."""
+    folders = [repo.with_name(f"clone{number}") for number in (1, 2)]
+    for folder in folders:
+        toy.run(repo, "git", "clone", "-q", str(repo), str(folder))
+    return folders
+
+
+def reproduce(repo: Path, bucket: s3.S3, *parameters: str) -> subprocess.CompletedProcess[str]:
+    env = bucket.env | {"PREFECT_HOME": str(repo.parent / "home"), "DO_NOT_TRACK": "1"}
+    command = ["python", "-m", "pipelines.reproduce", *parameters]
+    return subprocess.run(command, cwd=repo, env=env, capture_output=True, text=True, check=False)
+
+
+def serial(repo: Path) -> dict[str, Any]:
+    """Return the dvc.lock of a plain `dvc repro` in a fresh clone."""
+    folder = repo.with_name("serial")
+    toy.run(repo, "git", "clone", "-q", str(repo), str(folder))
+    toy.run(folder, "dvc", "repro", "-q")
+    return toy.lock(folder)
+
+
+def check(repo: Path, done: subprocess.CompletedProcess[str]) -> None:
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    log = repo.with_name("log")
+    begun = [line for line in log.read_text().splitlines() if not line.startswith("end")]
+    assert sorted(begun) == ["begin a", "begin b-one", "begin b-two", "c"]
+    assert toy.lock(repo) == serial(repo)
+    assert (repo / "c.json").is_file()
+
+
+def test_dask_workers_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
+    port = services.free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ["dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    worker = ["dask", "worker", address, "--nthreads", "1", "--no-dashboard"]
+    with ExitStack() as stack:
+        for folder, command in ((repo, scheduler), *((clone, worker) for clone in clones)):
+            log = folder.with_name(f"dask-{folder.name}.log")
+            stack.enter_context(services.running(folder, log, *command, env=bucket.env))
+        done = reproduce(repo, bucket, "place.runner=dask", f"place.address={address}")
+    check(repo, done)
+
+
+def test_ray_nodes_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
+    port = services.free_port()
+    address = f"127.0.0.1:{port}"
+    env = bucket.env | {"RAY_USAGE_STATS_ENABLED": "0"}
+    head = ["ray", "start", "--block", "--head", f"--port={port}", "--num-cpus=0",
+            "--include-dashboard=false"]  # fmt: skip
+    node = ["ray", "start", "--block", f"--address={address}", "--num-cpus=1"]
+    with ExitStack() as stack:
+        for folder, command in ((repo, head), *((clone, node) for clone in clones)):
+            log = folder.with_name(f"ray-{folder.name}.log")
+            stack.enter_context(services.running(folder, log, *command, env=env))
+            services.wait_for(
+                lambda log=log: "Ray runtime started" in log.read_text(), 90, str(log)
+            )
+        done = reproduce(repo, bucket, "place.runner=ray", f"place.address=ray://{address}")
+    check(repo, done)
