@@ -9,29 +9,32 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**23
-"""Distances of a block, 64 MiB in float64."""
+"""Distances of a block, 32 MiB."""
 _COLUMNS = 2048
 
 
 def distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
     """Yield the distances of some vectors of `a` to all of `b`, block by block.
 
+    Both are moved by the mean of `b` first: distances come from products of vectors, whose
+    rounding grows with their length.
+
     Args:
-        a, b: (n, dim) and (m, dim), any number type; computed in float64.
+        a, b: (n, dim) and (m, dim), any number type.
 
     Yields:
-        The rows of `a`, and their distances (rows, m) float64.
+        The rows of `a`, and their distances (rows, m) float32.
     """
-    size = max(1, BLOCK // len(b))
+    size, centre = max(1, BLOCK // len(b)), b.mean(axis=0, dtype=np.float64)
     for start in range(0, len(a), size):
         rows = slice(start, min(start + size, len(a)))
-        vectors = _double(a[rows])
-        distances = torch.empty(len(vectors), len(b), dtype=torch.float64)
+        vectors = _centred(a[rows], centre)
+        distances = torch.empty(len(vectors), len(b))
         for column in range(0, len(b), _COLUMNS):
             columns = slice(column, column + _COLUMNS)
-            distances[:, columns] = torch.cdist(vectors, _double(b[columns]))
+            distances[:, columns] = torch.cdist(vectors, _centred(b[columns], centre))
         yield rows, distances
 
 
-def _double(vectors: np.ndarray) -> Tensor:
-    return torch.from_numpy(vectors.astype(np.float64))
+def _centred(vectors: np.ndarray, centre: np.ndarray) -> Tensor:
+    return torch.from_numpy((vectors - centre).astype(np.float32))

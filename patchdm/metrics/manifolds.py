@@ -36,7 +36,7 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
         k: from 1 to n - 1.
 
     Returns:
-        (n,) float64.
+        (n,) float32.
 
     Raises:
         ValueError: there are too few images for k.

@@ -29,11 +29,11 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> Nearest:
         others: (m, ..) alike.
     """
     a, b = vectors.reshape(len(vectors), -1), others.reshape(len(others), -1)
-    found = [block.min(dim=1) for _, block in distance_blocks(a, b)]
-    return Nearest(
-        torch.cat([block.indices for block in found]).numpy(),
-        torch.cat([block.values for block in found]).numpy(),
-    )
+    rows = torch.cat([block.argmin(dim=1) for _, block in distance_blocks(a, b)]).numpy()
+    # Blocks are rounded; the distance of a copy shall be 0.
+    pairs = zip(a, rows, strict=True)
+    distances = [np.linalg.norm(vector.astype(np.float64) - b[row]) for vector, row in pairs]
+    return Nearest(rows, np.array(distances))
 
 
 def nearer_share(samples: np.ndarray, held_out: np.ndarray) -> float:

@@ -37,7 +37,7 @@ class Reference:
 
     Attributes:
         real: of the training images, flips included, in the order of their rows.
-        radii: of the kept features, (k,) float64.
+        radii: of the kept features, (k,) float32.
         held_out_features, held_out_pixels: distance of each held-out image to the nearest kept
             training image, by features and by thumbnails, (t,) float64.
         sets: `n` and the metrics of each of `SETS`; of `train` the seams alone.

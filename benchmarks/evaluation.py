@@ -1,0 +1,143 @@
+"""Speed and memory of the evaluation, against what issue 5 asks for.
+
+Speed: noise images of the demo's size, in memory, through the EffNetLite0 extractor and all
+metrics, against a reference of as many. Memory: noise images whose pixels stand for features of
+Inception's size (2048 pooled, 2023 spatial), through everything else that the stages reference
+and evaluate do, each in a process of its own; what counts is the most that is resident (VmHWM).
+
+    taskset -c 0,1 python -m benchmarks.evaluation --threads 2
+
+At 50,000 images the memory takes a quarter of an hour: nearest neighbours among 50,000 x 50,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from benchmarks._common import in_process, interleaved, peak_rss_mib, show
+from patchdm.metrics.compare import MEASURES, compare
+from patchdm.metrics.extractors import Extractor, load_extractor
+from patchdm.metrics.manifolds import radii
+from patchdm.metrics.neighbours import nearest
+from patchdm.metrics.reference import SETS, Reference, read_reference, write_reference
+from patchdm.metrics.statistics import Statistics, collect
+
+NEAREST_K, PATCH_SIZE, BATCH = 3, 16, 64
+SPATIAL = 2023
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--images", type=int, default=50_000, help="images of the memory test")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with threadpool_limits(args.threads), tempfile.TemporaryDirectory() as folder:
+        effnet = load_extractor("efficientnet-lite0", None, "cpu")
+        rows = [_features(effnet), _thousand_samples(effnet)]
+        for step in (_make_reference, _use_reference):
+            name, mib, seconds = in_process(step, Path(folder), args.images, args.threads)
+            rows.append(_row(f"{name}, {args.images:,} images: memory, GiB", mib / 1024, "< 3"))
+            rows.append(_row(f"{name}, {args.images:,} images: seconds", seconds, "-"))
+        show(f"Evaluation, {args.threads} threads", rows)
+
+
+def _row(measure: str, value: float, needed: str) -> dict[str, object]:
+    return {"measure": measure, "value": round(value, 2), "needed": needed}
+
+
+def _features(extractor: Extractor) -> dict[str, object]:
+    images = next(_noise(32, 224, 224, seed=0))[1]
+    (seconds,) = interleaved({"": lambda: extractor.features(images)}, 10).values()
+    return _row("EffNetLite0, 224 px: images/s", len(images) / float(np.median(seconds)), ">= 30")
+
+
+def _thousand_samples(extractor: Extractor) -> dict[str, object]:
+    real = _collected(_synthetic(1280), 1000, 32, 64, seed=0)
+    real_radii = radii(real.features, NEAREST_K)
+    start = time.perf_counter()
+    _measured(_collected(extractor, 1000, 32, 64, seed=1), real, real_radii)
+    return _row("EffNetLite0, 1,000 samples: seconds", time.perf_counter() - start, "< 90")
+
+
+def _make_reference(folder: Path, count: int, threads: int) -> tuple[str, float, float]:
+    torch.set_num_threads(threads)
+    start = time.perf_counter()
+    real = _collected(_synthetic(2048), count, 32, 32, seed=0)
+    reference = Reference(
+        real=real,
+        radii=radii(real.features, NEAREST_K),
+        held_out_features=np.zeros(1),
+        held_out_pixels=np.zeros(1),
+        sets=pd.DataFrame(0.0, index=SETS, columns=["n", *MEASURES]),
+    )
+    write_reference(folder / "reference", reference, {})
+    return "reference", peak_rss_mib(), time.perf_counter() - start
+
+
+def _use_reference(folder: Path, count: int, threads: int) -> tuple[str, float, float]:
+    torch.set_num_threads(threads)
+    start = time.perf_counter()
+    reference = read_reference(folder / "reference", {})
+    samples = _collected(_synthetic(2048), count, 32, 32, seed=1)
+    _measured(samples, reference.real, reference.radii)
+    return "evaluate", peak_rss_mib(), time.perf_counter() - start
+
+
+def _synthetic(dim: int) -> Extractor:
+    """Return an extractor whose features are pixels, the first ones and the last ones."""
+
+    def pixels(images: Tensor) -> tuple[Tensor, Tensor]:
+        flat = images.flatten(1).float()
+        return flat[:, :dim], flat[:, -SPATIAL:]
+
+    return Extractor("pixels", "Pixels", "none", "0" * 64, pixels, torch.device("cpu"))
+
+
+def _collected(
+    extractor: Extractor, count: int, height: int, width: int, *, seed: int
+) -> Statistics:
+    batches = _noise(count, height, width, seed=seed)
+    return collect(
+        batches, count, extractor, crop_size=min(height, width), crops_per_image=1, seed=0
+    )
+
+
+def _measured(samples: Statistics, real: Statistics, real_radii: np.ndarray) -> None:
+    """Do what the stage evaluate does with the statistics of a block."""
+    compare(
+        samples,
+        real,
+        real_radii=real_radii,
+        nearest_k=NEAREST_K,
+        kid_subset_size=min(1000, len(samples.features)),
+        seed=0,
+        patch_size=PATCH_SIZE,
+    )
+    nearest(samples.features, real.features)
+    nearest(samples.thumbs, real.thumbs)
+
+
+def _noise(
+    count: int, height: int, width: int, *, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield keys and noise images in batches."""
+    draws = np.random.default_rng(seed)
+    for start in range(0, count, BATCH):
+        keys = np.arange(start, min(start + BATCH, count))
+        yield keys, draws.integers(0, 256, (len(keys), height, width, 3), np.uint8)
+
+
+if __name__ == "__main__":
+    main()
