@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,8 +17,8 @@ from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.restoring import OUTPUT_TYPES, Generators, Restoring
-from patchdm.sampling.denoise import Denoiser
-from patchdm.sampling.generate import sample_codes, tiling_of_step
+from patchdm.sampling.generate import sample_codes
+from patchdm.sampling.solve import solve
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
@@ -216,35 +215,37 @@ class PatchDMPipeline(Restoring):
         **chunks: Any,
     ) -> Tensor:
         """Solve from x_T to x_0, in float32 whatever the network computes in."""
-        accepted = inspect.signature(self.scheduler.step).parameters
-        # PAPER section 1, Sampling: eps is recomputed from the clipped x0.
-        offered = {"generator": generator, "use_clipped_model_output": True}
-        options = {name: value for name, value in offered.items() if name in accepted}
-        self.scheduler.set_timesteps(num_steps)
-        timesteps = self.scheduler.timesteps
-        self._num_timesteps = len(timesteps)
-        x_t = x_T * self.scheduler.init_noise_sigma
-        height, width = x_t.shape[-2:]
-        grid = PatchGrid.of(height, width, self.unet.config.patch_size)
-        denoiser = Denoiser(self.unet, grid, cond, **chunks)
         first, last = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
-        for index, t in enumerate(self.progress_bar(timesteps)):
-            eps = denoiser(
-                self.scheduler.scale_model_input(x_t, t),
-                t.expand(len(x_t)).to(x_t.device),
-                guidance_scale=self.guidance_scale if first <= t < last else 0.0,
-                tiling=tiling_of_step(self.unet, tiling, index, len(timesteps)),
-            )
-            x_t = self.scheduler.step(eps, t, x_t, **options).prev_sample
-            if on_step_end is not None:
-                tensors = {"latents": x_t, "cond": cond}
-                given = {name: tensors[name] for name in tensor_inputs}
-                changed = on_step_end(self, index, t, given)
-                x_t = changed.get("latents", x_t)
-                if "cond" in given:  # perhaps changed, perhaps in place
-                    cond = changed.get("cond", cond)
-                    denoiser = Denoiser(self.unet, grid, cond, **chunks)
-        return x_t
+
+        def on_step(
+            index: int, t: Tensor, x_t: Tensor, cond: Tensor | None
+        ) -> tuple[Tensor, Tensor | None]:
+            if on_step_end is None:
+                return x_t, cond
+            tensors = {"latents": x_t, "cond": cond}
+            given = {name: tensors[name] for name in tensor_inputs}
+            if "cond" in given and cond is not None:
+                given["cond"] = cond.clone()  # so that a change in place is seen
+            changed = given | on_step_end(self, index, t, given)
+            return changed.get("latents", x_t), changed.get("cond", cond)
+
+        def show(timesteps: Tensor) -> Iterable[Tensor]:
+            self._num_timesteps = len(timesteps)
+            return self.progress_bar(timesteps)
+
+        return solve(
+            self.unet,
+            self.scheduler,
+            x_T,
+            cond,
+            num_steps=num_steps,
+            tiling=tiling,
+            guidance=lambda t: self.guidance_scale if first <= t < last else 0.0,
+            generator=generator,
+            on_step=on_step,
+            show=show,
+            **chunks,
+        )
 
     def check_inputs(
         self,

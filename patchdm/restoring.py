@@ -16,9 +16,9 @@ from patchdm.diffusion.schedules import solver
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
-from patchdm.sampling.generate import tiling_of_step
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
+from patchdm.sampling.solve import tiling_of_step
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None

@@ -31,8 +31,9 @@ from patchdm.models.backbones import load_backbone
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
-from patchdm.sampling.generate import generate, generators, sampling_options
+from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.shards import png_name, read_images
+from patchdm.sampling.solve import generators
 from patchdm.sampling.write import write_shards
 from stages._common import (
     APPLICATION_TABLES,

@@ -19,8 +19,7 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import generators
+from patchdm.sampling.solve import generators, solve
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
 from patchdm.training.loop import Hooks, Plan, fit
@@ -140,6 +139,7 @@ def _sheet_writer(store: PatchStore, folder: Path) -> Callable[[int, nn.Module],
     images = store.rows("train")
     chosen = images[np.linspace(0, len(images) - 1, SHEET_IMAGES).astype(int)]
 
+    @torch.no_grad()
     def write(seen: int, average: nn.Module) -> None:
         device = next(average.parameters()).device
         cond = None
@@ -147,17 +147,11 @@ def _sheet_writer(store: PatchStore, folder: Path) -> Callable[[int, nn.Module],
             table = isinstance(average.code, CodeTable)
             inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
             cond = average.code(inputs.to(device))
-        pipe = PatchDMPipeline(average.unet, average.scheduler)
-        pipe.set_progress_bar_config(disable=True)
-        samples = pipe(
-            SHEET_IMAGES,
-            store.height,
-            store.width,
-            num_inference_steps=SHEET_STEPS,
-            generator=generators(range(SHEET_IMAGES)),
-            cond=cond,
-            output_type="latent",
-        ).images
+        size = (average.unet.config.in_channels, store.height, store.width)
+        x_T = torch.stack([torch.randn(size, generator=g) for g in generators(range(SHEET_IMAGES))])
+        samples = solve(
+            average.unet, average.scheduler, x_T.to(device), cond, num_steps=SHEET_STEPS
+        )
         save_png(folder / f"{seen:09d}.png", contact_sheet(to_uint8(samples), columns=4))
 
     return write

@@ -17,7 +17,7 @@ from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.models import CodeTable, LatentMLP, SemanticEncoder
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
-from patchdm.sampling.generate import generators
+from patchdm.sampling.solve import generators
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH, CODE = 8, 16, 24, 6

@@ -25,7 +25,8 @@ from patchdm.errors import PatchDMError
 from patchdm.models.backbones import load_backbone
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
-from patchdm.sampling.generate import generators, sampling_options
+from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.solve import generators
 
 WHITE = 127.5
 """Levels above are white in a mask."""

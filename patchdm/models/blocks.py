@@ -33,6 +33,11 @@ def group_norm(groups: int, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(groups, channels), channels)
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else needs: in its place, unless autograd keeps it."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 def resampler(direction: str | None) -> nn.Module:
     """Return the resampling of a block: None, "down" (2x2 mean) or "up" (nearest)."""
     if direction == "down":
@@ -92,8 +97,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, s, s) -> (N, out_channels, s', s')."""
-        h = self.conv_in(self.resample(F.silu(self.norm_in(x))))
-        return self.skip(self.resample(x)) + h
+        h = self.conv_in(self.resample(silu(self.norm_in(x))))
+        return h.add_(self.skip(self.resample(x)))
 
 
 class ResBlock(nn.Module):
@@ -130,9 +135,9 @@ class ResBlock(nn.Module):
 
         factor and summand, (N, out_channels, 1, 1): what `modulation` makes of the conditions.
         """
-        h = self.norm_out(self.conv_in(self.resample(F.silu(self.norm_in(x)))))
-        h = F.silu(torch.addcmul(summand, h, factor))
-        return self.skip(self.resample(x)) + self.conv_out(self.dropout(h))
+        h = self.norm_out(self.conv_in(self.resample(silu(self.norm_in(x)))))
+        h = silu(torch.addcmul(summand, h, factor))
+        return self.conv_out(self.dropout(h)).add_(self.skip(self.resample(x)))
 
 
 class Attention(nn.Module):

@@ -246,24 +246,26 @@ def _collaged(
     band = denoiser.band(device)
     plain = torch.empty(0)
     last_row: list[Tensor] = []
-    for start in range(0, grid.rows, band):
-        stop = min(start + band, grid.rows)
-        padded = range(start + 1 if start else 0, stop + 1)  # new to this band
+    for start in range(0, grid.rows + 1, band):
+        padded = range(start, min(start + band, grid.rows + 1))
+        shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
         place = denoiser.places(padded, range(cols[0], cols[1] + 1), 0.0, known=known)
-        patches = split(_padded_area(x_t, p, padded, cols).to(device), p)
+        patches = split(_padded_area(x_t, p, padded, cols), p).to(device)
         new = unet.encode(patches, time, place, code)
-        new_rows = [z.unflatten(0, (len(x_t), len(padded), width + 1)) for z in new]
-        maps = _collage(last_row, new_rows)
-        last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
-        shifted = denoiser.places(range(start, stop), range(*cols), 0.5, known=known)
-        eps = merge(unet.decode(maps, time, shifted, code), stop - start, width)
         if tiling != "shifted":
             decoded = merge(unet.decode(new, time, place, code), len(padded), width + 1)
             decoded = decoded[..., p // 2 : -p // 2]
             plain = torch.cat([plain, decoded], dim=2) if start else decoded[..., p // 2 :, :]
-            here, plain = plain.split([eps.shape[2], p // 2], dim=2)
-            eps = _mean(eps, here, PatchGrid(stop - start, width, p), tiling)
-        yield slice(start * p, stop * p), eps
+        new_rows = [z.unflatten(0, (len(x_t), len(padded), width + 1)) for z in new]
+        if shifted:
+            maps = _collage(last_row, new_rows)
+            place = denoiser.places(shifted, range(*cols), 0.5, known=known)
+            eps = merge(unet.decode(maps, time, place, code), len(shifted), width)
+            if tiling != "shifted":
+                here, plain = plain.split([eps.shape[2], p // 2], dim=2)
+                eps = _mean(eps, here, PatchGrid(len(shifted), width, p), tiling)
+            yield slice(shifted.start * p, shifted.stop * p), eps
+        last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
 
 
 def _collage(last_row: list[Tensor], new_rows: list[Tensor]) -> list[Tensor]:

@@ -18,17 +18,11 @@ from patchdm.data.images import Pixels, to_uint8
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models.latent import LatentMLP
-from patchdm.models.unet import PatchUNet
-from patchdm.sampling.denoise import PLAIN, Tiling
+from patchdm.sampling.solve import generators, tiling_of_step
 from patchdm.sampling.write import Format, write_shards
 
 END_OF_SEEDS = 2**63 - 1
 """Seeds that torch, the manifest and `len` take end before."""
-
-
-def generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """Return one CPU generator per seed, so that image i depends on seed i alone."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 @torch.no_grad()
@@ -42,42 +36,6 @@ def sample_codes(
         eps = latent(z, t.expand(len(z)).to(z.device))
         z = scheduler.step(eps, t, z).prev_sample
     return latent.denormalize(z)
-
-
-def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> Tiling:
-    """Return which patches predict step `index` of `num_steps`, as the network was trained.
-
-    What alternates ends with the shifted patches, which tile the image.
-
-    Args:
-        unet: the network; its config names the collage mode.
-        tiling: as in `PatchDMPipeline`; of feature collage, the other modes have their own.
-        index: number of the step, from 0.
-        num_steps: steps in all.
-
-    Raises:
-        ValueError: the tiling is unknown.
-    """
-    shifted_turn = (num_steps - index) % 2 == 1
-    half = unet.config.patch_size // 2
-    match unet.config.collage:
-        case "none":
-            return half, half
-        case "pixel-fixed":
-            return (half, half) if shifted_turn else PLAIN
-        case "pixel-random":
-            generator = torch.Generator().manual_seed(index)  # equal for all images
-            y, x = torch.randint(1 - half, half + 1, (2,), generator=generator).tolist()
-            return y, x
-    tilings: dict[str, Tiling] = {
-        "shifted": "shifted",
-        "average": "average",
-        "blend": "blend",
-        "alternate": "shifted" if shifted_turn else PLAIN,
-    }
-    if tiling not in tilings:
-        raise ValueError(f"tiling is {tiling!r}, allowed are {', '.join(tilings)}")
-    return tilings[tiling]
 
 
 def generate(

@@ -15,7 +15,7 @@ from patchdm.diffusion.loss import cut_windows, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.models import CodeTable, PatchUNet, SemanticEncoder
 from patchdm.sampling.encode import CodeFit, code_of_image
-from patchdm.sampling.generate import generators
+from patchdm.sampling.solve import generators
 from tests.networks import awake, small_unet
 
 P, SIDE, IMAGES, CODE = 4, 8, 4, 4

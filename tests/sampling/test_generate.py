@@ -20,8 +20,9 @@ from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling import generate, predict_eps
-from patchdm.sampling.generate import generators, model_hash, tiling_of_step
+from patchdm.sampling.generate import model_hash
 from patchdm.sampling.shards import read_image, read_manifest
+from patchdm.sampling.solve import generators, tiling_of_step
 from tests.data.photographs import contents
 from tests.networks import awake, small_unet
 
