@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 from prefect import flow
+from pydantic import Field
 
 from pipelines.command import main
-from pipelines.engine import bring_up_to_date
+from pipelines.engine import begin, bring_up_to_date
+from pipelines.errors import FlowError
+from pipelines.estimate import PARAMS, read_params, show_estimate
 from pipelines.place import Place
 
 CELLS = "ablate_evaluate"
@@ -15,12 +19,22 @@ TABLES = "tables"
 
 
 @flow(name="evaluate-ablations", persist_result=False)
-def evaluate_ablations(place: Place = Place()) -> None:  # noqa: B008
+def evaluate_ablations(
+    place: Place = Place(),  # noqa: B008
+    tflops: Annotated[float, Field(gt=0)] = 0.05,
+) -> None:
     """Train, sample and evaluate the cells of `ablation` in params.yaml, then make the tables.
 
     Args:
         place: where stages run and how many at a time.
+        tflops: 10^12 operations a second that the device achieves, for the estimate.
     """
+    root = begin()
+    params = read_params(root)
+    cells = len(params.ablation.variants) * len(params.ablation.seeds)
+    if not cells:
+        raise FlowError(f"{PARAMS}: ablation.variants is empty, there is nothing to evaluate")
+    show_estimate(root, params, tflops, cells=cells)
     bring_up_to_date([CELLS, TABLES], place)
 
 

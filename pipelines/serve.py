@@ -6,8 +6,9 @@ from prefect import serve
 
 from pipelines.evaluate_ablations import evaluate_ablations
 from pipelines.reproduce import reproduce
+from pipelines.sample_at_scale import sample_at_scale
 from pipelines.train import train
 
 if __name__ == "__main__":
-    flows = (reproduce, train, evaluate_ablations)
+    flows = (reproduce, train, evaluate_ablations, sample_at_scale)
     serve(*(flow.to_deployment("local", description=flow.description) for flow in flows))

@@ -95,5 +95,5 @@ def test_ray_nodes_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
             services.wait_for(
                 lambda log=log: "Ray runtime started" in log.read_text(), 90, str(log)
             )
-        done = reproduce(repo, bucket, "place.runner=ray", f"place.address=ray://{address}")
+        done = reproduce(repo, bucket, "place.runner=ray", f"place.address={address}")
     check(repo, done)

@@ -1,0 +1,62 @@
+"""What a run will cost, shown before an expensive flow starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect.artifacts import create_table_artifact
+
+from patchdm.config import Params, load_params
+from patchdm.errors import PatchDMError
+from pipelines.errors import FlowError
+
+PARAMS = "params.yaml"
+
+
+def read_params(root: Path) -> Params:
+    """Read the run.
+
+    Raises:
+        FlowError: params.yaml is missing or wrong.
+    """
+    try:
+        return load_params(root / PARAMS)
+    except PatchDMError as error:
+        raise FlowError(str(error)) from None
+
+
+def show_estimate(
+    root: Path, params: Params, tflops: float, *, samples: int | None = None, cells: int = 0
+) -> None:
+    """Show the counts and hours of `patchdm plan`.
+
+    Args:
+        root: of the repository.
+        params: the run.
+        tflops: 10^12 operations a second that the device achieves.
+        samples: images to sample; None: those of params.yaml.
+        cells: of the ablation; each trains and samples once.
+
+    Raises:
+        FlowError: the photographs are not there.
+    """
+    # Torch takes seconds to import, which other flows need not spend.
+    from patchdm.data.sources import SOURCES  # noqa: PLC0415
+    from patchdm.plan import tabulate, workload  # noqa: PLC0415
+
+    try:
+        with SOURCES[params.data.source](root / params.data.location) as items:
+            photographs = len(items)
+    except PatchDMError as error:
+        raise FlowError(str(error)) from None
+    if samples is not None:
+        sample = params.sample.model_copy(update={"num_images": samples})
+        params = params.model_copy(update={"sample": sample})
+    table = tabulate(params, workload(params, photographs), tflops, None).drop(columns="paper")
+    rows = table.to_dict("records")
+    if cells:
+        hours = sum(row["value"] for row in rows if row["unit"] == "h")
+        rows.append({"quantity": f"{cells} cells, one after the other", "value": cells * hours,
+                     "unit": "h"})  # fmt: skip
+    description = f"Estimate for params.yaml at {tflops:g} TFLOP/s achieved"
+    create_table_artifact(rows, "estimate", description)

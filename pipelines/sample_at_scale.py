@@ -1,0 +1,135 @@
+"""Flow sample-at-scale: a range of seeds in shards, each a task; then one manifest of all."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+from patchdm.sampling.shards import MANIFEST, read_manifest
+from prefect import flow, task
+from pydantic import BaseModel, ConfigDict, Field
+
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+from pipelines import tasks
+from pipelines.command import main
+from pipelines.engine import begin
+from pipelines.errors import FlowError
+from pipelines.estimate import read_params, show_estimate
+from pipelines.orphans import ending_with_flow
+from pipelines.place import Place, task_runner
+from pipelines.schedule import Future, run_in_order
+
+FINISH = "verify and merge"
+
+
+class Sampling(BaseModel):
+    """Options of `patchdm sample`; null is its default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    size: Annotated[str, Field(pattern=r"^\d+x\d+$")] | None = None
+    """WIDTHxHEIGHT in pixels."""
+    solver: str | None = None
+    """ddim, dpm-solver++ or unipc."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Solver steps."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Images denoised together."""
+    format: Literal["png", "webdataset"] | None = None
+    """PNG files or tar files."""
+
+    def arguments(self) -> list[str]:
+        """Return them as the command takes them."""
+        given = self.model_dump(exclude_none=True)
+        return [text for name, value in given.items() for text in (f"--{name}", str(value))]
+
+
+@flow(name="sample-at-scale", persist_result=False)
+def sample_at_scale(
+    seeds: Annotated[str, Field(pattern=r"^\d+:\d+$")],
+    out: str,
+    shards: Annotated[int, Field(ge=1, le=100_000)] = 8,
+    model: str = "data/models",
+    sampling: Sampling = Sampling(),  # noqa: B008
+    place: Place = Place(),  # noqa: B008
+    tflops: Annotated[float, Field(gt=0)] = 0.05,
+) -> None:
+    """Sample one image a seed. Run again, it checks what there is and makes what is missing.
+
+    Args:
+        seeds: FIRST:END, END excluded.
+        out: folder of the images, which all workers must see: OUT/000000/ has the shard that
+            starts with seed 0, OUT/manifest.parquet lists every image.
+        shards: tasks that share the work.
+        model: folder of the models, as in `patchdm sample`.
+        sampling: options of `patchdm sample`.
+        place: where tasks run and how many at a time.
+        tflops: 10^12 operations a second that the device achieves, for the estimate.
+    """
+    root = begin()
+    first, end = (int(text) for text in seeds.split(":"))
+    if first >= end:
+        raise FlowError(f"seeds is {seeds}, allowed are FIRST:END with FIRST < END")
+    runner = task_runner(place)
+    show_estimate(root, read_params(root), tflops, samples=end - first)
+    parts = {f"{part.start:06d}": part for part in cut(range(first, end), shards)}
+    commands = {
+        name: [
+            *("patchdm", "sample", model, "--seeds", f"{part.start}:{part.stop}"),
+            *("--out", str(Path(out) / name), *sampling.arguments()),
+        ]
+        for name, part in parts.items()
+    }
+
+    def submit(name: str, done_before: list[Future]) -> Future:
+        if name == FINISH:
+            return runner.submit(
+                finish, {"commands": commands, "out": Path(out), "root": root}, wait_for=done_before
+            )
+        named = tasks.run_command.with_options(name=name, task_run_name=name)
+        return runner.submit(named, {"name": name, "command": commands[name], "root": root})
+
+    before = dict.fromkeys(commands, frozenset[str]())
+    with runner:
+        run_in_order(before | {FINISH: frozenset(commands)}, submit, concurrency=place.concurrency)
+
+
+@task(name=FINISH, task_run_name=FINISH, **tasks.OPTIONS)
+def finish(commands: dict[str, list[str]], out: Path, root: Path) -> None:
+    """Check every image against its hash, make damaged ones again, and write the manifest.
+
+    Raises:
+        FlowError: a shard is not what its task left.
+    """
+    with ending_with_flow():
+        for name, command in commands.items():
+            tasks.talk(name, command, root)
+        try:
+            merge(root / out, list(commands))
+        except PatchDMError as error:
+            raise FlowError(str(error)) from None
+
+
+def merge(out: Path, shards: list[str]) -> None:
+    """Write the manifest of all shards: as theirs, with paths from `out`."""
+    tables = []
+    for name in shards:
+        table = read_manifest(out / name)
+        tables.append(table.assign(shard=name + "/" + table["shard"]))
+    with replacing(out / MANIFEST) as fresh:
+        pd.concat(tables, ignore_index=True).to_parquet(fresh, index=False)
+
+
+def cut(seeds: range, parts: int) -> list[range]:
+    """Cut a range into as many parts as asked, or single seeds; sizes differ by one at most."""
+    parts = min(parts, len(seeds))
+    ends = [len(seeds) * number // parts for number in range(parts + 1)]
+    return [seeds[start:end] for start, end in itertools.pairwise(ends)]
+
+
+if __name__ == "__main__":
+    main(sample_at_scale, sys.argv[1:])
