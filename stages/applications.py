@@ -19,6 +19,7 @@ import torch
 from patchdm.config import Params
 from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
+from patchdm.data.shards import png_name, read_images
 from patchdm.diffusion.schedules import solver
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
@@ -32,7 +33,6 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
 from patchdm.sampling.generate import generate, sampling_options
-from patchdm.sampling.shards import png_name, read_images
 from patchdm.sampling.solve import generators
 from patchdm.sampling.write import write_shards
 from stages._common import (

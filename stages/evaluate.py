@@ -20,6 +20,7 @@ import torch
 
 from patchdm.config import Params, params_hash
 from patchdm.data.patch_store import PatchStore
+from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
 from patchdm.metrics.compare import MEASURES, columns, compare, rounded
@@ -27,7 +28,6 @@ from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.neighbours import nearer_share, nearest
 from patchdm.metrics.reference import Reference, describe, read_reference
 from patchdm.metrics.statistics import Statistics, collect
-from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import (
     METRICS,
     PATCHDM,

@@ -11,6 +11,7 @@ import numpy as np
 from patchdm.config import Params
 from patchdm.data.images import Pixels
 from patchdm.data.patch_store import PatchStore
+from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.report.gallery import (
@@ -29,7 +30,6 @@ from patchdm.report.inputs import (
     read_weights,
 )
 from patchdm.report.page import render
-from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import (
     FIGURES,
     LATENT,

@@ -17,9 +17,9 @@ from PIL import Image
 
 from patchdm.cli import main
 from patchdm.data.images import read_image, save_png
+from patchdm.data.shards import read_images, read_manifest
 from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
 from tests.data.photographs import contents

@@ -15,12 +15,12 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 from torch.testing import assert_close
 
+from patchdm.data.shards import read_image
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.models.build import build_latent, build_unet
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.shards import read_image
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
 from tests.models.test_unet import small_unet

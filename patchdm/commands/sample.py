@@ -20,11 +20,11 @@ from patchdm.commands.words import (
     run_of,
 )
 from patchdm.data.images import contact_sheet, save_png
+from patchdm.data.shards import read_images, read_manifest
 from patchdm.diffusion.schedules import solver
 from patchdm.errors import PatchDMError
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
-from patchdm.sampling.shards import read_images, read_manifest
 from patchdm.sampling.write import Format
 
 GRID_IMAGES = 64

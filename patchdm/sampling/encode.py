@@ -76,8 +76,8 @@ def code_of_image(
             return code(filled)
     if fit is None:
         raise ValueError(f"`fit` is None, a code table needs features of {code.config.backbone}")
-    features = torch.from_numpy(fit.features(to_uint8(filled))).to(x0.device)
-    codes = code.start(features).requires_grad_()
+    features = torch.from_numpy(fit.features(to_uint8(filled))).to(x0.device, code.dtype)
+    codes = code.start(features).float().requires_grad_()
     optimizer = torch.optim.Adam([codes], lr=fit.learning_rate)
     planes = torch.cat([filled, (~mask).to(filled)], dim=1).repeat_interleave(fit.windows, dim=0)
     for _ in range(fit.num_steps):

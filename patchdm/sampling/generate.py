@@ -18,6 +18,7 @@ from patchdm.data.images import Pixels, to_uint8
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models.latent import LatentMLP
+from patchdm.models.unet import PatchUNet
 from patchdm.sampling.solve import generators, tiling_of_step
 from patchdm.sampling.write import Format, write_shards
 
@@ -68,7 +69,7 @@ def generate(
         height, width: sides in pixels, multiples of the patch size.
         num_inference_steps: solver steps.
         shard_size: images of a shard: what one process claims.
-        batch_size: images denoised together.
+        batch_size: images denoised together, but on a CPU: see `_group_size`.
         format: "png": a shard is a folder of PNG files; "webdataset": a tar of them.
         key: what else the images follow from, as JSON has it; noted in `samples.json`.
         on_progress: called with the number of images finished, as far as this process knows.
@@ -86,11 +87,16 @@ def generate(
     chunks: dict[str, Any] = {"rows_per_chunk": rows_per_chunk, "cols_per_chunk": cols_per_chunk}
     _check_sampling(pipe, **sampling, **chunks)
 
+    group = _group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
+
     def draw(batch: Sequence[int]) -> Pixels:
-        options = sampling | chunks
-        generator = generators(batch)
-        images = pipe(len(batch), generator=generator, output_type="latent", **options).images
-        return to_uint8(images)
+        drawn = list(batch)
+        if group:
+            first = batch[0] - batch[0] % group
+            drawn = list(range(first, first + group))
+        options = {"generator": generators(drawn), "output_type": "latent", **sampling, **chunks}
+        images = to_uint8(pipe(len(drawn), **options).images)
+        return images[[drawn.index(seed) for seed in batch]]
 
     settings = {
         **key,
@@ -107,11 +113,25 @@ def generate(
         seeds,
         out,
         shard_size=shard_size,
-        batch_size=batch_size,
+        batch_size=group or batch_size,
         format=format,
         settings=settings,
         on_progress=on_progress,
     )
+
+
+def _group_size(unet: PatchUNet, width: int) -> int:
+    """Return how many images go through a network together on a CPU.
+
+    Kernels sum up in another order for another number of patches or place among them. So that an
+    image has the same bytes in every batch, shard and process, the seeds from a multiple of this
+    number to the next are always computed together. Small networks are faster so; where a row of
+    patches fills the cache, an image is computed by itself.
+    """
+    config = unet.config
+    row = width // config.patch_size + 1
+    numbers = row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0]
+    return max(1, min(16, 2**20 // numbers))
 
 
 def sampling_options(sample: Sample, latent: Latent) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import tarfile
@@ -22,9 +23,9 @@ from typing import IO, Any, Literal, cast
 import pandas as pd
 
 from patchdm.data.images import Pixels, save_png
+from patchdm.data.shards import COLUMNS, MANIFEST, png_name
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
-from patchdm.sampling.shards import COLUMNS, MANIFEST, png_name
 
 Format = Literal["png", "webdataset"]
 Draw = Callable[[Sequence[int]], Pixels]
@@ -93,7 +94,7 @@ def write_shards(
         seeds: one image each.
         out: a new or empty folder, or one that was begun with the same settings.
         shard_size: images of a shard.
-        batch_size: most seeds drawn at once.
+        batch_size: seeds from a multiple of it to the next are drawn at once.
         format: of a shard.
         settings: what the images follow from, as JSON has it.
         on_progress: called with the number of images finished, as far as this process knows.
@@ -198,14 +199,16 @@ def _finish(
             for seed, name in zip(shard.seeds, shard.files, strict=True)
             if not _is_sound(shard.work / name, hashes)
         ]
-        for start in range(0, len(missing), batch_size):
-            on_progress(done + len(shard.seeds) - len(missing) + start)
-            batch = missing[start : start + batch_size]
+        done_here = len(shard.seeds) - len(missing)
+        for _, group in itertools.groupby(missing, key=lambda seed: seed // batch_size):
+            on_progress(done + done_here)
+            batch = list(group)
             for seed, image in zip(batch, draw(batch), strict=True):
                 path = shard.work / png_name(seed)
                 save_png(path, image)
                 hashes[path.name] = sha256(path)
             _record(shard, hashes)
+            done_here += len(batch)
         _close(shard, hashes)
     on_progress(done + len(shard.seeds))
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from patchdm.config import Params
+from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.shards import read_images, read_manifest
 from stages._common import PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
 from tests.data.photographs import contents
