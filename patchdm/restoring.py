@@ -65,7 +65,8 @@ class Restoring(DiffusionPipeline):
             cond: (B, code_dim) global codes; None: as `code` says.
             code: "image": that of the known pixels, by the encoder or, with a code table, by `fit`;
                 "latent": sampled.
-            fit: how codes are fitted to images, where there is a code table.
+            fit: how codes are fitted to images, where there is a code table; with positions that
+                count on from the first patch.
             resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
             guidance_scale, output_type, return_dict, tiling, positions, guidance_interval,
                 rows_per_chunk, cols_per_chunk, latent_num_inference_steps: as in `__call__`.

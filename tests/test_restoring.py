@@ -154,6 +154,16 @@ def test_codes_come_from_encoder_table_latent_model_or_the_caller(fit, photograp
             assert not torch.equal(images, other)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(pipe, fit, photographs, mask, dtype: torch.dtype):
+    x0 = to_tensor(photographs)
+    exact = inpaint(pipe, x0, mask, fit=fit)
+    found = inpaint(pipe.to(dtype), x0, mask, fit=fit)
+    assert found.dtype == torch.float32
+    assert torch.equal(found[..., ~mask], x0[..., ~mask])
+    assert (found - exact).abs().mean() < 0.05
+
+
 def test_chunks_change_nothing(pipe, fit, photographs, mask):
     x0 = to_tensor(photographs)
     whole = inpaint(pipe, x0, mask, fit=fit)
