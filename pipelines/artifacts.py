@@ -36,6 +36,7 @@ class Progress:
         self._key = artifact_key(stage, "progress")
         self._artifact: UUID | None = None
         self._next = 0.0
+        self._done: int | None = None
 
     def follow(self, line: str) -> str | None:
         """Return what of a line is worth a log: all but most drawings of a progress bar."""
@@ -43,8 +44,9 @@ class Progress:
         if match is None:
             return line
         done, total = int(match["done"]), int(match["total"])
-        if time.monotonic() < self._next and done < total:
+        if done == self._done or (time.monotonic() < self._next and done < total):
             return None
+        self._done = done
         self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
         percent = min(100.0, 100.0 * done / total)
         if self._artifact is None:

@@ -53,11 +53,11 @@ def take_snapshot(root: Path) -> Snapshot:
     return Snapshot(socket.gethostname(), str(root), _revision(root), files)
 
 
-def check_remote(root: Path) -> None:
-    """See that a DVC remote is configured.
+def check_remote(root: Path, talk: Talk) -> None:
+    """See that there is a DVC remote that can be written and read.
 
     Raises:
-        FlowError: there is none.
+        FlowError: there is none, or it does not let us.
     """
     try:
         with Repo(str(root)) as repo:
@@ -66,6 +66,7 @@ def check_remote(root: Path) -> None:
         raise FlowError(f"{root}: {error}") from None
     if not remote:
         raise FlowError(f"{root}: no default DVC remote, other hosts need one: see docs/remotes.md")
+    talk("remote", ["pipelines.remote"], root)
 
 
 def push_inputs(graph: Graph, root: Path, talk: Talk) -> None:

@@ -35,7 +35,7 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
     if not graph.pending:
         return
     if place.has_clones:
-        clones.check_remote(root)
+        clones.check_remote(root, tasks.talk)
         clones.push_inputs(graph, root, tasks.talk)
     with runner:
         run_in_order(

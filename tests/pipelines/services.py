@@ -139,10 +139,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(folder: Path, home: Path) -> Iterator[Server]:
-    """`make server` on a fresh database."""
+def server(folder: Path, home: Path, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """`make server`: on a fresh database, or (an environment given) where another one was."""
     port = free_port()
-    env = toy.environment(
+    env = env or toy.environment(
         PREFECT_HOME=str(home),
         PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
         PREFECT_SERVER_API_PORT=str(port),

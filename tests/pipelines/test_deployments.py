@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def server(clone: Path) -> Iterator[services.Server]:
     """A server that knows the flows."""
     with services.server(clone, clone.parent / "home") as server:
         for _ in range(2):  # once more does no harm
-            toy.run_in(clone, server.env, "make", "deploy")
+            toy.run(clone, "make", "deploy", env=server.env)
         yield server
 
 
@@ -50,18 +51,17 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
         assert kind == "FAILED"
         assert "ablation" in message
 
-        run = server.start_run("reproduce/local", "--param", 'up_to=["trian"]')
+        run = server.start_run("reproduce/local", "--param", 'up_to=["trane"]')
         kind, message = server.ended(run, 60)
         assert kind == "FAILED"
-        assert "no stage 'trian', allowed are" in message
+        assert "no stage 'trane', allowed are" in message
         assert "\n" not in message
 
 
 def test_wrong_parameters_are_refused_by_the_server(server: services.Server):
     for parameter in ('place={"concurrency": 0}', 'place={"runner": "slurm"}', "up_two=[]"):
-        done = toy.attempt(
-            server.env, "prefect", "deployment", "run", "reproduce/local", "--param", parameter
-        )
+        command = ["prefect", "deployment", "run", "reproduce/local", "--param", parameter]
+        done = subprocess.run(command, env=server.env, capture_output=True, text=True, check=False)
         assert done.returncode != 0, done.stdout
 
 
@@ -74,4 +74,5 @@ def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Pat
     with services.worker(server, tmp_path):
         run = server.start_run("reproduce/local")
         kind, message = server.ended(run, 60)
-    assert (kind, message) == ("FAILED", "")
+    assert kind in {"FAILED", "CRASHED"}
+    assert "pipelines" in message, message

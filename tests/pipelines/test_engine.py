@@ -95,7 +95,7 @@ def test_only_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch, line
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"up_to": ["trian"]}, "dvc.yaml: no stage 'trian', allowed are a, b, c"),
+        ({"up_to": ["trane"]}, "dvc.yaml: no stage 'trane', allowed are a, b, c"),
         ({"place": {"gpu_slot": "gpu"}}, "no concurrency limit 'gpu'"),
         (
             {"place": {"address": "tcp://host:1"}},

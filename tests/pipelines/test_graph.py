@@ -45,8 +45,8 @@ def test_meta_asks_for_a_gpu(tmp_path: Path):
 
 
 def test_an_unknown_stage_is_named_with_those_there_are(toy_repo: Path):
-    with pytest.raises(FlowError, match=r"dvc.yaml: no stage 'trian', allowed are a, b, c$"):
-        read_graph(toy_repo, ["trian"])
+    with pytest.raises(FlowError, match=r"dvc.yaml: no stage 'trane', allowed are a, b, c$"):
+        read_graph(toy_repo, ["trane"])
 
 
 def test_no_repository_and_a_folder_inside_one_are_refused(toy_repo: Path, tmp_path: Path):

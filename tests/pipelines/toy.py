@@ -52,10 +52,10 @@ def commit(folder: Path) -> None:
     run(folder, "git", *author, "commit", "-qm", "toy")
 
 
-def run(folder: Path, *command: str) -> str:
+def run(folder: Path, *command: str, env: dict[str, str] | None = None) -> str:
     """Run a command of the environment in a folder; return its output."""
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        command, cwd=folder, env=env or environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return done.stdout
