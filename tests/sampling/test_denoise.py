@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import Counter
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,12 +13,12 @@ from torch.testing import assert_close
 
 from patchdm.grid import PatchGrid, merge, pad_and_split, positions, split
 from patchdm.models import PatchUNet
-from patchdm.sampling.denoise import PLAIN, Tiling, blend_weight, predict_eps
+from patchdm.sampling.denoise import PLAIN, Denoiser, Tiling, blend_weight, predict_eps
 from tests.networks import small_unet
 
 P, ROWS, COLS, BATCH = 8, 3, 4, 2
 HALF = P // 2
-TILINGS: list[Tiling] = ["shifted", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
+TILINGS: list[Tiling] = ["shifted", "average", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +74,94 @@ def test_any_offset_tiles_the_image_with_patches_of_the_padded_canvas(unet, inpu
     assert_close(found[..., 11:19, 4:6], patch(11, 0)[..., 4:6])
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_bands_change_nothing(unet, inputs, tiling: Tiling):
+def test_bands_change_nothing(inputs, tiling: Tiling, memory_format: torch.memory_format):
+    unet = small_unet().requires_grad_(requires_grad=False).to(memory_format=memory_format)
     whole = predict_eps(unet, *inputs, tiling=tiling)
     assert whole.shape == inputs[0].shape
     for rows_per_chunk in (1, 2, 9):
         banded = predict_eps(unet, *inputs, tiling=tiling, rows_per_chunk=rows_per_chunk)
-        assert_close(banded, whole, atol=1e-5, rtol=0.0)
+        assert torch.equal(banded, whole)
+
+
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_columns_may_be_chunked_too(unet, inputs, tiling: Tiling):
+    whole = predict_eps(unet, *inputs, tiling=tiling)
+    for cols_per_chunk in (1, 3, 4, 9):
+        out = torch.full_like(whole, torch.nan)
+        result = predict_eps(
+            unet,
+            *inputs,
+            tiling=tiling,
+            rows_per_chunk=1,
+            cols_per_chunk=cols_per_chunk,
+            out=out,
+        )
+        assert result is out
+        assert_close(out, whole, atol=1e-5, rtol=0.0)
+
+
+def test_features_of_few_rows_are_alive(monkeypatch: pytest.MonkeyPatch):
+    """While a row is decoded, the features of its two padded rows are alive, and of no other."""
+    unet = small_unet().requires_grad_(requires_grad=False)
+    generator = torch.Generator().manual_seed(1)
+    x_t = torch.randn(1, 3, 12 * P, COLS * P, generator=generator)
+    encode, decode, rows, alive = unet.encode, unet.decode, [], []
+
+    def keep(*args: Tensor) -> list[Tensor]:
+        features = encode(*args)
+        rows.append(weakref.ref(features[0].untyped_storage()))
+        return features
+
+    def count(*args: Tensor) -> Tensor:
+        alive.append(sum(row() is not None for row in rows))
+        return decode(*args)
+
+    monkeypatch.setattr(unet, "encode", keep)
+    monkeypatch.setattr(unet, "decode", count)
+    predict_eps(unet, x_t, torch.tensor([3]), None, rows_per_chunk=1)
+    assert len(rows) == 13
+    assert max(alive) <= 2
+
+
+def test_a_canvas_may_lie_in_a_file(unet, inputs, tmp_path: Path):
+    x_t, t, cond = inputs
+    mapped = torch.from_file(str(tmp_path / "x"), shared=True, size=x_t.numel()).view(x_t.shape)
+    mapped.copy_(x_t)
+    assert torch.equal(predict_eps(unet, mapped, t, cond), predict_eps(unet, x_t, t, cond))
+
+
+def test_positions_count_on_or_are_rescaled(inputs, monkeypatch: pytest.MonkeyPatch):
+    unet, seen = small_unet(), []
+    project = unet.project_positions
+    monkeypatch.setattr(unet, "project_positions", lambda at: seen.append(at) or project(at))
+    predict_eps(unet, *inputs)
+    corners = torch.cat(seen).amax(dim=0)
+    assert corners.tolist() == [ROWS, COLS]
+    seen.clear()
+    predict_eps(unet, *inputs, grid_shape=(2 * ROWS, COLS // 2))
+    corners = torch.cat(seen).amax(dim=0)
+    assert corners.tolist() == [2 * ROWS, COLS // 2]
+
+
+def test_conditions_are_projected_once_for_each_distinct_input(inputs):
+    unet, calls = small_unet(), Counter[str]()
+    for name in ("time_embed", "position_embed", "cond_embed"):
+        getattr(unet, name).register_forward_hook(
+            lambda _module, args, _output, name=name: calls.update({name: len(args[0])})
+        )
+    x_t, t, cond = inputs
+    denoiser = Denoiser(unet, PatchGrid(ROWS, COLS, P), cond)
+    for step in range(3):
+        denoiser(x_t, torch.full_like(t, step), tiling="blend")
+    halves = 2  # f_E and f_D
+    places = (ROWS + 1) * (COLS + 1) + ROWS * COLS
+    assert calls == {
+        "time_embed": 3 * halves,
+        "position_embed": places * halves,
+        "cond_embed": BATCH * halves,
+    }
 
 
 @pytest.mark.parametrize("tiling", ["shifted", "blend", PLAIN])

@@ -1,0 +1,92 @@
+"""Sampling where the canvas lies: the images of the pipeline, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from patchdm.diffusion.schedules import paper_scheduler
+from patchdm.models import PatchUNet
+from patchdm.sampling.in_place import solve_in_place
+from patchdm.sampling.solve import solve
+from tests.networks import small_unet
+
+P, ROWS, COLS, STEPS = 8, 5, 3, 4
+SHAPE = (2, 3, ROWS * P, COLS * P)
+
+
+@pytest.fixture(scope="module")
+def unet() -> PatchUNet:
+    return small_unet().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture
+def x_T() -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def cond() -> Tensor:
+    return torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
+
+
+def mapped(path: Path, values: Tensor) -> Tensor:
+    canvas = torch.from_file(str(path), shared=True, size=values.numel()).view(values.shape)
+    return canvas.copy_(values)
+
+
+@pytest.mark.parametrize("tiling", ["shifted", "blend", "alternate"])
+@pytest.mark.parametrize("w", [0.0, 0.7])
+def test_a_canvas_in_a_file_becomes_the_image(unet, x_T, cond, tmp_path: Path, tiling, w):
+    expected = solve(
+        unet,
+        paper_scheduler(),
+        x_T,
+        cond,
+        num_steps=STEPS,
+        tiling=tiling,
+        guidance=lambda _: w,
+    )
+    canvas = mapped(tmp_path / "x", x_T)
+    steps: list[int] = []
+    solve_in_place(
+        unet,
+        paper_scheduler(),
+        canvas,
+        cond,
+        num_steps=STEPS,
+        tiling=tiling,
+        guidance_scale=w,
+        on_step=steps.append,
+    )
+    assert torch.equal(canvas, expected)
+    assert steps == list(range(STEPS))
+    stored = torch.from_file(str(tmp_path / "x"), size=canvas.numel()).view(SHAPE)
+    assert torch.equal(stored, expected)
+
+
+def test_columns_in_chunks(unet, x_T, cond, tmp_path: Path):
+    expected = solve(unet, paper_scheduler(), x_T, cond, num_steps=STEPS)
+    canvas, eps = mapped(tmp_path / "x", x_T), mapped(tmp_path / "eps", torch.zeros(SHAPE))
+    solve_in_place(
+        unet, paper_scheduler(), canvas, cond, num_steps=STEPS, cols_per_chunk=2, eps=eps
+    )
+    assert_close(canvas, expected, atol=1e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("mode", ["none", "pixel-fixed", "pixel-random"])
+def test_the_ablations_too(x_T, cond, mode: str):
+    unet = small_unet(collage=mode).requires_grad_(requires_grad=False)
+    expected = solve(unet, paper_scheduler(), x_T, cond, num_steps=STEPS)
+    canvas = x_T.clone()
+    solve_in_place(unet, paper_scheduler(), canvas, cond, num_steps=STEPS)
+    assert torch.equal(canvas, expected)
+
+
+def test_columns_need_a_place_for_the_prediction(unet, x_T, cond):
+    with pytest.raises(ValueError, match="eps and cols_per_chunk go together"):
+        solve_in_place(unet, paper_scheduler(), x_T, cond, num_steps=2, cols_per_chunk=1)
