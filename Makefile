@@ -37,14 +37,14 @@ demo: install ## Train on the bundled photographs, sample, evaluate, report
 # The study runs in a clone of HEAD, so that params.yaml, dvc.lock and data/ here stay the demo's.
 STUDY := .state/study
 STUDY_RESULTS := params.yaml dvc.lock \
-	$(addprefix reports/,metrics.json tables paper ablations figures)
+	$(addprefix reports/,metrics.json tables paper ablations applications figures)
 
 .PHONY: study
 study: install ## Repeat the paper's ablation, in .state/study; the results go to reports/study
 	@[ -d $(STUDY) ] || git clone --quiet . $(STUDY)
 	revision=$$(git rev-parse HEAD)
 	cd $(STUDY)
-	git fetch --quiet
+	git fetch --quiet $(CURDIR)
 	git reset --quiet "$$revision"
 	git checkout --quiet -- . ':!dvc.lock'  # DVC's record of what has run stays
 	git clean -fdq

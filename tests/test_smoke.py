@@ -38,20 +38,30 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This repository's files, committed, with the smoke preset run to the end."""
-    folder = tmp_path_factory.mktemp("smoke") / "patchdm"
+def copy_repository(folder: Path) -> None:
+    """Copy this repository's files, without a record of what has run."""
     for name in run(REPO, "git", "ls-files").splitlines():
         if (REPO / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPO / name, folder / name)
-    shutil.copy(REPO / "presets/smoke.yaml", folder / "params.yaml")
     (folder / "dvc.lock").unlink(missing_ok=True)
+
+
+def commit(folder: Path) -> None:
+    """Make a repository of a folder, with one commit."""
     run(folder, "git", "init", "-q")
     run(folder, "git", "add", "-A")
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
     run(folder, "git", *author, "commit", "-qm", "smoke")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This repository's files, committed, with the smoke preset run to the end."""
+    folder = tmp_path_factory.mktemp("smoke") / "patchdm"
+    copy_repository(folder)
+    shutil.copy(REPO / "presets/smoke.yaml", folder / "params.yaml")
+    commit(folder)
     run(folder, "dvc", "repro")
     return folder
 

@@ -140,7 +140,7 @@ def resolution_table(measured: pd.DataFrame) -> Table:
     sizes = pd.DataFrame({"size": list(dict.fromkeys(size for size, _ in numbers))})
     sizes["paper memory"] = [numbers[size, "memory"] for size in sizes["size"]]
     sizes["paper time"] = [numbers[size, "time"] for size in sizes["size"]]
-    titles = {"memory_mib": "memory above canvas (MiB)", "seconds_per_step": "time (s a step)"}
+    titles = {"memory_mib": "memory (MiB)", "seconds_per_step": "time (s a step)"}
     frame = sizes.merge(measured.rename(columns=titles), on="size", how="outer", sort=False)
     pixels = frame["size"].map(lambda size: math.prod(map(int, size.split("x"))))
     frame = frame.iloc[pixels.argsort(kind="stable")]
