@@ -21,7 +21,7 @@ from prefect.artifacts import (
 
 from pipelines.graph import Out
 
-PROGRESS = re.compile(r"(?P<what>\S.*?)[ ━╸╺]+(?P<done>\d+)/(?P<total>[1-9]\d*) (?P<rest>.*)")
+PROGRESS = re.compile(r"(?P<what>\S.*?)[ ━╸╺]{20,}(?P<done>\d+)/(?P<total>[1-9]\d*) (?P<rest>.*)")
 """A progress bar of rich, as stages draw it."""
 
 MAX_ROWS = 500

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from patchdm.sampling.shards import MANIFEST, read_manifest
 from prefect import flow, task
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -116,6 +115,8 @@ def finish(commands: dict[str, list[str]], out: Path, root: Path) -> None:
 
 def merge(out: Path, shards: list[str]) -> None:
     """Write the manifest of all shards: as theirs, with paths from `out`."""
+    from patchdm.data.shards import MANIFEST, read_manifest  # noqa: PLC0415
+
     tables = []
     for name in shards:
         table = read_manifest(out / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,15 @@ def prefect_api() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def toy_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy repository for copying."""
+    return toy.make(tmp_path_factory.mktemp("original") / "toy")
+
+
 @pytest.fixture
-def toy_repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def toy_repo(toy_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in a fresh toy repository."""
-    repo = toy.make(tmp_path / "toy")
+    repo = Path(shutil.copytree(toy_original, tmp_path / "toy"))
     monkeypatch.chdir(repo)
     return repo

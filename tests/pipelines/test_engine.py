@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.states import State
@@ -32,7 +33,7 @@ def log(repo: Path) -> list[str]:
     return (repo / "log").read_text().splitlines()
 
 
-def test_stages_run_in_order_and_at_the_same_time(toy_repo: Path):
+def test_stages_run_in_order_and_at_the_same_time_and_are_shown(toy_repo: Path):
     state = reproduce(return_state=True)
     assert state.is_completed()
     lines = log(toy_repo)
@@ -50,21 +51,33 @@ def test_stages_run_in_order_and_at_the_same_time(toy_repo: Path):
     assert state.is_completed()
     assert task_runs(state) == []
 
+    with get_client(sync_client=True) as client:
+        found = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert {"c-c", "c-tables-t", "c-tables-u"} <= found.keys()
+    assert '"n.a"' in found["c-c"].data
+    assert '"fid": "1.5"' in found["c-tables-t"].data
+    assert found["c-tables-u"].data == "# T\n"
 
-def test_one_place_means_one_stage_at_a_time(toy_repo: Path):
-    reproduce(up_to=["b"], place=Place(concurrency=1))
-    assert log(toy_repo)[2::2] == ["begin b-one", "begin b-two"]
+
+def test_a_slot_is_for_one_stage_at_a_time(toy_repo: Path):
+    stages = toy.STAGES.replace(
+        "matrix: {v: [one, two]}", "matrix: {v: [one, two]}\n    meta: {gpu: true}"
+    )
+    (toy_repo / "dvc.yaml").write_text(stages)
+    with get_client(sync_client=True) as client:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu", limit=1))
+    reproduce(up_to=["b"], place=Place(gpu_slot="gpu"))
+    assert [line.partition("-")[0] for line in log(toy_repo)[2:]] == ["begin b", "end b"] * 2
     assert not (toy_repo / "c.json").exists()
 
 
-def test_a_failed_stage_stops_only_what_reads_from_it(tmp_path: Path, monkeypatch: Any):
+def test_a_failed_stage_stops_only_what_reads_from_it(toy_repo: Path):
     stages = toy.STAGES.replace("cat a.txt > b-", "[ ${item.v} = two ] && cat a.txt > b-")
-    repo = toy.make(tmp_path / "broken", stages.replace("sleep 2", "sleep 0"))
-    monkeypatch.chdir(repo)
+    (toy_repo / "dvc.yaml").write_text(stages.replace("sleep 2", "sleep 0"))
     message = r"^b@one: failed to reproduce 'b@one'.*; not run: c$"
     with pytest.raises(FlowError, match=message):
         reproduce()
-    assert (repo / "b-two.txt").exists()
+    assert (toy_repo / "b-two.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +109,7 @@ def test_only_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch, line
     ("parameters", "message"),
     [
         ({"up_to": ["trane"]}, "dvc.yaml: no stage 'trane', allowed are a, b, c"),
-        ({"place": {"gpu_slot": "gpu"}}, "no concurrency limit 'gpu'"),
+        ({"place": {"gpu_slot": "gqu"}}, "no concurrency limit 'gqu'"),
         (
             {"place": {"address": "tcp://host:1"}},
             "place.address goes with place.runner dask or ray",
@@ -111,14 +124,3 @@ def test_wrong_parameters_are_refused_before_anything_starts(
     assert message in state.message
     assert "\n" not in state.message
     assert not (toy_repo / "log").exists()
-
-
-@pytest.mark.usefixtures("toy_repo")
-def test_results_are_shown_as_artifacts():
-    reproduce()
-    with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert {"c-c", "c-tables-t", "c-tables-u"} <= found.keys()
-    assert '"n.a"' in found["c-c"].data
-    assert '"fid": "1.5"' in found["c-tables-t"].data
-    assert found["c-tables-u"].data == "# T\n"

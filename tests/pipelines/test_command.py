@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import api, command
+from pipelines.command import main, parse
+from pipelines.errors import FlowError
+from pipelines.reproduce import reproduce
+from pipelines.sample_at_scale import cut, sample_at_scale
+from pipelines.train import train
+
+
+def test_arguments_are_parameters():
+    argv = ["up_to=[a, b]", "place.concurrency=4", "place.runner=ray", "out=x=y"]
+    assert parse(argv, ["up_to", "place", "out"]) == {
+        "up_to": ["a", "b"],
+        "place": {"concurrency": 4, "runner": "ray"},
+        "out": "x=y",
+    }
+
+
+@pytest.mark.parametrize("argument", ["up_to", "upto=[a]", "place=[", "--up_to=a", "=1"])
+def test_other_arguments_are_refused(argument: str):
+    with pytest.raises(FlowError, match="allowed "):
+        parse([argument], ["up_to", "place"])
+
+
+@pytest.mark.parametrize(
+    ("flow", "argv", "message"),
+    [
+        (reproduce, ["place.concurrency=0"], "place.concurrency: Input should be greater than"),
+        (reproduce, ["place.runner=slurm"], "place.runner: Input should be 'threads', 'dask' or"),
+        (reproduce, ["place.slots=1"], "place.slots: Extra inputs are not permitted"),
+        (reproduce, ["up_to=train"], "up_to: Input should be a valid list"),
+        (train, ["num_processes=0"], "num_processes: Input should be greater than or equal to 1"),
+        (sample_at_scale, ["seeds=5", "out=x"], "seeds: String should match pattern"),
+        (sample_at_scale, ["seeds=0:5"], "out"),
+        (
+            sample_at_scale,
+            ["seeds=0:5", "out=x", "sampling.size=9"],
+            "sampling.size: String should",
+        ),
+    ],
+)
+def test_wrong_parameters_are_one_line_and_nothing_starts(
+    monkeypatch: pytest.MonkeyPatch, flow: Any, argv: list[str], message: str
+):
+    monkeypatch.setattr(command, "start_api", lambda: pytest.fail("started"))
+    with pytest.raises(SystemExit) as caught:
+        main(flow, argv)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("error: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(
+    ("flow", "parameters", "message"),
+    [
+        (train, {"num_processes": 2}, "num_processes is 2, allowed is 1"),
+        (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, allowed are FIRST:END"),
+        (reproduce, {}, "not a DVC repository, run in the root of one"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    tmp_dir: Path, flow: Any, parameters: dict[str, Any], message: str
+):
+    with pytest.raises(FlowError, match=message):
+        flow(**parameters)
+    assert list(tmp_dir.iterdir()) == []
+
+
+def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api.subprocess, "Popen", lambda *_, **__: pytest.fail("started another"))
+    with api.temporary_settings({api.PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        api.start_api()
+
+
+def test_a_range_is_cut_without_gaps():
+    for parts in (1, 3, 7, 20):
+        found = cut(range(5, 15), parts)
+        assert [seed for part in found for seed in part] == list(range(5, 15))
+        assert len(found) == min(parts, 10)
+        assert max(map(len, found)) - min(map(len, found)) <= 1
