@@ -74,7 +74,7 @@ server: install ## Serve Prefect's API and UI on http://127.0.0.1:4200
 
 .PHONY: deploy
 deploy: install ## Tell the server about the flows of prefect.yaml
-	@prefect work-pool create --overwrite --type process local
+	@for pool in local clones; do prefect work-pool create --overwrite --type process $$pool; done
 	prefect gcl inspect gpu >/dev/null 2>&1 || prefect gcl create gpu --limit 1
 	prefect automation inspect crashed >/dev/null 2>&1 ||
 		prefect automation create --from-file automations.yaml
@@ -82,7 +82,7 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 
 .PHONY: worker
 worker: install ## Run what the server asks for, in this folder; POOL=NAME for another pool
-	@PATCHDM_CLONE=$(CURDIR) exec prefect worker start --type process --pool $(POOL)
+	@PATCHDM_CLONE=$(CURDIR) exec prefect worker start --type process --pool $(POOL) --limit 1
 
 .PHONY: serve
 serve: install ## Instead of deploy and worker: one process that does both

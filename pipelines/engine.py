@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.runtime import deployment
 from prefect.task_runners import TaskRunner
 
-from pipelines import artifacts, clones, orphans, supervise, tasks
+from pipelines import artifacts, clones, orphans, tasks
 from pipelines.errors import TransientError
 from pipelines.graph import Graph, read_graph
 from pipelines.place import Place, task_runner
 from pipelines.schedule import Future, run_in_order
+from pipelines.stage import run_by_worker
 
 
 def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
@@ -26,7 +26,7 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
         FlowError: the repository or a parameter is wrong, or stages failed. The others, as far as
             they do not read from a failed one, have then been brought up to date.
     """
-    root = begin()
+    root = orphans.begin()
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
     graph = _read_patiently(root, up_to)
@@ -46,28 +46,21 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
         )
 
 
-def begin() -> Path:
-    """Return the folder a flow works in; see that its process ends with the worker's."""
-    if deployment.id is not None:  # a worker started us, and nobody else would miss us
-        supervise.die_with_parent()
-    orphans.this_is_the_flow()
-    return Path.cwd()
-
-
 def _submitter(
     graph: Graph, root: Path, place: Place, runner: TaskRunner[Any]
 ) -> Callable[[str, list[Future]], Future]:
     def submit(name: str, done_before: list[Future]) -> Future:
         stage = graph.stages[name]
-        task = tasks.run_stage.with_options(name=name, task_run_name=name)
         parameters = {
             "stage": stage,
             "root": root,
             "snapshot": clones.take_snapshot(root) if place.has_clones else None,
             "gpu_slot": place.gpu_slot if stage.gpu else None,
         }
+        task = run_by_worker if place.runner == "workers" else tasks.run_stage
+        named = task.with_options(name=name, task_run_name=name)
         with _gpus(place.num_gpus if place.runner == "ray" and stage.gpu else 0):
-            return runner.submit(task, parameters, wait_for=done_before)
+            return runner.submit(named, parameters, wait_for=done_before)
 
     return submit
 

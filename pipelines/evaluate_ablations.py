@@ -9,9 +9,10 @@ from prefect import flow
 from pydantic import Field
 
 from pipelines.command import main
-from pipelines.engine import begin, bring_up_to_date
+from pipelines.engine import bring_up_to_date
 from pipelines.errors import FlowError
 from pipelines.estimate import PARAMS, read_params, show_estimate
+from pipelines.orphans import begin
 from pipelines.place import Place
 
 CELLS = "ablate_evaluate"

@@ -1,4 +1,4 @@
-"""Processes on other hosts, which no signal reaches, end when their flow does."""
+"""Processes end when their flow does, also those on other hosts, which no signal reaches."""
 
 from __future__ import annotations
 
@@ -6,38 +6,48 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
+from pathlib import Path
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
+from prefect.runtime import deployment
 
-from pipelines import process
+from pipelines import process, supervise
 
 SECONDS_BETWEEN_LOOKS = 3.0
 
 _process_of_flow = False
 
 
-def this_is_the_flow() -> None:
-    """Say that this process runs the flow itself."""
+def begin() -> Path:
+    """Start a flow: see that its process ends with the worker's; return the folder it works in."""
     global _process_of_flow  # noqa: PLW0603 - processes differ in nothing else
     _process_of_flow = True
+    if deployment.id is not None:  # a worker started us, and nobody else would miss us
+        supervise.die_with_parent()
+    return Path.cwd()
 
 
 @contextlib.contextmanager
 def ending_with_flow() -> Iterator[None]:
-    """Within it, in a process other than the flow's, end all commands when the flow run ends."""
+    """Within a task on another host or process: end all commands when its flow run ends."""
     context = TaskRunContext.get()
-    if context is None or _process_of_flow:
+    if context is None or context.task_run.flow_run_id is None or _process_of_flow:
         yield  # a flow ends its own children
         return
-    flow_run = context.task_run.flow_run_id
+    with ending_with(context.task_run.flow_run_id):
+        yield
+
+
+@contextlib.contextmanager
+def ending_with(flow_run: UUID) -> Iterator[None]:
+    """Within it, end all commands when a flow run ends."""
     over = threading.Event()
-    watch = threading.Thread(
-        target=copy_context().run, args=(_watch, flow_run, over), daemon=True, name="watch-flow"
-    )
+    context = copy_context()
+    watch = threading.Thread(target=context.run, args=(_watch, flow_run, over), daemon=True)
     watch.start()
     try:
         yield

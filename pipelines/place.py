@@ -17,8 +17,9 @@ class Place(BaseModel):
 
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 2
     """Stages that run at the same time. Each uses `base.threads` CPU threads."""
-    runner: Literal["threads", "dask", "ray"] = "threads"
-    """What carries the tasks. Dask and Ray are the extras `patchdm[dask]`, `patchdm[ray]`."""
+    runner: Literal["threads", "workers", "dask", "ray"] = "threads"
+    """What carries the stages: threads of the flow, Prefect workers of the pool `clones`, Dask or
+    Ray, which are the extras `patchdm[dask]` and `patchdm[ray]`."""
     address: str | None = None
     """A running Dask or Ray cluster, each host in a clone of its own; null: one on this host."""
     gpu_slot: str | None = None
@@ -29,8 +30,8 @@ class Place(BaseModel):
 
     @property
     def has_clones(self) -> bool:
-        """Whether tasks run in clones of their own, not in the flow's tree."""
-        return self.address is not None
+        """Whether stages run in clones of their own, not in the flow's tree."""
+        return self.address is not None or self.runner == "workers"
 
 
 def task_runner(place: Place) -> TaskRunner[Any]:
@@ -39,9 +40,9 @@ def task_runner(place: Place) -> TaskRunner[Any]:
     Raises:
         FlowError: its package is missing, or an option does not go with it.
     """
-    if place.runner == "threads":
+    if place.runner in {"threads", "workers"}:
         if place.address is not None:
-            raise FlowError("place.address goes with place.runner dask or ray, found threads")
+            raise FlowError(f"place.address goes with place.runner dask or ray, not {place.runner}")
         return ThreadPoolTaskRunner(max_workers=place.concurrency)
     try:
         return _dask(place) if place.runner == "dask" else _ray(place)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ TERMINAL = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "TERM": "xterm", "NO_
 """Environment in which rich shows progress bars though the output is a pipe."""
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+ending = threading.Event()
+"""Set when this process is to end."""
 
 _running: set[subprocess.Popen[str]] = set()
 
@@ -54,6 +58,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
 
 def end_all() -> None:
     """Ask all children to end; `supervise` sees to it that they do."""
+    ending.set()
     for child in list(_running):
         child.terminate()
 

@@ -15,10 +15,9 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from pipelines import tasks
 from pipelines.command import main
-from pipelines.engine import begin
 from pipelines.errors import FlowError
 from pipelines.estimate import read_params, show_estimate
-from pipelines.orphans import ending_with_flow
+from pipelines.orphans import begin, ending_with_flow
 from pipelines.place import Place, task_runner
 from pipelines.schedule import Future, run_in_order
 

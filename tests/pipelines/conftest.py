@@ -30,4 +30,6 @@ def toy_repo(toy_original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Work in a fresh toy repository."""
     repo = Path(shutil.copytree(toy_original, tmp_path / "toy"))
     monkeypatch.chdir(repo)
+    for name in ("PATH", "PYTHONPATH", "DVC_NO_ANALYTICS"):
+        monkeypatch.setenv(name, toy.environment()[name])
     return repo

@@ -43,6 +43,4 @@ def test_other_lines_are_kept(shown: list[float]):
 
 
 def test_keys_are_what_prefect_allows():
-    assert (
-        artifacts.artifact_key("train@no-code-1", "Index") == "train-no-code-1-index"
-    )
+    assert artifacts.artifact_key("train@no-code-1", "Index") == "train-no-code-1-index"

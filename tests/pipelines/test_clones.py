@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import REPO
 from tests.pipelines import s3, services, toy
 
 pytestmark = pytest.mark.slow
@@ -26,6 +28,11 @@ def repo(tmp_path: Path, bucket: s3.S3) -> Path:
     stages = COUNTED.replace("LOG", str(tmp_path / "log"))
     repo = toy.make(tmp_path / "repo", stages)
     s3.use_remote(repo, f"s3://{s3.BUCKET}/{tmp_path.name}", bucket.url)
+    for name in ("Makefile", "prefect.yaml", "automations.yaml", "pyproject.toml"):
+        shutil.copy(REPO / name, repo)
+    shutil.copytree(REPO / "pipelines", repo / "pipelines")
+    (repo / "constraints.txt").touch()
+    (repo / ".gitignore").write_text("/.venv/\n__pycache__/\n")
     toy.commit(repo)
     return repo
 
@@ -59,8 +66,8 @@ def serial(repo: Path) -> dict[str, Any]:
     return toy.lock(folder)
 
 
-def check(repo: Path, done: subprocess.CompletedProcess[str]) -> None:
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+def check(repo: Path) -> None:
+    """Each stage ran once, somewhere, and the lock is that of a serial run."""
     log = repo.with_name("log")
     begun = [line for line in log.read_text().splitlines() if not line.startswith("end")]
     assert sorted(begun) == ["begin a", "begin b-one", "begin b-two", "c"]
@@ -78,7 +85,8 @@ def test_dask_workers_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
             log = folder.with_name(f"dask-{folder.name}.log")
             stack.enter_context(services.running(folder, log, *command, env=bucket.env))
         done = reproduce(repo, bucket, "place.runner=dask", f"place.address={address}")
-    check(repo, done)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    check(repo)
 
 
 def test_ray_nodes_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
@@ -96,4 +104,24 @@ def test_ray_nodes_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
                 lambda log=log: "Ray runtime started" in log.read_text(), 90, str(log)
             )
         done = reproduce(repo, bucket, "place.runner=ray", f"place.address={address}")
-    check(repo, done)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
+    check(repo)
+
+
+def test_prefect_workers_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
+    for folder in (repo, *clones):
+        venv = folder / ".venv"
+        venv.mkdir()
+        (venv / "bin").symlink_to(REPO / ".venv/bin")
+        (venv / "installed").touch()
+    with ExitStack() as stack:
+        server = stack.enter_context(services.server(repo, repo.with_name("home")))
+        server.env.update(bucket.env)
+        toy.run(repo, "make", "deploy", env=server.env)
+        for clone in clones:
+            stack.enter_context(services.worker(server, clone, pool="clones"))
+        stack.enter_context(services.worker(server, repo))
+        run = server.start_run("reproduce/local", "--param", 'place={"runner": "workers"}')
+        state = server.ended(run, 600)
+        assert state[0] == "COMPLETED", (state, server.logs(run))
+    check(repo)

@@ -34,25 +34,26 @@ def test_all_flows_are_deployed_once_with_limit_and_automation(server: services.
         return sorted(entry["name"] for entry in found)
 
     assert names("automations") == ["crashed"]
-    assert names("v2/concurrency_limits") == ["gpu"]
-    assert names("work_pools") == ["local"]
-    assert names("flows") == ["evaluate-ablations", "reproduce", "sample-at-scale", "train"]
-    assert names("deployments") == ["local"] * 4
+    assert "gpu" in names("v2/concurrency_limits")  # beside those of deployments
+    assert names("work_pools") == ["clones", "local"]
+    flows = ["evaluate-ablations", "reproduce", "sample-at-scale", "stage", "train"]
+    assert names("flows") == flows
+    assert names("deployments") == ["clone"] + ["local"] * 4
 
 
 def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
     with services.worker(server, clone):
         run = server.start_run("reproduce/local", "--param", 'up_to=["extract_patches"]')
-        assert server.ended(run, 180) == ("COMPLETED", "All states completed.")
+        assert server.ended(run, 300)[0] == "COMPLETED"
         assert (clone / "data/patches").is_dir()
 
         run = server.start_run("evaluate-ablations/local")
-        kind, message = server.ended(run, 60)
+        kind, message = server.ended(run, 120)
         assert kind == "FAILED"
         assert "ablation" in message
 
         run = server.start_run("reproduce/local", "--param", 'up_to=["trane"]')
-        kind, message = server.ended(run, 60)
+        kind, message = server.ended(run, 120)
         assert kind == "FAILED"
         assert "no stage 'trane', allowed are" in message
         assert "\n" not in message
@@ -73,6 +74,5 @@ def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Pat
     (clone / ".venv/installed").touch()
     with services.worker(server, tmp_path):
         run = server.start_run("reproduce/local")
-        kind, message = server.ended(run, 60)
-    assert kind in {"FAILED", "CRASHED"}
-    assert "pipelines" in message, message
+        assert server.ended(run, 120)[0] == "CRASHED"
+    assert "pipelines/reproduce.py" in " ".join(server.logs(run))

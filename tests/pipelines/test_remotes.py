@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_a_remote_that_does_not_let_us_is_one_line(
     message: str,
 ):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setattr(tasks, "get_run_logger", lambda: __import__("logging").getLogger())
+    monkeypatch.setattr(tasks, "get_run_logger", logging.getLogger)  # outside of a run
     if remote:
         s3.use_remote(toy_repo, f"s3://{s3.BUCKET}/run", remote.format(url=credentials.url))
     with pytest.raises(FlowError, match=message) as caught:

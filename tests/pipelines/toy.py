@@ -64,7 +64,8 @@ def run(folder: Path, *command: str, env: dict[str, str] | None = None) -> str:
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a user who has activated ours."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(REPO)} | extra
+    ours = {"PATH": path, "PYTHONPATH": str(REPO), "DVC_NO_ANALYTICS": "1"}
+    return os.environ | ours | extra
 
 
 def lock(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""Flow stage: one stage in the clone of a worker, for a flow that runs elsewhere.
+
+`place.runner=workers` makes such runs, one for each stale stage, in the work pool `clones`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.runtime import flow_run
+from prefect.states import Cancelled, State
+
+from pipelines import process, tasks
+from pipelines.clones import Snapshot
+from pipelines.errors import FlowError
+from pipelines.graph import Stage
+from pipelines.orphans import begin, ending_with, is_ending
+
+DEPLOYMENT = "stage/clone"
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+@flow(name="stage", flow_run_name="{stage.name}", persist_result=False)
+def stage(stage: Stage, snapshot: Snapshot, parent: UUID) -> State[Any] | None:
+    """Run one stage in this clone and push what it wrote.
+
+    Args:
+        stage: as DVC describes it.
+        snapshot: the state of the tree that asks for it.
+        parent: the flow run that asks; when it ends, so does this one.
+    """
+    begin()
+    try:
+        with ending_with(parent):
+            tasks.run_stage.with_options(name=stage.name, task_run_name=stage.name)(
+                stage, Path(), snapshot, None
+            )
+    except FlowError:
+        if is_ending(parent):
+            return Cancelled(message="The flow run that asked for it has ended")
+        raise
+    return None
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | None) -> None:
+    """Have a worker run a stage, and wait for the end; arguments as of `tasks.run_stage`.
+
+    Raises:
+        FlowError: it failed, or the server does not know the deployment.
+    """
+    with tasks.slot(gpu_slot):
+        _run_by_worker(stage, snapshot, root)
+
+
+def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
+    parameters = {
+        "stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id
+    }  # fmt: skip
+    try:
+        child = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0)
+    except ObjectNotFound:
+        raise FlowError(f"no deployment {DEPLOYMENT}, run `make deploy` in {root}") from None
+    state = child.state
+    while state is None or not state.is_final():
+        if process.ending.wait(SECONDS_BETWEEN_LOOKS):
+            raise FlowError(f"{stage.name}: the flow ends")  # and so does the child: it looks
+        with (
+            contextlib.suppress(PrefectException, httpx.HTTPError, OSError),
+            get_client(sync_client=True) as client,
+        ):
+            state = client.read_flow_run(child.id).state
+    if not state.is_completed():
+        raise FlowError(state.message or f"{stage.name}: {state.name}")
