@@ -131,8 +131,8 @@ def _revision(root: Path) -> str:
 
 
 def _changed(root: Path) -> list[str]:
-    """Return what differs from the commit but is not carried, nor written by DVC or ignored."""
-    lines = _git(root, "status", "--porcelain", "--no-renames").splitlines()
+    """Return files of the commit that have changed, but those carried and those DVC writes."""
+    lines = _git(root, "status", "--porcelain", "--no-renames", "-uno").splitlines()
     paths = [line[3:] for line in lines]
     return [path for path in paths if path not in CARRIED and Path(path).name != ".gitignore"]
 

@@ -81,4 +81,5 @@ def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
         ):
             state = client.read_flow_run(child.id).state
     if not state.is_completed():
-        raise FlowError(state.message or f"{stage.name}: {state.name}")
+        reason = (state.message or state.name).rpartition("FlowError: ")[2]
+        raise FlowError(f"{stage.name}: {reason.removeprefix(f'{stage.name}: ')}")
