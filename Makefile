@@ -108,12 +108,18 @@ format: install ## Mend what ruff can mend
 	@ruff check --fix
 	ruff format
 
+BENCHMARKS := $(sort $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))))
+SLOW_BENCHMARKS := evaluation resolution solvers tilings
+
 .PHONY: bench
 bench: install ## Measure speed and memory, one table a benchmark
-	@for file in $(sort $(wildcard benchmarks/*.py)); do
-		name=$$(basename "$$file" .py)
-		case $$name in _common | straightforward) ;; *) python -m "benchmarks.$$name" ;; esac
+	@for name in $(filter-out straightforward $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
+		python -m "benchmarks.$$name"
 	done
+
+.PHONY: benchslow
+benchslow: install ## The benchmarks that take longer; some measure the demo's trained model
+	@for name in $(SLOW_BENCHMARKS); do python -m "benchmarks.$$name"; done
 
 .PHONY: constraints
 constraints: install ## Pin what .venv holds in constraints.txt
