@@ -32,15 +32,19 @@ def test_other_arguments_are_refused(argument: str):
     ("flow", "argv", "message"),
     [
         (reproduce, ["place.concurrency=0"], "place.concurrency: Input should be greater than"),
-        (reproduce, ["place.runner=slurm"], "place.runner: Input should be 'threads', 'dask' or"),
+        (
+            reproduce,
+            ["place.runner=slurm"],
+            "place.runner: Input should be 'threads', 'workers'",
+        ),
         (reproduce, ["place.slots=1"], "place.slots: Extra inputs are not permitted"),
         (reproduce, ["up_to=train"], "up_to: Input should be a valid list"),
         (train, ["num_processes=0"], "num_processes: Input should be greater than or equal to 1"),
-        (sample_at_scale, ["seeds=5", "out=x"], "seeds: String should match pattern"),
+        (sample_at_scale, ["seeds=5-9", "out=x"], "seeds: String should match pattern"),
         (sample_at_scale, ["seeds=0:5"], "out"),
         (
             sample_at_scale,
-            ["seeds=0:5", "out=x", "sampling.size=9"],
+            ["seeds=0:5", "out=x", "sampling.size=9x"],
             "sampling.size: String should",
         ),
     ],
