@@ -29,11 +29,12 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> Nearest:
         others: (m, ..) alike.
     """
     a, b = vectors.reshape(len(vectors), -1), others.reshape(len(others), -1)
-    rows = torch.cat([block.argmin(dim=1) for _, block in distance_blocks(a, b)]).numpy()
-    # Blocks are rounded; the distance of a copy shall be 0.
-    pairs = zip(a, rows, strict=True)
-    distances = [np.linalg.norm(vector.astype(np.float64) - b[row]) for vector, row in pairs]
-    return Nearest(rows, np.array(distances))
+    found, exact = np.empty(len(a), np.int64), np.empty(len(a))
+    for rows, distances in distance_blocks(a, b):
+        found[rows] = distances.argmin(dim=1).numpy()
+        # Blocks are rounded; the distance of a copy shall be 0.
+        exact[rows] = np.linalg.norm(a[rows].astype(np.float64) - b[found[rows]], axis=1)
+    return Nearest(found, exact)
 
 
 def nearer_share(samples: np.ndarray, held_out: np.ndarray) -> float:
