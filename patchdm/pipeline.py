@@ -16,14 +16,14 @@ from torch import Tensor
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
-from patchdm.restoring import OUTPUT_TYPES, Generators, Restoring
+from patchdm.restoring import OUTPUT_TYPES, Generators, inpaint_images, outpaint_images
 from patchdm.sampling.generate import sample_codes
 from patchdm.sampling.solve import solve
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
 
-class PatchDMPipeline(Restoring):
+class PatchDMPipeline(DiffusionPipeline):
     """Sample images of any size that is a multiple of the patch size.
 
     Every solver of diffusers that denoises pixels fits as scheduler, made `from_config` of the
@@ -177,12 +177,12 @@ class PatchDMPipeline(Restoring):
         self._check_callback(callback_on_step_end_tensor_inputs)
 
         self._guidance_scale = guidance_scale
-        x_T = self._gaussian(batch_size, shape, generator) if latents is None else latents
+        x_T = self.gaussian(batch_size, shape, generator) if latents is None else latents
         if cond is None and self.latent is not None:
-            cond = self._sample_codes(batch_size, generator, latent_num_inference_steps)
+            cond = self.sample_codes(batch_size, generator, latent_num_inference_steps)
         x_0 = self._denoise(
-            self._to_device(x_T),
-            None if cond is None else self._to_device(cond),
+            self.to_device(x_T),
+            None if cond is None else self.to_device(cond),
             generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
@@ -197,8 +197,9 @@ class PatchDMPipeline(Restoring):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
-        z_T = self._gaussian(batch_size, (self.latent.config.code_dim,), generator)
+    def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
+        """Draw global codes, (batch_size, code_dim), from the latent model."""
+        z_T = self.gaussian(batch_size, (self.latent.config.code_dim,), generator)
         return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
 
     def _denoise(
@@ -246,6 +247,9 @@ class PatchDMPipeline(Restoring):
             show=show,
             **chunks,
         )
+
+    inpaint = inpaint_images
+    outpaint = outpaint_images
 
     def check_inputs(
         self,
@@ -304,7 +308,7 @@ class PatchDMPipeline(Restoring):
             raise ValueError("`positions` is 'rescale', but `unet` has no sample_size")
         return size[0] // p, size[1] // p
 
-    def _gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
+    def gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
         """Draw (batch_size, *shape) in float32, on the device of the generator."""
         return randn_tensor(
             (batch_size, *shape),
@@ -313,5 +317,6 @@ class PatchDMPipeline(Restoring):
             dtype=torch.float32,
         )
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """Return a tensor as the parts take it: float32, where they compute."""
         return tensor.to(self._execution_device, torch.float32)

@@ -1,4 +1,4 @@
-"""In- and outpainting of PatchDMPipeline."""
+"""In- and outpainting, the methods `inpaint` and `outpaint` of PatchDMPipeline (`pipe`)."""
 
 from __future__ import annotations
 
@@ -12,184 +12,179 @@ from PIL import Image
 from torch import Tensor
 
 from patchdm.data.images import to_tensor
-from patchdm.diffusion.schedules import solver
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
 from patchdm.sampling.solve import tiling_of_step
+from patchdm.sampling.solvers import solver
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
 
 
-class Restoring(DiffusionPipeline):
-    """The methods that work on given images; parts and helpers are those of PatchDMPipeline."""
+@torch.no_grad()
+def inpaint_images(
+    pipe: DiffusionPipeline,
+    image: ImageInput,
+    mask: Tensor,
+    num_inference_steps: int = 50,
+    guidance_scale: float = 0.0,
+    generator: Generators = None,
+    cond: Tensor | None = None,
+    output_type: str = "pil",
+    return_dict: bool = True,
+    *,
+    code: str = "image",
+    fit: CodeFit | None = None,
+    resamplings: int = 4,
+    blend_width: int = 4,
+    tiling: str = "shifted",
+    positions: str = "extrapolate",
+    guidance_interval: tuple[int, int] | None = None,
+    rows_per_chunk: int | None = None,
+    cols_per_chunk: int | None = None,
+    latent_num_inference_steps: int = 50,
+) -> ImagePipelineOutput | tuple[Any]:
+    """Make what a mask covers; every other pixel of the result is that of the image, exactly.
 
-    @torch.no_grad()
-    def inpaint(
-        self,
-        image: ImageInput,
-        mask: Tensor,
-        num_inference_steps: int = 50,
-        guidance_scale: float = 0.0,
-        generator: Generators = None,
-        cond: Tensor | None = None,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        *,
-        code: str = "image",
-        fit: CodeFit | None = None,
-        resamplings: int = 4,
-        blend_width: int = 4,
-        tiling: str = "shifted",
-        positions: str = "extrapolate",
-        guidance_interval: tuple[int, int] | None = None,
-        rows_per_chunk: int | None = None,
-        cols_per_chunk: int | None = None,
-        latent_num_inference_steps: int = 50,
-    ) -> ImagePipelineOutput | tuple[Any]:
-        """Make what a mask covers; every other pixel of the result is that of the image, exactly.
+    The solver is DDIM whatever the scheduler: resampling breaks the history of multistep
+    solvers. With a list of generators, image i depends on generator i alone.
 
-        The solver is DDIM whatever the scheduler: resampling breaks the history of multistep
-        solvers. With a list of generators, image i depends on generator i alone.
+    Args:
+        image: PIL images, or (B, channels, H, W) in [-1, 1]; sides multiples of the patch size.
+        mask: (H, W) or (B, 1, H, W) bool, True where pixels are to be made.
+        num_inference_steps: DDIM steps; each is made `resamplings` times.
+        generator: as in `__call__`; each gives x_T first, then the draws of the code, then the
+            noise of the resamplings.
+        cond: (B, code_dim) global codes; None: as `code` says.
+        code: "image": that of the known pixels, by the encoder or, with a code table, by `fit`;
+            "latent": sampled.
+        fit: how codes are fitted to images, where there is a code table; with positions that
+            count on from the first patch.
+        resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
+        guidance_scale, output_type, return_dict, tiling, positions, guidance_interval,
+            rows_per_chunk, cols_per_chunk, latent_num_inference_steps: as in `__call__`.
 
-        Args:
-            image: PIL images, or (B, channels, H, W) in [-1, 1]; sides multiples of the patch size.
-            mask: (H, W) or (B, 1, H, W) bool, True where pixels are to be made.
-            num_inference_steps: DDIM steps; each is made `resamplings` times.
-            generator: as in `__call__`; each gives x_T first, then the draws of the code, then the
-                noise of the resamplings.
-            cond: (B, code_dim) global codes; None: as `code` says.
-            code: "image": that of the known pixels, by the encoder or, with a code table, by `fit`;
-                "latent": sampled.
-            fit: how codes are fitted to images, where there is a code table; with positions that
-                count on from the first patch.
-            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
-            guidance_scale, output_type, return_dict, tiling, positions, guidance_interval,
-                rows_per_chunk, cols_per_chunk, latent_num_inference_steps: as in `__call__`.
+    Returns:
+        The images, as `images` or in a tuple.
 
-        Returns:
-            The images, as `images` or in a tuple.
+    Raises:
+        ValueError: an argument does not fit.
+    """
+    known = pipe.to_device(_to_tensor(image))
+    batch, *shape = known.shape
+    height, width = shape[1:]
+    pipe.check_inputs(batch, tuple(shape), generator, cond, None, output_type)
+    if code not in ("image", "latent"):
+        raise ValueError(f"`code` is {code!r}, allowed are image and latent")
+    if num_inference_steps < 1:
+        raise ValueError(f"`num_inference_steps` is {num_inference_steps}, allowed are 1 and more")
+    mask = checked_mask(mask, known)
+    scheduler = solver(pipe.scheduler, "ddim")
+    x_T = pipe.to_device(pipe.gaussian(batch, tuple(shape), generator))
+    if cond is None and code == "image":
+        cond = _code_of(pipe, known, mask, scheduler, generator, fit)
+    elif cond is None and pipe.latent is not None:
+        cond = pipe.sample_codes(batch, generator, latent_num_inference_steps)
+    denoiser = Denoiser(
+        pipe.unet,
+        PatchGrid.of(height, width, pipe.unet.config.patch_size),
+        None if cond is None else pipe.to_device(cond),
+        rows_per_chunk=rows_per_chunk,
+        cols_per_chunk=cols_per_chunk,
+        grid_shape=pipe.grid_shape(positions),
+    )
+    scheduler.set_timesteps(num_inference_steps)
+    first, last = guidance_interval or (0, scheduler.config.num_train_timesteps)
+    with pipe.progress_bar(total=num_inference_steps * resamplings) as bar:
 
-        Raises:
-            ValueError: an argument does not fit.
-        """
-        known = self._to_device(_to_tensor(image))
-        batch, *shape = known.shape
-        height, width = shape[1:]
-        self.check_inputs(batch, tuple(shape), generator, cond, None, output_type)
-        if code not in ("image", "latent"):
-            raise ValueError(f"`code` is {code!r}, allowed are image and latent")
-        if num_inference_steps < 1:
-            raise ValueError(
-                f"`num_inference_steps` is {num_inference_steps}, allowed are 1 and more"
+        def predict(x_t: Tensor, t: Tensor, index: int) -> Tensor:
+            bar.update()
+            return denoiser(
+                x_t,
+                t.expand(batch).to(x_t.device),
+                guidance_scale=guidance_scale if first <= t < last else 0.0,
+                tiling=tiling_of_step(pipe.unet, tiling, index, num_inference_steps),
             )
-        mask = checked_mask(mask, known)
-        scheduler = solver(self.scheduler, "ddim")
-        x_T = self._to_device(self._gaussian(batch, tuple(shape), generator))
-        if cond is None and code == "image":
-            cond = self._code_of(known, mask, scheduler, generator, fit)
-        elif cond is None and self.latent is not None:
-            cond = self._sample_codes(batch, generator, latent_num_inference_steps)
-        denoiser = Denoiser(
-            self.unet,
-            PatchGrid.of(height, width, self.unet.config.patch_size),
-            None if cond is None else self._to_device(cond),
-            rows_per_chunk=rows_per_chunk,
-            cols_per_chunk=cols_per_chunk,
-            grid_shape=self.grid_shape(positions),
+
+        x_0 = inpaint(
+            predict,
+            scheduler,
+            known,
+            mask,
+            x_T,
+            lambda: pipe.to_device(pipe.gaussian(batch, tuple(shape), generator)),
+            resamplings=resamplings,
+            blend_width=blend_width,
         )
-        scheduler.set_timesteps(num_inference_steps)
-        first, last = guidance_interval or (0, scheduler.config.num_train_timesteps)
-        with self.progress_bar(total=num_inference_steps * resamplings) as bar:
+    images = pipe.image_processor.postprocess(x_0, output_type)
+    pipe.maybe_free_model_hooks()
+    return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-            def predict(x_t: Tensor, t: Tensor, index: int) -> Tensor:
-                bar.update()
-                return denoiser(
-                    x_t,
-                    t.expand(batch).to(x_t.device),
-                    guidance_scale=guidance_scale if first <= t < last else 0.0,
-                    tiling=tiling_of_step(self.unet, tiling, index, num_inference_steps),
-                )
 
-            x_0 = inpaint(
-                predict,
-                scheduler,
-                known,
-                mask,
-                x_T,
-                lambda: self._to_device(self._gaussian(batch, tuple(shape), generator)),
-                resamplings=resamplings,
-                blend_width=blend_width,
-            )
-        images = self.image_processor.postprocess(x_0, output_type)
-        self.maybe_free_model_hooks()
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
+def outpaint_images(
+    pipe: DiffusionPipeline,
+    image: ImageInput,
+    left: int = 0,
+    top: int = 0,
+    right: int = 0,
+    bottom: int = 0,
+    output_type: str = "pil",
+    return_dict: bool = True,
+    **options: Any,
+) -> ImagePipelineOutput | tuple[Any]:
+    """Make what lies beyond the borders of an image; the image itself is kept exactly.
 
-    def outpaint(
-        self,
-        image: ImageInput,
-        left: int = 0,
-        top: int = 0,
-        right: int = 0,
-        bottom: int = 0,
-        output_type: str = "pil",
-        return_dict: bool = True,
-        **options: Any,
-    ) -> ImagePipelineOutput | tuple[Any]:
-        """Make what lies beyond the borders of an image; the image itself is kept exactly.
+    The canvas is filled up to whole patches, and what was not asked for is cut off at the end.
+    Positions count from the canvas' first patch.
 
-        The canvas is filled up to whole patches, and what was not asked for is cut off at the end.
-        Positions count from the canvas' first patch.
+    Args:
+        image: PIL images, or (B, channels, h, w) in [-1, 1], of any size.
+        left, top, right, bottom: pixels to make on each side.
+        output_type, return_dict: as in `__call__`.
+        **options: further ones of `inpaint`.
 
-        Args:
-            image: PIL images, or (B, channels, h, w) in [-1, 1], of any size.
-            left, top, right, bottom: pixels to make on each side.
-            output_type, return_dict: as in `__call__`.
-            **options: further ones of `inpaint`.
+    Returns:
+        The images, as `images` or in a tuple.
 
-        Returns:
-            The images, as `images` or in a tuple.
+    Raises:
+        ValueError: an argument does not fit.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"`output_type` is {output_type!r}, allowed are {OUTPUT_TYPES}")
+    canvas = canvas_around(
+        _to_tensor(image),
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        patch_size=pipe.unet.config.patch_size,
+    )
+    made = pipe.inpaint(canvas.known, canvas.mask, output_type="latent", **options)[0]
+    asked = made[..., canvas.rows, canvas.cols]
+    images = pipe.image_processor.postprocess(asked, output_type)
+    return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-        Raises:
-            ValueError: an argument does not fit.
-        """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}, allowed are {OUTPUT_TYPES}")
-        canvas = canvas_around(
-            _to_tensor(image),
-            left=left,
-            top=top,
-            right=right,
-            bottom=bottom,
-            patch_size=self.unet.config.patch_size,
-        )
-        made = self.inpaint(canvas.known, canvas.mask, output_type="latent", **options)[0]
-        asked = made[..., canvas.rows, canvas.cols]
-        images = self.image_processor.postprocess(asked, output_type)
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
 
-    def _code_of(
-        self,
-        known: Tensor,
-        mask: Tensor,
-        scheduler: DDIMScheduler,
-        generator: Generators,
-        fit: CodeFit | None,
-    ) -> Tensor | None:
-        """Return the codes of partly known images; None: the model has no global code."""
-        coder = self.code_table if self.encoder is None else self.encoder
-        if coder is None:
-            if self.latent is None:
-                return None
-            raise ValueError("`code` is 'image', but the model has no encoder and no code table")
-        each = generator if isinstance(generator, list) else [generator] * len(known)
-        return code_of_image(
-            coder, self.unet, scheduler, known, mask=mask, fit=fit, generators=each
-        )
+def _code_of(
+    pipe: DiffusionPipeline,
+    known: Tensor,
+    mask: Tensor,
+    scheduler: DDIMScheduler,
+    generator: Generators,
+    fit: CodeFit | None,
+) -> Tensor | None:
+    """Return the codes of partly known images; None: the model has no global code."""
+    coder = pipe.code_table if pipe.encoder is None else pipe.encoder
+    if coder is None:
+        if pipe.latent is None:
+            return None
+        raise ValueError("`code` is 'image', but the model has no encoder and no code table")
+    each = generator if isinstance(generator, list) else [generator] * len(known)
+    return code_of_image(coder, pipe.unet, scheduler, known, mask=mask, fit=fit, generators=each)
 
 
 def _to_tensor(image: ImageInput) -> Tensor:

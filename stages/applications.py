@@ -20,7 +20,6 @@ from patchdm.config import Params
 from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import png_name, read_images
-from patchdm.diffusion.schedules import solver
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.metrics.extractors import Extractor, load_extractor
@@ -34,6 +33,7 @@ from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solve import generators
+from patchdm.sampling.solvers import solver
 from patchdm.sampling.write import write_shards
 from stages._common import (
     APPLICATION_TABLES,

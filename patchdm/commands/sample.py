@@ -21,10 +21,10 @@ from patchdm.commands.words import (
 )
 from patchdm.data.images import contact_sheet, save_png
 from patchdm.data.shards import read_images, read_manifest
-from patchdm.diffusion.schedules import solver
 from patchdm.errors import PatchDMError
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
+from patchdm.sampling.solvers import solver
 from patchdm.sampling.write import Format
 
 GRID_IMAGES = 64

@@ -16,13 +16,14 @@ from torch.testing import assert_close
 
 from patchdm.data.images import to_uint8
 from patchdm.data.shards import read_image, read_manifest
-from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler, solver
+from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling import generate, predict_eps
 from patchdm.sampling.generate import model_hash
 from patchdm.sampling.solve import generators, tiling_of_step
+from patchdm.sampling.solvers import solver
 from tests.data.photographs import contents
 from tests.networks import awake, small_unet
 
