@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -18,6 +20,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.exceptions import PrefectException
+from prefect.logging import get_logger
 
 from pipelines.graph import Out
 
@@ -49,15 +53,30 @@ class Progress:
         self._done = done
         self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
         percent = min(100.0, 100.0 * done / total)
-        if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, self._key, match["what"])
-        else:
-            update_progress_artifact(self._artifact, percent)
+        with api_may_fail():
+            if self._artifact is None:
+                self._artifact = create_progress_artifact(percent, self._key, match["what"])
+            else:
+                update_progress_artifact(self._artifact, percent)
         return f"{match['what']} {done}/{total} {match['rest']}"
+
+
+@contextlib.contextmanager
+def api_may_fail() -> Iterator[None]:
+    """Go on where Prefect's server does not answer: what is shown is not what is made."""
+    try:
+        yield
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        get_logger(__name__).warning("not shown in Prefect: %s", str(error).partition("\n")[0])
 
 
 def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
     """Show what a stage wrote: metrics and tables themselves, pages and pictures as links."""
+    with api_may_fail():
+        _publish(stage, outs, root)
+
+
+def _publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
     for out in outs:
         path = root / out.path
         key = artifact_key(stage, Path(out.path).stem)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 TRANSIENT = re.compile(
     r"unable to acquire lock|is busy, it is being|\[errno (?:104|110|111|113)\]|timed? ?out"
-    r"|connection (?:reset|refused|aborted|error)|could not connect|cannot connect"
+    r"|connection ?(?:reset|refused|aborted|error)|could not connect|cannot connect"
     r"|temporary failure in name resolution|slow ?down|service unavailable|too many requests"
     r"|internal ?error|bad gateway|remote end closed|incomplete ?read",
     re.IGNORECASE,
 )
-"""What DVC says where trying again may help: the network, a remote, a lock."""
+"""What DVC or a stage says where trying again may help: the network, a remote, a lock."""
 
 
 class FlowError(Exception):
@@ -35,5 +35,5 @@ def failure(subject: str, lines: Sequence[str]) -> FlowError:
     of_dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     raised = [line for line in lines if re.match(r"[\w.]+(?:Error|Exception|Interrupt): ", line)]
     message = (raised or of_dvc or list(lines) or ["no output"])[-1]
-    transient = TRANSIENT.search(" ".join(of_dvc or [message]))
+    transient = TRANSIENT.search(" ".join([*of_dvc, message]))
     return (TransientError if transient else FlowError)(f"{subject}: {message}")

@@ -41,6 +41,11 @@ HINT = "Most likely another DVC process is running or was terminated abruptly."
             "failed to reproduce 'a': exited with 127",
             False,
         ),
+        (
+            ["urllib3.exceptions.ConnectTimeoutError: hub", "ERROR: failed to reproduce 'a': 1"],
+            "urllib3.exceptions.ConnectTimeoutError: hub",
+            True,
+        ),
         ([], "no output", False),
     ],
 )
