@@ -1,40 +1,56 @@
-"""Show the run on one page: metrics, images, curves -> reports/index.html, reports/figures/."""
+"""Show the run on one page: reports/index.html, and its figures as files: reports/figures/."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from patchdm.config import Params
-from patchdm.data.images import Pixels
+from patchdm.data.images import Pixels, read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
+from patchdm.metrics.seams import step_maps
+from patchdm.report.ablation import Variant, ablation, by_place
+from patchdm.report.applications import beyond, restoring
 from patchdm.report.gallery import (
-    Gallery,
-    Picture,
     curve_pictures,
-    progress_pictures,
-    seam_pictures,
-    sheet_pictures,
+    development,
+    seam_crops,
+    seam_profiles,
+    sheets,
+    training,
 )
 from patchdm.report.inputs import (
+    Cell,
+    Metrics,
     read_curves,
+    read_frame,
+    read_markdown,
     read_metrics,
     read_sheets,
     read_table,
     read_weights,
 )
+from patchdm.report.memorisation import memorisation
 from patchdm.report.page import render
+from patchdm.report.parts import Picture, Section
 from stages._common import (
+    ABLATION_METRICS,
+    ABLATIONS,
+    APPLICATION_TABLES,
+    APPLICATIONS,
     FIGURES,
     LATENT,
     LATENT_CURVES,
     METRICS,
+    PAPER_TABLES,
     PATCHDM,
     PATCHDM_CURVES,
     PATCHES,
@@ -47,54 +63,72 @@ from stages._common import (
 )
 
 PROGRESS_SHEETS = 6
-LIBRARIES = ("patchdm", "torch", "diffusers", "torch-fidelity")
+ROW_IMAGES = 7
+"""Images beside each other in rows that compare."""
+RESTORED_IMAGES = 6
+LIBRARIES = ("patchdm", "torch", "diffusers", "accelerate", "torch-fidelity", "numpy")
 
 
 def report(params: Params) -> None:
     """Write the page, and its figures once more as files."""
-    metrics, table = read_metrics(METRICS), read_table(TABLES / "metrics.csv")
+    metrics, table = read_metrics(METRICS, Metrics), read_table(TABLES / "metrics.csv")
     store, seeds = PatchStore(PATCHES), read_manifest(SAMPLES)["seed"].to_numpy()
     weights = read_weights(PATCHDM)
     curves = _curves(PATCHDM_CURVES, "U-Net and codes", "images seen")
     if params.model.code != "none":  # otherwise there is no latent model
         weights += read_weights(LATENT)
         curves += _curves(LATENT_CURVES, "Latent model", "codes seen")
+    cells = {
+        name: read_metrics(ABLATION_METRICS / f"{name}.json", Cell)
+        for variant in params.ablation.variants
+        for name in _cells(params, variant)
+    }
     with state_dir("report", [], []):  # its lock: one writer at a time
-        gallery = Gallery(
-            sheets=_sheets(store, seeds, params.report.sheet_images),
-            seams=_seams(store, seeds, params.model.patch_size),
-            curves=curves,
-            progress=progress_pictures(read_sheets(PATCHDM_CURVES / "sheets", PROGRESS_SHEETS)),
+        sections = [
+            _sheets(store, seeds, params.report.sheet_images),
+            *_seams(store, seeds, params.model.patch_size),
+            *_ablation(params, store, metrics, cells),
+            _memorisation(store, metrics, params.report.nearest_images),
+            *_applications(),
+            _paper_tables(),
+            training(curves),
+            development(read_sheets(PATCHDM_CURVES / "sheets", PROGRESS_SHEETS)),
+        ]
+        versions = {"Python": platform.python_version()}
+        versions |= {name: version(name) for name in LIBRARIES}
+        page = render(
+            params, metrics, table, sections, weights=weights, cells=cells, versions=versions
         )
-        versions = {name: version(name) for name in LIBRARIES}
-        page = render(params, metrics, table, gallery, weights=weights, versions=versions)
         with replacing(FIGURES) as fresh:
             fresh.mkdir()
-            for picture in gallery.all():
+            for picture in (picture for section in sections for picture in section.pictures):
                 (fresh / f"{picture.name}.png").write_bytes(picture.png)
         with replacing(REPORT) as fresh:
             fresh.write_text(page, encoding="utf-8")
 
 
-def _read_samples(store: PatchStore, seeds: np.ndarray) -> Iterator[Pixels]:
-    for seed, image in read_images(SAMPLES, seeds.tolist()):
+def _samples(folder: Path, store: PatchStore, seeds: np.ndarray) -> Iterator[Pixels]:
+    for seed, image in read_images(folder, seeds.tolist()):
         if image.shape[:2] != (store.height, store.width):
             raise PatchDMError(
-                f"{SAMPLES}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
+                f"{folder}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
                 f"allowed is {store.width} x {store.height} as in {PATCHES}"
             )
         yield image
 
 
-def _sheets(store: PatchStore, seeds: np.ndarray, most: int) -> list[Picture]:
-    """Return sheets of the first samples, and of photographs from all over their sets."""
-    train, test = store.rows("train"), store.rows("test")
-    upright = train[~store.index["flipped"].to_numpy()[train]]
-    return sheet_pictures(
-        np.stack(list(_read_samples(store, seeds[:most]))),
-        store.images(_spread(upright, most)),
-        store.images(_spread(test, most)),
+def _sheets(store: PatchStore, seeds: np.ndarray, most: int) -> Section:
+    """Show the first samples, and photographs from all over their sets."""
+    return sheets(
+        np.stack(list(_samples(SAMPLES, store, seeds[:most]))),
+        store.images(_spread(_upright(store), most)),
+        store.images(_spread(store.rows("test"), most)),
     )
+
+
+def _upright(store: PatchStore) -> np.ndarray:
+    rows = store.rows("train")
+    return rows[~store.index["flipped"].to_numpy()[rows]]
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:
@@ -102,7 +136,7 @@ def _spread(rows: np.ndarray, most: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
 
 
-def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Picture]:
+def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Section]:
     rows = store.rows("train")
     with progress("report", len(seeds) + len(rows), "images") as advance_to:
 
@@ -111,9 +145,100 @@ def _seams(store: PatchStore, seeds: np.ndarray, patch_size: int) -> list[Pictur
                 yield image[None]
                 advance_to(number)
 
-        samples = counted(_read_samples(store, seeds), 0)
+        samples = counted(_samples(SAMPLES, store, seeds), 0)
         train = counted((store.images([row])[0] for row in rows), len(seeds))
-        return seam_pictures(samples, train, patch_size)
+        profiles = seam_profiles(samples, train, patch_size)
+    first = np.stack(list(_samples(SAMPLES, store, seeds[:ROW_IMAGES])))
+    photographs = store.images(_spread(_upright(store), ROW_IMAGES))
+    return [profiles, seam_crops(first, photographs, patch_size)]
+
+
+def _cells(params: Params, variant: str) -> list[str]:
+    """Return the names of a variant's cells, one for each training seed."""
+    return [f"{variant}-{seed}" for seed in params.ablation.seeds]
+
+
+def _ablation(
+    params: Params, store: PatchStore, metrics: Metrics, cells: dict[str, Cell]
+) -> list[Section]:
+    if not params.ablation.variants:
+        return []
+    p = params.model.patch_size
+    variants: dict[str, Variant] = {}
+    for name in params.ablation.variants:
+        folders = [ABLATIONS / cell / "samples" for cell in _cells(params, name)]
+        seeds = [read_manifest(folder)["seed"].to_numpy() for folder in folders]
+        images = (
+            image[None]
+            for folder, numbers in zip(folders, seeds, strict=True)
+            for image in _samples(folder, store, numbers)
+        )
+        variants[name] = Variant(
+            [cells[cell] for cell in _cells(params, name)],
+            np.stack(list(_samples(folders[0], store, seeds[0][:ROW_IMAGES]))),
+            by_place(*step_maps(images), p),
+        )
+    train = (store.images([row]) for row in store.rows("train"))
+    return ablation(
+        variants,
+        by_place(*step_maps(train), p),
+        table=read_markdown(PAPER_TABLES / "ablation.md"),
+        seam_real=metrics.seam_real,
+        patch_size=p,
+    )
+
+
+def _memorisation(store: PatchStore, metrics: Metrics, most: int) -> Section:
+    path = TABLES / "nearest.csv"
+    columns = ["seed", "train_row", "distance", "pixel_train_row", "pixel_distance"]
+    shown = read_frame(path, columns).nsmallest(most, "distance")
+    photographs = pd.concat([shown["train_row"], shown["pixel_train_row"]])
+    if not photographs.isin(store.rows("train")).all():
+        raise PatchDMError(f"{path}: found rows that are no training images of {PATCHES}")
+    return memorisation(
+        shown,
+        np.stack(list(_samples(SAMPLES, store, shown["seed"].to_numpy()))),
+        store.images(shown["train_row"]),
+        store.images(shown["pixel_train_row"]),
+        metrics.nearest,
+    )
+
+
+def _applications() -> list[Section]:
+    restored = read_frame(APPLICATION_TABLES / "applications.csv", ["task", "method"])
+    large = read_frame(APPLICATION_TABLES / "large.csv", ["set", "width", "height"])
+    return [
+        restoring(
+            restored, {task: _pictures(task, RESTORED_IMAGES) for task in restored["task"].unique()}
+        ),
+        beyond(
+            large,
+            {
+                name: np.stack(_pictures(name, ROW_IMAGES))
+                for name in large["set"]
+                if name != "photographs"
+            },
+        ),
+    ]
+
+
+def _pictures(folder: str, most: int) -> list[Pixels]:
+    """Read the first pictures of a folder of data/applications/."""
+    paths = sorted((APPLICATIONS / folder).glob("*.png"))[:most]
+    if not paths:
+        raise PatchDMError(f"{APPLICATIONS / folder}: found no pictures")
+    return [read_image(path) for path in paths]
+
+
+def _paper_tables() -> Section:
+    names = ("quality", "parameters", "resolution")
+    return Section(
+        key="paper",
+        title="Beside the paper",
+        text="The paper's numbers with where they come from, and what was measured here. A cell is "
+        "empty where nothing is known or was measured.",
+        tables=[read_markdown(PAPER_TABLES / f"{name}.md") for name in names],
+    )
 
 
 def _curves(folder: Path, model: str, seen: str) -> list[Picture]:

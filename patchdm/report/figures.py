@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -21,11 +22,16 @@ from patchdm.data.images import Pixels, contact_sheet
 
 SHEET_WIDTH = 768
 """Pixels across a sheet: as wide as a phone or a column of a desktop page shows sharply."""
+ROW_WIDTH = 1152
+"""Pixels across a row of images: as wide as a desktop page."""
+CROP_SIDE, CROP_WIDTH, CROP_MARGIN = 32, 128, 10
+"""Largest side of a magnified crop, pixels across it where that takes 4 to 8 times, its margin."""
 
+_COLORS = ["#c8442e", "#2f6690", "#d99a2b", "#3d8361", "#8b5a9f", "#5b636e", "#22262b"]
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#8a8f98",
     "axes.grid": True,
-    "axes.prop_cycle": cycler(color=["#c8442e", "#2f6690", "#d99a2b", "#3d8361"]),
+    "axes.prop_cycle": cycler(color=_COLORS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -35,6 +41,8 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "text.color": "#22262b",
 }
+_ERROR_BAR: dict[str, Any] = {"fmt": "none", "ecolor": "#22262b", "capsize": 4, "zorder": 3}
+_MARK = (200, 68, 46)
 _BORDER: dict[str, Any] = {
     "color": "#8a8f98",
     "linewidth": 0.9,
@@ -46,9 +54,46 @@ _BORDER: dict[str, Any] = {
 def sheet(images: Pixels) -> bytes:
     """Lay images (n, H, W, 3) out on a roughly square sheet."""
     count, height, width, _ = images.shape
-    columns = min(count, max(1, round(math.sqrt(count * height / width))))
-    cell = max(SHEET_WIDTH // columns - 2, 8)
-    return _png(contact_sheet(np.stack([_fitted(image, cell) for image in images]), columns))
+    return _sheet(images, min(count, max(1, round(math.sqrt(count * height / width)))), SHEET_WIDTH)
+
+
+def row(images: Pixels) -> bytes:
+    """Lay images (n, H, W, 3) out beside each other."""
+    return _sheet(images, len(images), ROW_WIDTH)
+
+
+def column(images: Pixels) -> bytes:
+    """Lay images (n, H, W, 3) out one below the other."""
+    return _sheet(images, 1, ROW_WIDTH)
+
+
+def crops(images: Pixels, patch_size: int) -> bytes:
+    """Magnify of each image (n, H, W, 3) a region around a corner of four patches.
+
+    Every image shows another corner, in turn. Marks in the margin point at the borders, which lie
+    between two pixels; where an image is one patch high or wide, there is but one border.
+    """
+    height, width = images.shape[1:3]
+    side = min(patch_size, CROP_SIDE) // 2 * 2
+    factor = min(max(CROP_WIDTH // side, 4), 8)
+    # None: no border runs there, the region lies around the middle.
+    ys: list[int | None] = [*range(patch_size, height, patch_size)] or [None]
+    xs: list[int | None] = [*range(patch_size, width, patch_size)] or [None]
+    corners = itertools.cycle(itertools.product(ys, xs))
+    size, half = factor * side + 2 * CROP_MARGIN, CROP_MARGIN + factor * side // 2
+    shown = np.full((len(images), size, size, 3), 255, np.uint8)
+    line, ends = slice(half - 1, half + 1), [slice(CROP_MARGIN - 2), slice(2 - CROP_MARGIN, None)]
+    for canvas, image, (y, x) in zip(shown, images, corners, strict=False):
+        top, left = ((y or height // 2) - side // 2, (x or width // 2) - side // 2)
+        region = image[top : top + side, left : left + side]
+        inside = slice(CROP_MARGIN, -CROP_MARGIN)
+        canvas[inside, inside] = region.repeat(factor, axis=0).repeat(factor, axis=1)
+        for end in ends:
+            if x is not None:
+                canvas[end, line] = _MARK
+            if y is not None:
+                canvas[line, end] = _MARK
+    return _png(contact_sheet(shown, min(len(shown), ROW_WIDTH // size)))
 
 
 def picture(image: Pixels) -> bytes:
@@ -105,6 +150,55 @@ def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> 
     return _figure(draw)
 
 
+def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
+    """Plot mean steps by their place between two patch borders, the border in the middle.
+
+    Args:
+        steps: (p,) by legend entry, from `by_place`.
+        patch_size: p.
+    """
+
+    def draw(_: Figure, axes: Axes) -> None:
+        middle = patch_size // 2
+        axes.axvline(0, **_BORDER)
+        for name, values in steps.items():
+            places = np.roll(values, middle)
+            axes.plot(np.arange(-middle, patch_size - middle), places, label=name)
+        axes.set(xlabel="pixels from the patch border", ylabel="mean step, grey levels")
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+    return _figure(draw)
+
+
+def bars(values: Mapping[str, Sequence[float]], x_label: str, mark: float | None = None) -> bytes:
+    """Draw a bar to the mean of each group, its sample standard deviation, a dot for each value.
+
+    Args:
+        values: of each group, from the top down; a single one has no deviation.
+        x_label: what they are.
+        mark: where a dotted line stands, if anywhere.
+    """
+
+    def draw(_: Figure, axes: Axes) -> None:
+        axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
+        for place, of_group in enumerate(values.values()):
+            spread = np.std(of_group, ddof=1) if len(of_group) > 1 else None
+            axes.barh(place, np.mean(of_group), 0.62, color="#a9c1d3", zorder=2)
+            axes.errorbar(np.mean(of_group), place, xerr=spread, **_ERROR_BAR)
+            axes.plot(of_group, [place] * len(of_group), "o", color="#c8442e", ms=4, zorder=4)
+        if mark is not None:
+            axes.axvline(mark, **_BORDER | {"zorder": 3})
+        axes.set_yticks(range(len(values)), list(values))
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.set_xlabel(x_label)
+
+    return _figure(draw, height=1 + 0.32 * len(values))
+
+
 def step_map(steps: np.ndarray, patch_size: int, highest: float) -> bytes:
     """Draw the mean step at each pixel of the canvas, ticks at the patch borders.
 
@@ -144,6 +238,11 @@ def _figure(draw: Callable[[Figure, Axes], None], height: float = 2.9) -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _sheet(images: Pixels, columns: int, width: int) -> bytes:
+    cell = max(width // columns - 2, 8)
+    return _png(contact_sheet(np.stack([_fitted(image, cell) for image in images]), columns))
 
 
 def _tick_distance(side: int, patch_size: int) -> int:

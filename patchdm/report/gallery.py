@@ -1,11 +1,8 @@
-"""The pictures of the report, with their words, from what a run left behind."""
+"""The sections that every run has: sheets of images, seams, training curves, progress."""
 
 from __future__ import annotations
 
-import base64
-import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,61 +10,31 @@ import pandas as pd
 from patchdm.data.images import Pixels
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
+from patchdm.report.parts import Picture, Section
 
-_REAL = "training images"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG of the page, its file name without suffix, and the words that go with it."""
-
-    name: str
-    title: str
-    caption: str
-    png: bytes
-
-    @property
-    def uri(self) -> str:
-        """The image as a data URI."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as the PNG's header has them."""
-        width, height = struct.unpack(">II", self.png[16:24])
-        return width, height
+REAL = "training images"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """The pictures of each section."""
-
-    sheets: Sequence[Picture]
-    seams: Sequence[Picture]
-    curves: Sequence[Picture]
-    progress: Sequence[Picture]
-
-    def all(self) -> list[Picture]:
-        """Return the pictures in the order of the page."""
-        return [*self.sheets, *self.seams, *self.curves, *self.progress]
-
-
-def sheet_pictures(samples: Pixels, train: Pixels, test: Pixels) -> list[Picture]:
+def sheets(samples: Pixels, train: Pixels, test: Pixels) -> Section:
     """Lay samples and photographs out on a sheet each; all are uint8 (n, H, W, 3)."""
     sets = [
         ("samples", "Samples", "the first seeds", samples),
         ("train", "Training images", "mirror images left out", train),
         ("test", "Held-out images", "never trained on", test),
     ]
-    return [
-        Picture(f"sheet-{name}", title, f"{len(images)} images, {note}.", figures.sheet(images))
-        for name, title, note, images in sets
-    ]
+    return Section(
+        key="sheets",
+        title="Samples beside photographs",
+        text="The first samples by seed, not chosen by eye; photographs are spread evenly over "
+        "their set.",
+        pictures=[
+            Picture(f"sheet-{name}", title, f"{len(images)} images, {note}.", figures.sheet(images))
+            for name, title, note, images in sets
+        ],
+    )
 
 
-def seam_pictures(
-    samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int
-) -> list[Picture]:
+def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:
     """Draw the mean steps of samples and training images, by column, by row and by pixel.
 
     Args:
@@ -77,14 +44,14 @@ def seam_pictures(
     Raises:
         ValueError: a set has no image.
     """
-    steps = {"samples": step_maps(samples), _REAL: step_maps(train)}
+    steps = {"samples": step_maps(samples), REAL: step_maps(train)}
     by_column = {name: across.mean(axis=0) for name, (across, _) in steps.items()}
     by_row = {name: down.mean(axis=1) for name, (_, down) in steps.items()}
     # The mean of the step to the right and the step down, where a pixel has both.
     maps = {name: (across[:-1] + down[:, :-1]) / 2 for name, (across, down) in steps.items()}
     highest = max(float(np.percentile(steps, 99.5)) for steps in maps.values())
     note = f"Dotted lines: borders of the {patch_size}-pixel patches."
-    return [
+    pictures = [
         Picture(
             "profile-columns",
             "Steps from column to column",
@@ -107,9 +74,44 @@ def seam_pictures(
             "steps-train",
             "Steps at each pixel: training images",
             "What no seam looks like.",
-            figures.step_map(maps[_REAL], patch_size, highest),
+            figures.step_map(maps[REAL], patch_size, highest),
         ),
     ]
+    return Section(
+        key="seams",
+        title="Seams",
+        text="Mean absolute step between neighbouring pixels, over all samples and all training "
+        "images. A visible patch grid shows as peaks at the dotted borders, or as a lattice in "
+        "the map.",
+        pictures=pictures,
+        shape="wide",
+    )
+
+
+def seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
+    """Magnify regions around patch borders of samples and photographs, uint8 (n, H, W, 3)."""
+    note = "Marks in the margins point at the borders; pixels are square blocks."
+    return Section(
+        key="crops",
+        title="Seams, magnified",
+        text="Regions around the corners of the shifted patches, of the first samples by seed "
+        "and of training images at the same places.",
+        pictures=[
+            Picture("crops-samples", "Samples", note, figures.crops(samples, patch_size)),
+            Picture("crops-train", "Training images", note, figures.crops(train, patch_size)),
+        ],
+        shape="rows",
+    )
+
+
+def training(pictures: Sequence[Picture]) -> Section:
+    """Show the curves of all trainings."""
+    return Section(
+        key="curves",
+        title="Training",
+        text="Each point is the mean since the point before it.",
+        pictures=pictures,
+    )
 
 
 def curve_pictures(
@@ -151,14 +153,15 @@ def curve_pictures(
     ]
 
 
-def progress_pictures(sheets: Mapping[int, Pixels]) -> list[Picture]:
+def development(sheets: Mapping[int, Pixels]) -> Section:
     """Show sheets (H, W, 3) drawn during the training, by the images seen."""
-    return [
-        Picture(
-            f"progress-{seen:09d}",
-            f"{seen:,} images seen",
-            "",
-            figures.picture(image),
-        )
-        for seen, image in sheets.items()
-    ]
+    return Section(
+        key="progress",
+        title="How samples developed",
+        text="Averaged weights, sampled from the same noise and the same codes each time.",
+        pictures=[
+            Picture(f"progress-{seen:09d}", f"{seen:,} images seen", "", figures.picture(image))
+            for seen, image in sheets.items()
+        ],
+        shape="wide",
+    )

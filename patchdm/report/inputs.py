@@ -1,4 +1,4 @@
-"""What the report reads: metrics, tables, training curves, sheets, sizes of weights."""
+"""What the report reads: metrics, tables, training curves, sheets, weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
@@ -14,6 +15,17 @@ from safetensors import SafetensorError, safe_open
 from patchdm.data.images import Pixels, read_image
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.report.parts import Table
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class Nearness(BaseModel):
+    """How near samples lie to the training images, beside held-out photographs."""
+
+    nearer_than_held_out: float
+    median_samples: float
+    median_held_out: float
 
 
 class Metrics(BaseModel):
@@ -37,8 +49,20 @@ class Metrics(BaseModel):
     extractor_weights_hash: str
     resizer: str
     kid_subset_size: int
+    nearest: dict[str, Nearness]
+    data_hash: str
     params_hash: str
     git_revision: str
+
+
+class Cell(BaseModel):
+    """What the report takes from the metrics of a cell of the ablation."""
+
+    fid_samples: float
+    seam_samples: float
+    extractor: str
+    n_block: int
+    unet_weights_hash: str
 
 
 @dataclass(frozen=True)
@@ -50,14 +74,14 @@ class Weights:
     sha256: str
 
 
-def read_metrics(path: Path) -> Metrics:
-    """Read metrics.json.
+def read_metrics(path: Path, kind: type[_Kind]) -> _Kind:
+    """Read the metrics of a run, `Metrics`, or of a cell, `Cell`.
 
     Raises:
         PatchDMError: the file is missing, no JSON, or lacks a number.
     """
     try:
-        return Metrics.model_validate_json(_existing(path).read_bytes())
+        return kind.model_validate_json(_existing(path).read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -79,6 +103,40 @@ def read_table(path: Path) -> pd.DataFrame:
     if not any(name.startswith("FID-") for name in table.columns):
         raise PatchDMError(f"{path}: found no column FID-EXTRACTOR, only {list(table.columns)}")
     return table
+
+
+def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a table that has at least these columns.
+
+    Raises:
+        PatchDMError: the file is missing or not such a table.
+    """
+    try:
+        table = pd.read_csv(_existing(path))
+    except ValueError as error:
+        raise PatchDMError(f"{path}: not a table: {_one_line(error)}") from None
+    if missing := [name for name in columns if name not in table.columns]:
+        raise PatchDMError(f"{path}: found no column {', '.join(missing)}")
+    if table.empty:
+        raise PatchDMError(f"{path}: found no rows")
+    return table
+
+
+def read_markdown(path: Path) -> Table:
+    """Read a caption and the Markdown table below it.
+
+    Raises:
+        PatchDMError: the file is missing or holds no such table.
+    """
+    caption, _, table = _existing(path).read_text(encoding="utf-8").partition("\n\n")
+    lines = [
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+        for line in table.splitlines()
+    ]
+    if len(lines) < 3 or len(set(map(len, lines))) > 1:
+        raise PatchDMError(f"{path}: found no caption with a Markdown table below")
+    header, _, *rows = lines
+    return Table(caption, header, rows)
 
 
 def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:

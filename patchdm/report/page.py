@@ -14,8 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from ruamel.yaml import YAML
 
 from patchdm.config import Params
-from patchdm.report.gallery import Gallery
-from patchdm.report.inputs import Metrics, Weights
+from patchdm.report.inputs import Cell, Metrics, Weights
+from patchdm.report.parts import Section, Table
 
 FID_TARGET = 0.5
 """FID of the samples over that of the blurred images: at most this."""
@@ -52,9 +52,10 @@ def render(
     params: Params,
     metrics: Metrics,
     table: pd.DataFrame,
-    gallery: Gallery,
+    sections: Sequence[Section],
     *,
     weights: Sequence[Weights],
+    cells: Mapping[str, Cell],
     versions: Mapping[str, str],
 ) -> str:
     """Return the report as HTML; equal input gives equal text.
@@ -63,8 +64,9 @@ def render(
         params: the run.
         metrics: its measures.
         table: metrics.csv, a row a set, the extractor named in the headers.
-        gallery: its pictures.
+        sections: what follows the metrics, in order.
         weights: the networks of the run.
+        cells: those of its ablation, by name.
         versions: library -> version.
     """
     template = files("patchdm.report").joinpath("template.html").read_text(encoding="utf-8")
@@ -74,12 +76,11 @@ def render(
     return environment.from_string(template).render(
         params=params,
         metrics=metrics,
-        gallery=gallery,
+        sections=[section for section in sections if section.tables or section.pictures],
         headlines=_headlines(metrics, table),
-        columns=list(table.columns),
-        rows=_rows(table),
+        metrics_table=_words(table),
         summary=_summary(params, metrics, weights),
-        provenance=_provenance(metrics, weights, versions),
+        provenance=_provenance(metrics, weights, cells, versions),
         yaml=_yaml(params),
     )
 
@@ -119,16 +120,14 @@ def _ratio(value: float, reference: float) -> float:
     return value / reference if reference else math.nan
 
 
-def _rows(table: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
-    """Return (set, its name in words, cells) a row; what was not measured is a dash."""
-    return [
-        (
-            str(key),
-            _SETS.get(str(key), str(key)),
-            [_cell(column, row[column]) for column in table.columns],
-        )
+def _words(table: pd.DataFrame) -> Table:
+    """Write metrics.csv in words; what was not measured is a dash."""
+    rows = [
+        [_SETS.get(str(key), str(key)), *(_cell(name, row[name]) for name in table.columns)]
         for key, row in table.iterrows()
     ]
+    strong = [*table.index].index("samples") if "samples" in table.index else None
+    return Table("", ["Set", *table.columns], rows, strong)
 
 
 def _cell(column: str, value: float) -> str:
@@ -154,13 +153,18 @@ def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> li
 
 
 def _provenance(
-    metrics: Metrics, weights: Sequence[Weights], versions: Mapping[str, str]
+    metrics: Metrics,
+    weights: Sequence[Weights],
+    cells: Mapping[str, Cell],
+    versions: Mapping[str, str],
 ) -> list[tuple[str, str]]:
     return [
         ("Git revision", metrics.git_revision),
         ("Parameters", metrics.params_hash),
+        ("Images", metrics.data_hash),
         ("Extractor", metrics.extractor_weights_hash),
         *((f"Weights of {part.name}", part.sha256) for part in weights),
+        *((f"U-Net of {name}", cell.unet_weights_hash) for name, cell in cells.items()),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
 

@@ -21,7 +21,7 @@ class Page(HTMLParser):
         references: values of all attributes that may point outside.
         images: PNG bytes of each image in order.
         alts: their alternative texts.
-        table: cells by row, header first.
+        tables: of each table the cells by row, header first.
         texts: all visible text by the id of its section, "" outside of any.
     """
 
@@ -31,7 +31,7 @@ class Page(HTMLParser):
         self.references: list[str] = []
         self.images: list[bytes] = []
         self.alts: list[str] = []
-        self.table: list[list[str]] = []
+        self.tables: list[list[list[str]]] = []
         self.texts: dict[str, str] = {}
         self._open: list[str] = []
         self._section = ""
@@ -50,10 +50,12 @@ class Page(HTMLParser):
             self.alts.append(values["alt"] or "")
         elif tag == "section":
             self._section = values["id"] or ""
+        elif tag == "table":
+            self.tables.append([])
         elif tag == "tr":
-            self.table.append([])
+            self.tables[-1].append([])
         elif tag in {"td", "th"}:
-            self.table[-1].append("")
+            self.tables[-1][-1].append("")
         if tag not in VOID:
             self._open.append(tag)
 
@@ -67,7 +69,7 @@ class Page(HTMLParser):
             return
         self.texts[self._section] = self.texts.get(self._section, "") + data
         if {"td", "th"} & set(self._open):
-            self.table[-1][-1] += data
+            self.tables[-1][-1][-1] += data
 
 
 def pixels(png: bytes) -> np.ndarray:

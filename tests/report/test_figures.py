@@ -47,6 +47,8 @@ def _draw_all() -> list[bytes]:
         figures.curves({"loss": curve, "loss, plain": curve / 2}, x_label="seen", log=True),
         figures.curves({"rate": curve.iloc[:1]}, x_label="seen", log=False),
         figures.profiles({"samples": steps, "real": steps / 2}, 8, "x"),
+        figures.border_profiles({"full": steps[:8], "real": steps[:8] / 2}, 8),
+        figures.bars({"full": [1.0, 2.0], "no-code": [3.0, 5.0]}, "FID", 1.5),
         figures.step_map(np.outer(np.arange(15.0), steps), 8, highest=20),
     ]
 
@@ -85,6 +87,53 @@ def test_the_map_shows_where_the_steps_are() -> None:
 
 def test_images_without_any_step_have_a_map() -> None:
     assert pixels(figures.step_map(np.zeros((15, 31)), 8, highest=0.0)).shape[1] == 832
+
+
+def test_a_crop_is_magnified_and_marked_outside_its_pixels() -> None:
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:8, :8], image[:8, 8:16], image[8:, :8], image[8:, 8:16] = 10, 60, 110, 160
+    crop = pixels(figures.crops(image[None], 8))
+    margin = figures.CROP_MARGIN
+    inside = crop[margin:-margin, margin:-margin]
+    np.testing.assert_array_equal(inside[::8, ::8], image[4:12, 4:12])
+    np.testing.assert_array_equal(inside[7::8, 7::8], image[4:12, 4:12])
+    marked = (crop != 255).any(axis=2)
+    marked[margin:-margin, margin:-margin] = False
+    middle = [margin + 31, margin + 32]  # either side of the border between two enlarged pixels
+    assert np.flatnonzero(marked[0]).tolist() == np.flatnonzero(marked[-1]).tolist() == middle
+    assert np.flatnonzero(marked[:, 0]).tolist() == np.flatnonzero(marked[:, -1]).tolist() == middle
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 32), (32, 8)])
+def test_crops_of_images_one_patch_high_or_wide_have_one_border(height: int, width: int) -> None:
+    images = np.zeros((2, height, width, 3), np.uint8)
+    crops = pixels(figures.crops(images, 8)).astype(int)
+    red = crops[..., 0] - crops[..., 2] > 100
+    assert red[0].any() == (width > height)
+    assert red[:, 0].any() == (height > width)
+
+
+def test_large_patches_are_magnified_four_times() -> None:
+    crops = pixels(figures.crops(np.zeros((9, 128, 256, 3), np.uint8), 64))
+    assert (crops == 0).all(axis=2).sum() == 9 * (4 * 32) ** 2
+    assert crops.shape[1] <= figures.ROW_WIDTH
+
+
+def test_bars_show_every_seed_and_how_far_they_spread() -> None:
+    def reds(values: list[float]) -> np.ndarray:
+        image = pixels(figures.bars({"full": values}, "FID")).astype(int)
+        return (image[..., 0] - image[..., 2] > 100).any(axis=0)
+
+    def runs(mask: np.ndarray) -> int:
+        return int((np.diff(mask.astype(int)) == 1).sum())
+
+    assert [runs(reds(values)) for values in ([10.0], [10.0, 20.0], [10.0, 15.0, 20.0])] == [
+        1,
+        2,
+        3,
+    ]
+    alone, apart = (figures.bars({"full": values}, "FID") for values in ([15.0], [10.0, 20.0]))
+    assert alone != apart
 
 
 def test_more_images_than_fit_make_a_larger_sheet() -> None:

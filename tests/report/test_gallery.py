@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patchdm.report import figures
-from patchdm.report.gallery import seam_pictures
+from patchdm.report.gallery import seam_profiles
 from tests.data.photographs import photograph
 
 
@@ -27,7 +27,7 @@ def test_a_seam_shows_in_profile_and_map(monkeypatch: pytest.MonkeyPatch) -> Non
     real = np.stack([photograph(number, 32, 16) for number in range(6)])
     flat = np.full_like(real, 100)
     flat[:, 8:, 16:] = 130  # a step down at y = 8 and across at x = 16, where they belong
-    pictures = seam_pictures([flat[:2], flat[2:]], [real], 8)
+    section = seam_profiles([flat[:2], flat[2:]], [real], 8)
 
     columns, rows = profiles
     assert np.flatnonzero(columns["samples"]).tolist() == [15]
@@ -39,6 +39,6 @@ def test_a_seam_shows_in_profile_and_map(monkeypatch: pytest.MonkeyPatch) -> Non
     assert scale == same_scale
     assert samples[7, 20] == samples[10, 15] == 15
     assert np.count_nonzero(samples) == 15 + 7  # 15 columns of the row, 7 rows of the column
-    assert [picture.name for picture in pictures] == [
+    assert [picture.name for picture in section.pictures] == [
         "profile-columns", "profile-rows", "steps-samples", "steps-train",
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from patchdm.data.images import save_png
@@ -13,12 +14,18 @@ from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.models.build import build_latent
 from patchdm.report.inputs import (
+    Metrics,
     read_curves,
+    read_frame,
+    read_markdown,
     read_metrics,
     read_sheets,
     read_table,
     read_weights,
 )
+from patchdm.report.parts import Table
+from patchdm.tables.build import Table as Written
+from patchdm.tables.write import write_tables
 from tests.report.runs import METRICS_VALUES
 from tests.stages.tiny import tiny_params
 
@@ -26,8 +33,16 @@ from tests.stages.tiny import tiny_params
 def test_metrics_are_read_and_more_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(METRICS_VALUES | {"sfid_samples": 3.0}))
-    metrics = read_metrics(path)
+    metrics = read_metrics(path, Metrics)
     assert (metrics.fid_samples, metrics.n_test) == (20.0, 3)
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"variant": ["full", "no-code"], "FID": [1234.5, None], "n": [8, None]})
+    write_tables(tmp_path, {"ablation": Written("What it shows.", frame)})
+    assert read_markdown(tmp_path / "ablation.md") == Table(
+        "What it shows.", ["variant", "FID", "n"], [["full", "1,234.50", "8"], ["no-code", "", ""]]
+    )
 
 
 def test_curves_are_read_whole(tmp_path: Path) -> None:
@@ -66,15 +81,34 @@ def _file(name: str, content: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("read", "write", "message"),
     [
-        (lambda d: read_metrics(d / "m.json"), None, "m.json: not found, run"),
-        (lambda d: read_metrics(d / "m.json"), _file("m.json", '{"fid_'), "m.json: Invalid JSON"),
-        (lambda d: read_metrics(d / "m.json"), _file("m.json", "{}"), "m.json: fid_samples: Field"),
+        (lambda d: read_metrics(d / "m.json", Metrics), None, "m.json: not found, run"),
+        (
+            lambda d: read_metrics(d / "m.json", Metrics),
+            _file("m.json", '{"fid_'),
+            "m.json: Invalid JSON",
+        ),
+        (
+            lambda d: read_metrics(d / "m.json", Metrics),
+            _file("m.json", "{}"),
+            "m.json: fid_samples: Field",
+        ),
         (lambda d: read_table(d / "m.csv"), None, "m.csv: not found, run"),
         (lambda d: read_table(d / "m.csv"), _file("m.csv", ""), "m.csv: not a table"),
         (lambda d: read_table(d / "m.csv"), _file("m.csv", "a,b\n1,2\n"), "m.csv: not a table"),
         (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n\na,b\n"), "m.csv: not a table"),
         (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n,FID-X\n"), "m.csv: found no row"),
         (lambda d: read_table(d / "m.csv"), _file("m.csv", "set,n\na,2\n"), "m.csv: found no col"),
+        (lambda d: read_frame(d / "n.csv", ["a"]), None, "n.csv: not found, run"),
+        (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", ""), "n.csv: not a table: No"),
+        (lambda d: read_frame(d / "n.csv", ["a", "b"]), _file("n.csv", "a\n1\n"), "no column b"),
+        (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", "a\n"), "n.csv: found no rows"),
+        (lambda d: read_markdown(d / "t.md"), None, "t.md: not found, run"),
+        (lambda d: read_markdown(d / "t.md"), _file("t.md", "words\n\n| a |\n"), "no caption with"),
+        (
+            lambda d: read_markdown(d / "t.md"),
+            _file("t.md", "a\n\n|a|\n|-|\n|1|2|\n"),
+            "no caption",
+        ),
         (lambda d: read_curves(d, ["loss"]), None, "loss.tsv: not found, run"),
         (lambda d: read_curves(d, []), _file("x.tsv", "step\ty\n1\t2\n"), "x.tsv: not a training"),
         (lambda d: read_curves(d, []), _file("x.tsv", "step\tx\n1\tno\n"), "x.tsv: not a training"),

@@ -6,24 +6,23 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from patchdm.report.gallery import Gallery
-from patchdm.report.inputs import Metrics, Weights
+from patchdm.report.inputs import Cell, Metrics, Weights
 from patchdm.report.page import render
+from patchdm.report.parts import Section, Table
 from tests.report.pages import Page
 from tests.report.runs import METRICS_VALUES, TABLE
 from tests.stages.tiny import tiny_params
 
-EMPTY = Gallery(sheets=[], seams=[], curves=[], progress=[])
 
-
-def page(params=None, weights=(), **metrics) -> Page:
+def page(params=None, weights=(), sections=(), cells=None, **metrics) -> Page:
     return Page(
         render(
             params or tiny_params(),
             Metrics(**METRICS_VALUES | metrics),
             pd.read_csv(io.StringIO(TABLE), index_col="set"),
-            EMPTY,
+            sections,
             weights=weights,
+            cells=cells or {},
             versions={"torch": "9.8.7"},
         )
     )
@@ -61,8 +60,31 @@ def test_summary_and_provenance_hold_the_run() -> None:
     assert "4 × 2 of 8 × 8 pixels" in found.texts[""]
     assert "18 training, 3 held out" in found.texts[""]
     provenance = found.texts["provenance"]
-    for value in ("v0-1-gabcdef", "a" * 64, "e" * 64, "b" * 64, "c" * 64, "torch 9.8.7"):
+    for value in ("v0-1-gabcdef", *(letter * 64 for letter in "aebcf"), "torch 9.8.7"):
         assert value in provenance
+
+
+def test_provenance_names_the_networks_of_the_ablation() -> None:
+    cells = {
+        f"full-{seed}": Cell(**METRICS_VALUES | {"unet_weights_hash": seed * 64}) for seed in "01"
+    }
+    provenance = page(cells=cells).texts["provenance"]
+    assert provenance.index("U-Net of full-0") < provenance.index("0" * 64)
+    assert provenance.index("U-Net of full-1") < provenance.index("1" * 64)
+
+
+def test_a_section_has_its_tables_and_an_empty_one_no_heading() -> None:
+    hostile = "<b>caption</b>"
+    table = Table(hostile, ["", "FID"], [["full", "1.5"], ["no-code", ""]])
+    sections = [
+        Section(key="full", title="Some numbers", text="Of what.", tables=[table]),
+        Section(key="empty", title="Nothing", text="At all."),
+    ]
+    found = page(sections=sections)
+    assert found.tables[1] == [["", "FID"], ["full", "1.5"], ["no-code", ""]]
+    assert "Some numbers" in found.texts["full"]
+    assert hostile in found.texts["full"]
+    assert "empty" not in found.texts
 
 
 def test_all_parameters_are_shown_as_yaml() -> None:

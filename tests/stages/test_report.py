@@ -12,12 +12,18 @@ import pytest
 
 from patchdm.config import Params
 from patchdm.data.images import save_png
+from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.report import figures
 from stages._common import (
+    ABLATIONS,
+    APPLICATION_TABLES,
+    APPLICATIONS,
     FIGURES,
     LATENT,
     LATENT_CURVES,
     METRICS,
+    PAPER_TABLES,
     PATCHDM,
     PATCHDM_CURVES,
     PATCHES,
@@ -33,12 +39,16 @@ from tests.stages.tiny import tiny_params
 
 MANIFEST = SAMPLES / "manifest.parquet"
 SHEETS = PATCHDM_CURVES / "sheets"
+SECTIONS = (
+    "numbers", "table", "sheets", "seams", "crops", "memorisation", "restoring", "beyond", "paper",
+    "curves", "progress", "provenance",
+)  # fmt: skip
 
 
 @pytest.fixture
 def params(tmp_dir: Path, landscapes: Path) -> Params:
     """A finished run, but for its report."""
-    params = tiny_params(report={"sheet_images": 5})
+    params = tiny_params(report={"sheet_images": 5, "nearest_images": 2})
     write_run(tmp_dir, landscapes, params)
     return params
 
@@ -53,12 +63,11 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
     html = REPORT.read_text()
     page = Page(html)
 
-    sections = {"numbers", "table", "sheets", "seams", "curves", "progress", "provenance"}
-    assert sections <= set(page.texts)
-    header, *rows = page.table
+    assert set(page.texts) == {"", *SECTIONS}
+    header, *rows = page.tables[0]
     assert header == [
-        "Set", "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "seam",
-        "seam_padded",
+        "Set", "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "Seam",
+        "Seam-padded",
     ]  # fmt: skip
     assert rows[1] == ["Samples", "7", "20.0", "0.0500", "0.0040", "1.200", "1.040"]
     assert rows[0][1:] == ["18", "–", "–", "–", "1.000", "0.980"]
@@ -73,7 +82,7 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
 def test_every_picture_decodes_and_is_a_figure_too(params: Params) -> None:
     report(params)
     page = Page(REPORT.read_text())
-    assert len(page.images) == 3 + 4 + 3 + 3 + 2
+    assert len(page.images) == 3 + 4 + 2 + 2 + 2 + 3 + (3 + 3) + 2
     assert all(page.alts)
     assert all(pixels(png).std() > 5 for png in page.images)
     assert sorted(page.images) == sorted(contents(FIGURES).values())
@@ -95,6 +104,62 @@ def test_sheets_follow_their_parameter(params: Params) -> None:
     assert [int(n) for n in re.findall(r"(\d+) images,", text)] == [5, 5, 3]
 
 
+def test_samples_nearest_to_photographs_are_shown_with_their_distances(params: Params) -> None:
+    report(params)
+    page = Page(REPORT.read_text())
+    text = page.texts["memorisation"]
+    assert "62% of all pairs by features (median distance 9.5 against 11.25)" in text
+    assert re.findall(r"Seed (\d+)", text) == ["43", "41"]
+    assert "Distance 1.50 in features, 80 in pixels." in text
+    store = PatchStore(PATCHES)
+    shown = pixels(contents(FIGURES)["nearest-000043.png"])
+    factor = figures.SHEET_WIDTH // (3 * (store.width + 2) - 2)
+    _, by_features, by_pixels = np.split(
+        shown[::factor, ::factor], [store.width + 2, 2 * (store.width + 2)], axis=1
+    )
+    np.testing.assert_array_equal(by_features[:, :-2], store.images([3])[0])
+    np.testing.assert_array_equal(by_pixels, store.images([4])[0])
+
+
+def test_neighbours_of_other_images_are_refused(params: Params) -> None:
+    table = (TABLES / "nearest.csv").read_text()
+    (TABLES / "nearest.csv").write_text(table.replace("43,3,", "43,20,"))  # a held-out one
+    with pytest.raises(PatchDMError, match="nearest.csv: found rows that are no training images"):
+        report(params)
+
+
+def test_applications_are_shown_with_their_tables(params: Params) -> None:
+    report(params)
+    page = Page(REPORT.read_text())
+    assert "the photograph, what is known of it, Patch-DM, OpenCV Telea" in page.texts["restoring"]
+    assert "64 × 32 pixels. Squeezed into the training grid." in page.texts["beyond"]
+    restored, large = page.tables[1:3]
+    assert restored[3] == ["inpainting", "photographs", "3", "–", "–", "1.102"]
+    assert large[0] == ["set", "width", "height", "n", "seam"]
+    assert len(page.tables) == 1 + 2 + 3
+
+
+def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
+    ablation = {"variants": ["full", "no-code"], "seeds": [0, 1]}
+    params = tiny_params(ablation=ablation)
+    write_run(tmp_dir, landscapes, params)
+    report(params)
+    page = Page(REPORT.read_text())
+    assert {"ablation", "ablation-samples", "ablation-crops"} <= set(page.texts)
+    assert "FID 30.5, seam score 1.200" in page.texts["ablation-samples"]
+    assert "mean over 2 training seeds" in page.texts["ablation"]
+    assert page.tables[1][0][0] == "variant"
+    assert "U-Net of no-code-1" in page.texts["provenance"]
+    assert {
+        "ablation-fid.png", "ablation-seam.png", "ablation-profiles.png",
+        "ablation-samples-full.png", "ablation-crops-no-code.png",
+    } <= set(contents(FIGURES))  # fmt: skip
+    missing = ABLATIONS / "no-code-1/samples/manifest.parquet"
+    missing.unlink()
+    with pytest.raises(PatchDMError, match=re.escape(f"{missing}: not found")):
+        report(params)
+
+
 def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
     shutil.rmtree(LATENT)
     shutil.rmtree(LATENT_CURVES)
@@ -109,6 +174,10 @@ def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
     [
         METRICS,
         TABLES / "metrics.csv",
+        TABLES / "nearest.csv",
+        APPLICATION_TABLES / "applications.csv",
+        APPLICATIONS / "rescaled",
+        PAPER_TABLES / "quality.md",
         PATCHES,
         SAMPLES / "000040/000042.png",
         MANIFEST,

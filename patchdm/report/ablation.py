@@ -1,0 +1,150 @@
+"""The sections of the ablation: scores, border profiles, samples and magnified seams by variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchdm.data.images import Pixels
+from patchdm.report import figures
+from patchdm.report.inputs import Cell
+from patchdm.report.parts import Picture, Section, Table
+
+_ALIKE = (
+    "Every row has the same sampling seeds in the same order, so images below each other began as "
+    "the same noise. Networks of the first training seed."
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What there is of a variant.
+
+    Attributes:
+        cells: its metrics, one for each training seed.
+        images: (n, H, W, 3), the first samples of its first training seed.
+        profile: (p,) mean steps of all its samples, from `by_place`.
+    """
+
+    cells: Sequence[Cell]
+    images: Pixels
+    profile: np.ndarray
+
+
+def by_place(across: np.ndarray, down: np.ndarray, patch_size: int) -> np.ndarray:
+    """Average steps over all that lie equally far behind a patch border.
+
+    Args:
+        across, down: (H, W-1) and (H-1, W), from `step_maps`.
+        patch_size: p; borders lie at its multiples.
+
+    Returns:
+        (p,) mean steps; the first is that across the borders.
+    """
+    steps = np.concatenate([across.sum(axis=0), down.sum(axis=1)])
+    counts = np.repeat([len(across), down.shape[1]], [across.shape[1], len(down)])
+    places = np.concatenate([np.arange(1, 1 + side) for side in (across.shape[1], len(down))])
+    places %= patch_size
+    total = np.bincount(places, counts, patch_size)
+    return np.bincount(places, steps, patch_size) / total
+
+
+def ablation(
+    variants: Mapping[str, Variant],
+    real: np.ndarray,
+    *,
+    table: Table,
+    seam_real: float,
+    patch_size: int,
+) -> list[Section]:
+    """Compare the variants; without any, there is no section.
+
+    Args:
+        variants: by name, in the order shown.
+        real: (p,) mean steps of the training images, from `by_place`.
+        table: of the same scores.
+        seam_real: seam score of the training images.
+        patch_size: p.
+    """
+    if not variants:
+        return []
+    cells = {name: variant.cells for name, variant in variants.items()}
+    source = next(cell for of_variant in cells.values() for cell in of_variant)
+    profiles = {name: variant.profile for name, variant in variants.items()}
+    fid = {name: [cell.fid_samples for cell in found] for name, found in cells.items()}
+    seam = {name: [cell.seam_samples for cell in found] for name, found in cells.items()}
+    seeds = max(map(len, cells.values()))
+    note = (
+        f"Bars: mean over {seeds} training seeds, each a dot; lines: sample standard deviation."
+        if seeds > 1
+        else "One training seed: no deviation is known."
+    )
+    scores = [
+        Picture(
+            "ablation-fid",
+            "FID by variant",
+            f"{note} Lower is better.",
+            figures.bars(fid, f"FID, {source.extractor}, n = {source.n_block:,}"),
+        ),
+        Picture(
+            "ablation-seam",
+            "Seam score by variant",
+            f"{note} Dotted: training images, {seam_real:.3f}.",
+            figures.bars(seam, "seam score", seam_real),
+        ),
+        Picture(
+            "ablation-profiles",
+            "Steps around patch borders",
+            "Mean over all borders, all samples and all training seeds; a seam is a peak at 0.",
+            figures.border_profiles({"photographs": real} | profiles, patch_size),
+        ),
+    ]
+    sheets = [
+        Picture(f"ablation-samples-{name}", name, _scores(of.cells), figures.row(of.images))
+        for name, of in variants.items()
+    ]
+    crops = [
+        Picture(
+            f"ablation-crops-{name}",
+            name,
+            f"Seam score {_mean(seam[name]):.3f}",
+            figures.crops(of.images, patch_size),
+        )
+        for name, of in variants.items()
+    ]
+    return [
+        Section(
+            key="ablation",
+            title="Ablation",
+            text="Each variant is one switch away from the run, trained, sampled and measured "
+            "alike; full is the run's method.",
+            tables=[table],
+            pictures=scores,
+            shape="wide",
+        ),
+        Section(
+            key="ablation-samples",
+            title="Samples by variant",
+            text=_ALIKE,
+            pictures=sheets,
+            shape="rows",
+        ),
+        Section(
+            key="ablation-crops",
+            title="Seams by variant, magnified",
+            text=f"Regions around the corners of the shifted patches. {_ALIKE}",
+            pictures=crops,
+            shape="rows",
+        ),
+    ]
+
+
+def _scores(cells: Sequence[Cell]) -> str:
+    fid = _mean([cell.fid_samples for cell in cells])
+    return f"FID {fid:.1f}, seam score {_mean([cell.seam_samples for cell in cells]):.3f}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))

@@ -1,0 +1,94 @@
+"""The sections of what the model does beyond sampling images of its training size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from patchdm.data.images import Pixels
+from patchdm.report import figures
+from patchdm.report.parts import Picture, Section, Table
+
+_PHOTOGRAPHS = "photographs"
+_SIZES = {
+    "training-size": ("Training size", "What the model was trained for."),
+    "extrapolated": ("Positions extrapolated", "Counted on beyond the training grid."),
+    "rescaled": ("Positions rescaled", "Squeezed into the training grid."),
+}
+
+
+def restoring(scores: pd.DataFrame, strips: Mapping[str, Sequence[Pixels]]) -> Section:
+    """Show in- and outpainting beside ways without a model.
+
+    Args:
+        scores: applications.csv: `task`, `method`, and measures.
+        strips: task -> pictures (h, w, 3), each a photograph, its known part, and what each method
+            made of it, from left to right.
+    """
+    columns = ["the photograph", "what is known of it", *_methods(scores)]
+    return Section(
+        key="restoring",
+        title="Inpainting and outpainting",
+        text="Held-out photographs, the first of them, not chosen by eye. Distances are to the "
+        "photograph; a mask seam of 1 means that steps at the mask's border are as those beside "
+        "it. PSNR rewards blur: the mean of all that is possible scores best.",
+        tables=[_table(scores)],
+        pictures=[
+            Picture(
+                task,
+                task.capitalize(),
+                f"From left to right: {', '.join(columns)}.",
+                figures.column(np.stack(pictures)),
+            )
+            for task, pictures in strips.items()
+        ],
+        shape="wide",
+    )
+
+
+def beyond(scores: pd.DataFrame, samples: Mapping[str, Pixels]) -> Section:
+    """Show samples beyond the training size, their positions extrapolated and rescaled.
+
+    Args:
+        scores: large.csv: `set`, and measures.
+        samples: set -> images (n, H, W, 3) of equal seeds.
+    """
+    sizes = scores.set_index("set")[["width", "height"]]
+    return Section(
+        key="beyond",
+        title="Beyond the training size",
+        text="Equal seeds in every row. FID is of square crops, as many of each set, against "
+        "those of the training images.",
+        tables=[_table(scores)],
+        pictures=[
+            Picture(
+                f"beyond-{name}",
+                _SIZES[name][0],
+                f"{sizes.loc[name, 'width']} × {sizes.loc[name, 'height']} pixels. "
+                f"{_SIZES[name][1]}",
+                figures.row(images),
+            )
+            for name, images in samples.items()
+        ],
+        shape="rows",
+    )
+
+
+def _methods(scores: pd.DataFrame) -> list[str]:
+    return [str(name) for name in scores["method"].unique() if name != _PHOTOGRAPHS]
+
+
+def _table(scores: pd.DataFrame) -> Table:
+    """Write a table in words; what was not measured is a dash."""
+    rows = [[_word(cell) for cell in row] for row in scores.itertuples(index=False)]
+    return Table("", [str(name).replace("_", " ") for name in scores.columns], rows)
+
+
+def _word(cell: Any) -> str:
+    if isinstance(cell, float):
+        return "–" if math.isnan(cell) else f"{cell:.3f}"
+    return str(cell)

@@ -1,0 +1,60 @@
+"""What the report's page is made of: sections of tables and pictures, and the words with them."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of the page, its file name without suffix, and the words that go with it."""
+
+    name: str
+    title: str
+    caption: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The image as a data URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the PNG's header has them."""
+        width, height = struct.unpack(">II", self.png[16:24])
+        return width, height
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in words: a caption, titles of columns, rows of cells; `strong` is a row in bold."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    strong: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page with a heading; one without tables and pictures is left out.
+
+    Attributes:
+        key: its id in the page.
+        title: its heading.
+        text: what it shows.
+        tables, pictures: shown in this order.
+        shape: how wide pictures are: some beside each other, two, or one, with its words aside.
+    """
+
+    key: str
+    title: str
+    text: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    shape: Literal["", "wide", "rows"] = ""

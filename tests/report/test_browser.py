@@ -1,0 +1,55 @@
+"""The page in headless Chromium, as readers open it.
+
+Among the normal tests where Chromium is installed. Where none is, which `make install` cannot
+mend, among the slow ones, where it fails and says so.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from stages._common import REPORT
+from stages.report import report
+from tests.report.pages import Page
+from tests.report.runs import write_run
+from tests.stages.tiny import tiny_params
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+DESKTOP, PHONE = (1440, 900), (390, 844)
+
+pytestmark = [] if BROWSER else [pytest.mark.slow]
+
+
+def test_the_page_opens_without_complaint(tmp_dir: Path, landscapes: Path) -> None:
+    if BROWSER is None:
+        pytest.fail(f"found none of {', '.join(NAMES)} on the path: install Chromium")
+    params = tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
+    write_run(tmp_dir, landscapes, params)
+    report(params)
+    expected = Page(REPORT.read_text())
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER)
+        page = browser.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        for width, height in (DESKTOP, PHONE):
+            page.set_viewport_size({"width": width, "height": height})
+            page.goto(REPORT.absolute().as_uri())
+            widths = page.eval_on_selector_all("img", "all => all.map(i => i.naturalWidth)")
+            rows = page.eval_on_selector_all(
+                "table", "all => all.map(t => t.tBodies[0].rows.length)"
+            )
+            assert len(widths) == len(expected.images)
+            assert min(widths) > 0
+            assert rows == [len(table) - 1 for table in expected.tables]
+            assert min(rows) > 0
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
+    assert complaints == []
