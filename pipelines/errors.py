@@ -23,8 +23,8 @@ class TransientError(FlowError):
     """The same, where trying again may help."""
 
 
-def failure(subject: str, lines: Sequence[str]) -> FlowError:
-    """Return the error behind the last lines of a failed command.
+def failure(subject: str, lines: Sequence[str], code: int) -> FlowError:
+    """Return the error behind the exit code and the last lines of a failed command.
 
     A stage prints `error: ...` for a mistake of the user, which no retry mends. Otherwise DVC
     prints `ERROR: ...`, or Python the last line of a traceback.
@@ -34,6 +34,7 @@ def failure(subject: str, lines: Sequence[str]) -> FlowError:
         return FlowError(f"{subject}: {own[-1].removeprefix('error: ')}")
     of_dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     raised = [line for line in lines if re.match(r"[\w.]+(?:Error|Exception|Interrupt): ", line)]
-    message = (raised or of_dvc or list(lines) or ["no output"])[-1]
+    ended = f"ended by signal {code - 128}" if code > 128 else f"exit code {code}"
+    message = (raised or of_dvc or [ended])[-1]
     transient = TRANSIENT.search(" ".join([*of_dvc, message]))
     return (TransientError if transient else FlowError)(f"{subject}: {message}")

@@ -82,8 +82,8 @@ def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
             log.info(text)
             tail.append(text)
 
-    if process.run(command, on_line, root):
-        raise failure(name, tail)
+    if code := process.run(command, on_line, root):
+        raise failure(name, tail, code)
     return list(tail)
 
 

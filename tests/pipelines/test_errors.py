@@ -46,11 +46,11 @@ HINT = "Most likely another DVC process is running or was terminated abruptly."
             "urllib3.exceptions.ConnectTimeoutError: hub",
             True,
         ),
-        ([], "no output", False),
+        (["train ━━━ 3/4"], "ended by signal 9", False),
     ],
 )
 def test_the_reason_is_one_line(lines: list[str], message: str | None, transient: bool):
-    error = failure("stage a", lines)
+    error = failure("stage a", lines, 137)
     expected = message or lines[-1].removeprefix("ERROR: ")
     assert str(error) == f"stage a: {expected}"
     assert isinstance(error, TransientError) == transient
