@@ -122,7 +122,9 @@ class Server:
 
     def state(self, run: str) -> tuple[str, str]:
         """Return type and message of a flow run's state."""
-        state = httpx.get(f"{self.url}/flow_runs/{run}").raise_for_status().json()["state"]
+        state = (
+            httpx.get(f"{self.url}/flow_runs/{run}", timeout=60).raise_for_status().json()["state"]
+        )
         return state["type"], state["message"] or ""
 
     def ended(self, run: str, seconds: float) -> tuple[str, str]:
@@ -134,7 +136,9 @@ class Server:
     def logs(self, run: str) -> list[str]:
         """Return the messages a flow run logged, in order."""
         query = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
-        found = httpx.post(f"{self.url}/logs/filter", json=query).raise_for_status().json()
+        found = (
+            httpx.post(f"{self.url}/logs/filter", json=query, timeout=60).raise_for_status().json()
+        )
         return [entry["message"] for entry in found]
 
 
