@@ -88,6 +88,16 @@ worker: install ## Run what the server asks for, in this folder; POOL=NAME for a
 serve: install ## Instead of deploy and worker: one process that does both
 	@exec python -m pipelines.serve
 
+.PHONY: remote
+remote: install ## Keep outputs in URL=s3://BUCKET/PATH ENDPOINT=https://HOST, or in URL=FOLDER
+	@if [ -z "$(URL)" ]; then
+		echo 'error: URL is missing, allowed are s3://BUCKET/PATH and a folder: docs/remotes.md' >&2
+		exit 1
+	fi
+	dvc remote add --default --force storage "$(URL)"
+	[ -z "$(ENDPOINT)" ] || dvc remote modify storage endpointurl "$(ENDPOINT)"
+	python -m pipelines.remote
+
 .PHONY: smoke
 smoke: install ## Run the whole DAG on tiny images, in a temporary clone
 	@pytest tests/test_smoke.py
