@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,13 +30,19 @@ def clone(folder: Path, preset: str = "smoke") -> Path:
             shutil.copy(REPO / name, folder / name)
     shutil.copy(REPO / f"presets/{preset}.yaml", folder / "params.yaml")
     (folder / "dvc.lock").unlink(missing_ok=True)
-    venv = folder / ".venv"  # `make` uses the environment that is there
-    venv.mkdir()
-    (venv / "bin").symlink_to(REPO / ".venv/bin")
-    (venv / "installed").touch()
     toy.run(folder, "git", "init", "-q")
     toy.commit(folder)
+    borrow_environment(folder)
     return folder
+
+
+def borrow_environment(folder: Path) -> None:
+    """Give a clone this repository's environment, so that `make` finds it installed."""
+    venv = folder / ".venv"
+    venv.mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (venv / name).symlink_to(Path(sys.prefix) / name)
+    (venv / "installed").touch()
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

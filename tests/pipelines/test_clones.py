@@ -110,10 +110,7 @@ def test_ray_nodes_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
 
 def test_prefect_workers_in_clones(repo: Path, clones: list[Path], bucket: s3.S3):
     for folder in (repo, *clones):
-        venv = folder / ".venv"
-        venv.mkdir()
-        (venv / "bin").symlink_to(REPO / ".venv/bin")
-        (venv / "installed").touch()
+        services.borrow_environment(folder)
     with ExitStack() as stack:
         server = stack.enter_context(services.server(repo, repo.with_name("home")))
         server.env.update(bucket.env)

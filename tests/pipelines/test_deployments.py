@@ -76,3 +76,12 @@ def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Pat
         run = server.start_run("reproduce/local")
         assert server.ended(run, 120)[0] == "CRASHED"
     assert "pipelines/reproduce.py" in " ".join(server.logs(run))
+
+
+def test_serve_stands_for_deploy_and_worker(server: services.Server, clone: Path):
+    log = clone.with_name("serve.log")
+    with services.running(clone, log, "make", "serve", env=server.env):
+        services.wait_for(lambda: "being served" in log.read_text(), 120, f"serve, see {log}")
+        run = server.start_run("reproduce/local", "--param", 'up_to=["download"]')
+        assert server.ended(run, 300)[0] == "COMPLETED"
+    assert (clone / "data/raw").is_dir()
