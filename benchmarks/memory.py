@@ -106,7 +106,7 @@ def main() -> None:
                 grid = sides if sweep.side == "height" else sides[::-1]
                 row = in_process(measure, sweep.preset, grid, mode, args.threads, args.limit)
                 first = first or row["peak MiB"]
-                rows.append({**row, "growth": f"{row['peak MiB'] / first:.2f}x"})
+                rows.append({**row, "growth": round(row["peak MiB"] / first, 2)})
         show(
             f"Peak memory by {sweep.side}, {sweep.preset} network, {args.threads} threads, "
             f"at most {args.limit:g} GiB",
