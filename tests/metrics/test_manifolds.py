@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from patchdm.metrics import distances
 from patchdm.metrics.distances import distance_blocks
 from patchdm.metrics.manifolds import Manifold, manifold, radii
+from tests.conftest import REPO
 
 
 def compare(samples: np.ndarray, real: np.ndarray, k: int) -> Manifold:
@@ -95,3 +99,34 @@ def test_blocks_are_bounded_and_hold_euclidean_distances(monkeypatch: pytest.Mon
     found = np.concatenate([block.numpy() for _, block in blocks])
     expected = np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=2)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+_MEMORY = """
+import resource
+import numpy as np
+import torch
+from patchdm.metrics.manifolds import manifold, radii
+from patchdm.metrics.neighbours import nearest
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def measure(count):
+    samples, real = np.random.default_rng(0).random((2, count, 4), np.float32)
+    found = [radii(x, 3) for x in (samples, real)]
+    manifold(samples, real, sample_radii=found[0], real_radii=found[1], k=3)
+    nearest(samples, real)
+
+torch.set_num_threads(1)
+measure(2_900)
+before = peak()
+measure(8_000)
+print(peak() - before)
+"""
+
+
+def test_memory_is_that_of_some_blocks_whatever_the_number_of_vectors() -> None:
+    """All distances of 8,000 vectors would take 244 MiB."""
+    command = [sys.executable, "-c", _MEMORY]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 90
