@@ -17,7 +17,6 @@ from benchmarks import straightforward
 from patchdm.config import load_params
 from patchdm.data.images import to_uint8
 from patchdm.data.patch_store import PatchStore
-from patchdm.diffusion.schedules import solver
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.moments import Moments
@@ -25,6 +24,7 @@ from patchdm.metrics.seams import seam_score
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import sample_codes
 from patchdm.sampling.solve import generators
+from patchdm.sampling.solvers import solver
 from stages._common import LATENT, PARAMS, PATCHDM, PATCHES
 
 

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks._common import show
 from benchmarks._trained import Setting, Trained, arguments
-from patchdm.diffusion.schedules import SOLVERS
+from patchdm.sampling.solvers import SOLVERS
 
 STEPS = (50, 25, 20, 15, 10, 8, 6)
 REFERENCE = ("ddim", 50)
