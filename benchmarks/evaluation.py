@@ -1,4 +1,4 @@
-"""Speed and memory of the evaluation, against what issue 5 asks for.
+"""Speed and memory of the evaluation.
 
 Speed: noise images of the demo's size, in memory, through the EffNetLite0 extractor and all
 metrics, against a reference of as many. Memory: noise images whose pixels stand for features of
