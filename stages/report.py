@@ -66,6 +66,7 @@ PROGRESS_SHEETS = 6
 ROW_IMAGES = 7
 """Images beside each other in rows that compare."""
 RESTORED_IMAGES = 6
+LARGE_IMAGES = 4
 LIBRARIES = ("patchdm", "torch", "diffusers", "accelerate", "torch-fidelity", "numpy")
 
 
@@ -214,7 +215,7 @@ def _applications() -> list[Section]:
         beyond(
             large,
             {
-                name: np.stack(_pictures(name, ROW_IMAGES))
+                name: np.stack(_pictures(name, LARGE_IMAGES))
                 for name in large["set"]
                 if name != "photographs"
             },

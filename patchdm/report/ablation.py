@@ -9,6 +9,7 @@ import numpy as np
 
 from patchdm.data.images import Pixels
 from patchdm.report import figures
+from patchdm.report.gallery import REAL
 from patchdm.report.inputs import Cell
 from patchdm.report.parts import Picture, Section, Table
 
@@ -97,8 +98,9 @@ def ablation(
         Picture(
             "ablation-profiles",
             "Steps around patch borders",
-            "Mean over all borders, all samples and all training seeds; a seam is a peak at 0.",
-            figures.border_profiles({"photographs": real} | profiles, patch_size),
+            "Mean over all borders, samples and training seeds. A seam of the shifted patches is a "
+            "peak at 0, one of the padded patches at the ends.",
+            figures.border_profiles(profiles | {REAL: real}, patch_size),
         ),
     ]
     sheets = [

@@ -57,7 +57,9 @@ def beyond(scores: pd.DataFrame, samples: Mapping[str, Pixels]) -> Section:
         scores: large.csv: `set`, and measures.
         samples: set -> images (n, H, W, 3) of equal seeds.
     """
-    sizes = scores.set_index("set")[["width", "height"]]
+    widths, heights = (
+        dict(zip(scores["set"], scores[side], strict=True)) for side in ("width", "height")
+    )
     return Section(
         key="beyond",
         title="Beyond the training size",
@@ -68,8 +70,7 @@ def beyond(scores: pd.DataFrame, samples: Mapping[str, Pixels]) -> Section:
             Picture(
                 f"beyond-{name}",
                 _SIZES[name][0],
-                f"{sizes.loc[name, 'width']} × {sizes.loc[name, 'height']} pixels. "
-                f"{_SIZES[name][1]}",
+                f"{widths[name]} × {heights[name]} pixels. {_SIZES[name][1]}",
                 figures.row(images),
             )
             for name, images in samples.items()

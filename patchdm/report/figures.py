@@ -15,7 +15,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter, MultipleLocator
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, MultipleLocator
 from PIL import Image
 
 from patchdm.data.images import Pixels, contact_sheet
@@ -151,7 +151,7 @@ def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> 
 
 
 def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
-    """Plot mean steps by their place between two patch borders, the border in the middle.
+    """Plot mean steps by their place, a patch border in the middle, half a patch to each side.
 
     Args:
         steps: (p,) by legend entry, from `by_place`.
@@ -162,9 +162,10 @@ def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
         middle = patch_size // 2
         axes.axvline(0, **_BORDER)
         for name, values in steps.items():
-            places = np.roll(values, middle)
-            axes.plot(np.arange(-middle, patch_size - middle), places, label=name)
+            places = np.arange(-middle, middle + 1)  # both ends are the same place
+            axes.plot(places, values[places % patch_size], label=name)
         axes.set(xlabel="pixels from the patch border", ylabel="mean step, grey levels")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -36,6 +36,7 @@ def test_the_page_opens_without_complaint(tmp_dir: Path, landscapes: Path) -> No
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER)
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # milliseconds: a busy machine takes its time
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(request.url))
