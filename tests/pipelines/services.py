@@ -162,7 +162,7 @@ def server(folder: Path, home: Path, env: dict[str, str] | None = None) -> Itera
     home.mkdir(exist_ok=True)
     log = home / "server.log"
     with running(folder, log, "make", "server", env=env) as process:
-        wait_for(lambda: healthy(env["PREFECT_API_URL"]), 180, f"server, see {log}")
+        wait_for(lambda: healthy(env["PREFECT_API_URL"]), 400, f"server, see {log}")
         yield Server(env, process, log)
 
 
