@@ -231,9 +231,10 @@ def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
             )
         return counter.get_total_flops()
 
-    # Steps alternate between two tilings at most, so two stand for all.
-    pairs, odd = divmod(sample.num_steps, 2)
-    flops = pairs * image(2) + odd * image(1)
+    # Steps alternate between two tilings at most, so a pair stands for all; what is computed once
+    # for all steps is in the first.
+    pairs, even = divmod(sample.num_steps - 1, 2)
+    flops = image(1 + even) + pairs * (image(3) - image(1))
     if latent is not None:
         with FlopCounterMode(display=False) as counter:
             sample_codes(latent, latent_scheduler(params.latent.beta), code, num_steps=1)

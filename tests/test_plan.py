@@ -144,20 +144,21 @@ def test_a_step_grows_with_the_batch_alone():
 
 def test_sampling_encodes_padded_and_decodes_shifted_patches():
     """Cost: a (R+1)(C+1) + b R C + c, so three sizes tell a fourth, and 4 times at large sizes."""
-    sizes = [(1, 1), (1, 2), (2, 4), (32, 16)]
+    sizes = [(1, 1), (1, 2), (2, 4), (16, 16)]
     costs = [sampling_flops(rows, cols) for rows, cols in sizes]
     terms = torch.tensor([[(r + 1) * (c + 1), r * c, 1.0] for r, c in sizes], dtype=torch.float64)
     known = torch.tensor(costs, dtype=torch.float64)
     solution = torch.linalg.solve(terms[:3], known[:3])
     assert terms[3] @ solution == pytest.approx(costs[3], rel=1e-9)
-    assert 3.7 < sampling_flops(64, 32) / costs[3] < 4
+    assert 3.7 < sampling_flops(32, 32) / costs[3] < 4
 
 
 def test_sampling_counts_every_step_and_the_guidance():
     step = sampling_flops(num_steps=3) - sampling_flops(num_steps=2)
     assert sampling_flops(num_steps=7) - sampling_flops(num_steps=2) == 5 * step
     code_step = sampling_flops(code_steps=5) - sampling_flops(code_steps=4)
-    assert sampling_flops() == 2 * step + 4 * code_step
+    once = sampling_flops() - 2 * step - 4 * code_step  # what codes and positions are made into
+    assert 0 < once < 0.1 * step
     guided = sampling_flops(guidance_scale=0.5) - 4 * code_step
     assert guided == pytest.approx(4 * step, rel=0.01)  # unknown positions are embedded once
 

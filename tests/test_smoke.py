@@ -71,7 +71,7 @@ def test_every_stage_wrote_its_outputs(clone: Path):
     assert metrics.keys() >= METRIC_KEYS
     assert metrics["n_samples"] == 8
     assert metrics["git_revision"] != "unknown"
-    assert [path.name for path in sorted((clone / SAMPLES).glob("*.png"))] == [
+    assert [path.name for path in sorted((clone / SAMPLES).rglob("*.png"))] == [
         f"{seed:06d}.png" for seed in range(8)
     ]
     assert (clone / PATCHDM / "unet/diffusion_pytorch_model.safetensors").is_file()

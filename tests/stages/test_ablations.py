@@ -35,4 +35,4 @@ def test_ablation(tmp_dir: Path, landscapes: Path, model: dict[str, object]) -> 
     with_code = params.model.code != "none"
     assert len(read_vectors(CODES)[0]) == (18 if with_code else 0)
     assert (LATENT / "latent").exists() == with_code
-    assert len(list(SAMPLES.glob("*.png"))) == 4
+    assert len(list(SAMPLES.rglob("*.png"))) == 4
