@@ -93,7 +93,7 @@ def test_nothing_is_left_of_a_command(module: Path, act: str, code: int):
     found, pid, seconds = run_until_ready(module, act)
     assert found == code
     assert gone(pid, seconds=0.5)
-    assert seconds < supervise.GRACE + 3
+    assert seconds < supervise.GRACE + 20  # a busy machine starts processes slowly
 
 
 def test_a_process_that_dies_takes_its_commands_along(module: Path):

@@ -58,6 +58,7 @@ def trained(cell: str) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("repository")
 def test_the_full_variant_at_the_runs_seed_is_the_run():
     full = variant_params(PARAMS, "full", PARAMS.base.seed)
@@ -79,6 +80,7 @@ def test_the_full_variant_at_the_runs_seed_is_the_run():
     assert json.loads((ABLATION_METRICS / "full-0.json").read_text()) == metrics
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("repository")
 def test_killed_it_ends_in_the_same_bytes():
     params = variant_params(PARAMS, "no-position", 1)
