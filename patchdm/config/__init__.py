@@ -1,0 +1,166 @@
+"""The sections of params.yaml: typed, frozen, without defaults.
+
+A run *is* its params.yaml, so every key must stand there and nowhere else. An unknown, missing
+or mistyped key is an error that names it. `load_params` is the only way in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from patchdm.config.data import Data, Features
+from patchdm.config.evaluate import Ablation, Evaluate, Report
+from patchdm.config.model import Diffusion, Model
+from patchdm.config.sample import Applications, Sample
+from patchdm.config.section import NotNegative, Positive, Section, check_multiple
+from patchdm.config.train import Latent, Train
+from patchdm.errors import PatchDMError
+
+__all__ = [
+    "Ablation",
+    "Applications",
+    "Base",
+    "Data",
+    "Diffusion",
+    "Evaluate",
+    "Features",
+    "Latent",
+    "Model",
+    "Params",
+    "Report",
+    "Sample",
+    "Section",
+    "Train",
+    "load_params",
+    "params_hash",
+]
+
+
+class Base(Section):
+    """What every stage shares."""
+
+    seed: NotNegative
+    """Root of every random draw of training. Samples have seeds of their own."""
+    threads: Positive
+    """CPU threads of a stage. Results are bit-identical at equal thread count."""
+
+
+class Params(Section):
+    """A whole params.yaml."""
+
+    base: Base
+    data: Data
+    features: Features
+    model: Model
+    diffusion: Diffusion
+    train: Train
+    latent: Latent
+    sample: Sample
+    applications: Applications
+    evaluate: Evaluate
+    ablation: Ablation
+    report: Report
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        for side in ("width", "height"):
+            for key, value in (
+                (f"data.{side}", getattr(self.data, side)),
+                (f"applications.large_{side}", getattr(self.applications, f"large_{side}")),
+            ):
+                check_multiple(value, self.model.patch_size, key, "model.patch_size")
+        if self.train.batch_size > self.train.images_seen:
+            raise ValueError(
+                f"train.batch_size is {self.train.batch_size}, allowed is at most "
+                f"train.images_seen = {self.train.images_seen}"
+            )
+        if self.sample.guidance_scale:
+            for drop in ("code_dropout", "position_dropout"):
+                if not getattr(self.train, drop):
+                    raise ValueError(
+                        f"train.{drop} is 0, allowed with sample.guidance_scale = "
+                        f"{self.sample.guidance_scale} is above 0: guidance needs a network "
+                        "trained without its conditions too"
+                    )
+        check_multiple(
+            self.sample.num_images, self.evaluate.blocks, "sample.num_images", "evaluate.blocks"
+        )
+        block = self.sample.num_images // self.evaluate.blocks
+        for key, value, least in (
+            ("kid_subset_size", self.evaluate.kid_subset_size, self.evaluate.kid_subset_size),
+            ("nearest_k", self.evaluate.nearest_k, self.evaluate.nearest_k + 1),
+        ):
+            if least > block:
+                raise ValueError(
+                    f"evaluate.{key} is {value}, allowed is at most {block - least + value}: "
+                    f"a block has sample.num_images / evaluate.blocks = {block} images"
+                )
+        shorter = min(self.data.width, self.data.height)
+        if self.evaluate.crop_size > shorter:
+            raise ValueError(
+                f"evaluate.crop_size is {self.evaluate.crop_size}, allowed is at most the "
+                f"shorter side of an image, {shorter}"
+            )
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Patch rows of an image."""
+        return self.data.height // self.model.patch_size
+
+    @property
+    def cols(self) -> int:
+        """Patch columns of an image."""
+        return self.data.width // self.model.patch_size
+
+
+def load_params(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        PatchDMError: the file is missing, no YAML, or has an unknown, missing or wrong key.
+    """
+    try:
+        # YAML 1.2, as DVC reads it: 2e-4 is a number.
+        values = YAML(typ="safe", pure=True).load(path)
+    except OSError as error:
+        raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PatchDMError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise PatchDMError(f"{path}: {_one_line(error)}") from None
+
+
+def params_hash(*sections: Section) -> str:
+    """Return 64 hex digits that change with any value of the sections."""
+    values = [section.model_dump(mode="json") for section in sections]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _one_line(error: ValidationError) -> str:
+    """Name key, finding and allowance of the first error, and how many more there are."""
+    first, *more = error.errors()
+    key = ".".join(str(part) for part in first["loc"])
+    match first["type"]:
+        case "extra_forbidden":
+            text = f"{key}: unknown key"
+        case "missing":
+            text = f"{key}: missing"
+        case "value_error":
+            text = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
+        case _:
+            text = f"{key or 'params'}: found {first['input']!r}, {_lower(first['msg'])}"
+    return text + (f" (and {len(more)} more)" if more else "")
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

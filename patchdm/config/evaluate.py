@@ -1,0 +1,62 @@
+"""Sections evaluate, ablation and report: what is measured and shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from patchdm.config.section import NotNegative, Positive, Section
+
+
+class Evaluate(Section):
+    """Metrics of the samples against the training images."""
+
+    extractor: str
+    """Feature extractor of all metrics: `efficientnet-lite0`, `inception-adm`, or one of
+    torch-fidelity's, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`."""
+    weights: str | None
+    """Local weights file of the first two extractors; null: those it carries or loads."""
+    batch_size: Positive
+    blocks: Positive
+    """Equal blocks of consecutive seeds that are measured apart; tables give mean and minimum."""
+    kid_subset_size: Annotated[int, Field(ge=2)]
+    """Images in each of KID's subsets; not more than a block has."""
+    nearest_k: Positive
+    """Neighbour whose distance is the radius of precision, recall, density and coverage."""
+    crop_size: Positive
+    """Side in pixels of the full-resolution crops of crop-FID, at most the image's."""
+    crops_per_image: Positive
+
+
+class Ablation(Section):
+    """The paper's ablation: the same stages with other parameters, for every variant and seed."""
+
+    variants: list[
+        Literal["full", "no-position", "pixel-fixed", "pixel-random", "no-collage", "no-code"]
+    ]
+    """Empty: no ablation. `full` is the run itself, at every seed."""
+    seeds: list[NotNegative]
+    """Values of base.seed; empty where there are no variants."""
+
+    @model_validator(mode="after")
+    def _seeds_go_with_variants(self) -> Self:
+        if bool(self.variants) != bool(self.seeds):
+            raise ValueError(
+                f"seeds is {self.seeds}, allowed with variants = {self.variants} are "
+                f"{'one or more' if self.variants else 'none'}"
+            )
+        for name in ("variants", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} is {values}, allowed is each value once")
+        return self
+
+
+class Report(Section):
+    """What the HTML report shows."""
+
+    sheet_images: Positive
+    """Images on each sheet."""
+    nearest_images: Positive
+    """Samples that are shown beside their nearest training images."""

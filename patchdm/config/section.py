@@ -1,0 +1,30 @@
+"""What all sections of params.yaml are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+def check_multiple(value: int, divisor: int, name: str, divisor_name: str) -> None:
+    """Raise a ValueError if a value is no multiple of a divisor."""
+    if value % divisor:
+        raise ValueError(f"{name} is {value}, allowed are multiples of {divisor_name} = {divisor}")
