@@ -5,7 +5,7 @@ from __future__ import annotations
 from patchdm.config import Params
 from patchdm.data.extract import extract
 from patchdm.data.patch_store import write_store
-from patchdm.data.sources import read_manifest
+from patchdm.data.raw import read_manifest
 from patchdm.data.splits import plan_images
 from patchdm.files import replacing
 from stages._common import PATCHES, RAW, progress, run_stage, state_dir

@@ -41,9 +41,18 @@ def tables(params: Params) -> None:
 
 
 def _data_set(params: Params) -> str:
-    """Return the name of the data set; of a folder with the width: `ffhq` is ffhq256."""
-    source = Path(params.data.location)
-    return f"{source.name}{params.data.width}" if params.data.source == "folder" else source.stem
+    """Return the name of the data set, as the paper's numbers have it.
+
+    `ffhq` is ffhq256 at that width, `church_outdoor_train_lmdb.zip` is lsun-church256.
+    """
+    source, width = Path(params.data.location), params.data.width
+    match params.data.source:
+        case "folder":
+            return f"{source.name}{width}"
+        case "lsun":
+            return f"lsun-{source.name.partition('_')[0]}{width}"
+        case _:
+            return source.stem
 
 
 if __name__ == "__main__":

@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from patchdm.config.section import Positive, Section
 
 
-class Data(Section):
+class Origin(Section):
+    """Which photographs: the keys of section data that the bytes of data/raw depend on."""
+
+    source: Literal["bundled", "folder", "archive", "lsun", "hub", "table", "s3"]
+    """Kind of source: docs/data.md has an example of each.
+
+    bundled: a zip archive with its CSV of hashes beside it; folder: the images below it;
+    archive: those in a zip, tar, tar.gz or tar.zst; lsun: an LMDB as LSUN publishes it, or the
+    zip of one; hub: a data set of the Hugging Face hub; table: a CSV or parquet of addresses;
+    s3: the objects under a prefix.
+    """
+    location: str
+    """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),
+    `owner/name` (hub), or `s3://bucket/prefix` (s3)."""
+    pin: str | None
+    """What must be found there: the SHA-256 of an archive or LSUN's zip, or the commit of a hub
+    repository; null: whatever is there."""
+    endpoint: str | None
+    """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
+    damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the photographs that may be missing or unreadable and are then left out: at most
+    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
+    in `extract_patches` (its quarantine list). 0: the first one is an error."""
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        hub, file = self.source == "hub", self.source in ("archive", "lsun")
+        if self.pin is not None and not (hub or file):
+            raise ValueError(f"pin: found {self.pin!r}, allowed with source {self.source} is null")
+        if self.pin is not None and file and not re.fullmatch(r"[0-9a-f]{64}", self.pin):
+            raise ValueError(f"pin: found {self.pin!r}, allowed are 64 hex digits, the SHA-256")
+        if self.pin is not None and hub and not re.fullmatch(r"[0-9a-f]{40}", self.pin):
+            raise ValueError(f"pin: found {self.pin!r}, allowed are 40 hex digits, the commit")
+        if self.endpoint is not None and not (hub or self.source == "s3"):
+            raise ValueError(
+                f"endpoint: found {self.endpoint!r}, allowed with source {self.source} is null"
+            )
+        return self
+
+
+class Data(Origin):
     """Where the photographs come from and how they become training images."""
 
-    source: Literal["bundled", "folder"]
-    """bundled: the archive in `location` with its CSV of hashes; folder: any images below it."""
-    location: str
-    """Path of the archive or folder, relative to the repository."""
+    credentials: str
+    """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
+    `anonymous`, or for S3 the name of a profile."""
+    transfers: Positive
+    """Files that are transferred at the same time; does not change what arrives."""
+    workers: Positive
+    """Processes that decode photographs; does not change the images."""
     width: Positive
     """Width of a training image in pixels, a multiple of model.patch_size."""
     height: Positive
@@ -24,6 +68,11 @@ class Data(Section):
     """Add the mirror image of every training photograph as an image with its own code."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     """At least this share of the source photographs is held out of training."""
+
+    @property
+    def origin(self) -> Origin:
+        """The part that says which photographs, without how they are brought and used."""
+        return Origin.model_validate(self.model_dump(include=set(Origin.model_fields)))
 
 
 class Features(Section):

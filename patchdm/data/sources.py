@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-import pandas as pd
-
 from patchdm.data.images import SUFFIXES, read_image
+from patchdm.data.raw import Photograph
 from patchdm.errors import PatchDMError
 
 MAX_BYTES = 2**28
@@ -41,16 +40,6 @@ class Item(NamedTuple):
     licence: str
     sha256: str | None
     """What its SHA-256 must be, where that is known."""
-
-
-class Photograph(NamedTuple):
-    """A photograph that was fetched: a row of manifest.parquet."""
-
-    image: str
-    source: str
-    licence: str
-    sha256: str
-    bytes: int
 
 
 @contextlib.contextmanager
@@ -134,19 +123,6 @@ def fetch(item: Item, target: Path) -> Photograph:
         raise PatchDMError(f"{item.origin}: found sha256 {found}, allowed is {item.sha256}")
     read_image(path, name=item.origin)
     return Photograph(item.name, item.source, item.licence, found, size)
-
-
-def read_manifest(raw: Path) -> pd.DataFrame:
-    """Read the manifest of fetched photographs, whose columns are those of `Photograph`.
-
-    Raises:
-        PatchDMError: it is missing or no parquet file.
-    """
-    path = raw / "manifest.parquet"
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise PatchDMError(f"{path}: cannot be read: {error}") from None
 
 
 def _chunks(item: Item) -> Iterator[bytes]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from patchdm.data import sources
-from patchdm.data.sources import SOURCES, bundled, fetch, folder, read_manifest
+from patchdm.data.raw import Photograph, read_manifest
+from patchdm.data.sources import SOURCES, bundled, fetch, folder
 from patchdm.errors import PatchDMError
 from tests.data.photographs import (
     BUNDLED,
@@ -25,7 +26,7 @@ from tests.data.photographs import (
 )
 
 
-def fetch_all(source: str, location: Path, target: Path) -> list[sources.Photograph]:
+def fetch_all(source: str, location: Path, target: Path) -> list[Photograph]:
     with SOURCES[source](location) as items:
         return [fetch(item, target) for item in items]
 

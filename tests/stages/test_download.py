@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchdm.data.sources import Item, Photograph, fetch
+from patchdm.data.raw import Photograph
+from patchdm.data.sources import Item, fetch
 from patchdm.errors import PatchDMError
 from stages import download as stage
 from stages._common import RAW
