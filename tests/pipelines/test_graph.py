@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from pipelines.errors import FlowError, TransientError
 from pipelines.graph import read_graph
+from tests.conftest import REPO
 from tests.pipelines import toy
 
 
@@ -42,6 +44,14 @@ def test_meta_asks_for_a_gpu(tmp_path: Path):
     stages = "stages:\n  a:\n    cmd: echo > a\n    outs: [a]\n    meta: {gpu: true}\n"
     graph = read_graph(toy.make(tmp_path / "gpu", stages))
     assert graph.stages["a"].gpu
+
+
+def test_stages_that_use_a_gpu_say_so():
+    stages = YAML(typ="safe").load(REPO / "dvc.yaml")["stages"]
+    marked = {name for name, stage in stages.items() if stage.get("meta") == {"gpu": True}}
+    code = {name: (REPO / f"stages/{name}.py").read_text() for name in stages}
+    users = {name for name, text in code.items() if re.search(r"cuda|Accelerator\(", text)}
+    assert marked == users | {"ablate_train", "ablate_evaluate"}  # which call those
 
 
 def test_an_unknown_stage_is_named_with_those_there_are(toy_repo: Path):
