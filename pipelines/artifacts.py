@@ -102,7 +102,7 @@ def _publish_folder(key: str, folder: Path, root: Path) -> None:
             create_markdown_artifact(file.read_text(), name, description=where)
         else:
             create_table_artifact(_rows(file), name, description=where)
-    pictures = next(folder.rglob("*.png"), None)
+    pictures = min(folder.rglob("*.png"), default=None)
     if pictures is not None:
         where = str(pictures.parent.relative_to(root))
         create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")

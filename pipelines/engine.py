@@ -14,7 +14,7 @@ from prefect.task_runners import TaskRunner
 from pipelines import artifacts, clones, orphans, tasks
 from pipelines.errors import TransientError
 from pipelines.graph import Graph, read_graph
-from pipelines.place import Place, task_runner
+from pipelines.place import Place, gpus, task_runner
 from pipelines.schedule import Future, run_in_order
 from pipelines.stage import run_by_worker
 
@@ -59,7 +59,7 @@ def _submitter(
         }
         task = run_by_worker if place.runner == "workers" else tasks.run_stage
         named = task.with_options(name=name, task_run_name=name)
-        with _gpus(place.num_gpus if place.runner == "ray" and stage.gpu else 0):
+        with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)
 
     return submit
@@ -71,15 +71,6 @@ def _restorer(graph: Graph, root: Path) -> Callable[[str], None]:
         artifacts.publish(name, graph.stages[name].outs, root)
 
     return restore
-
-
-def _gpus(number: float) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which Ray gives GPUs to a task."""
-    if not number:
-        return contextlib.nullcontext()
-    from prefect_ray.context import remote_options  # noqa: PLC0415 - an extra
-
-    return remote_options(num_gpus=number)
 
 
 def _read_patiently(root: Path, up_to: Sequence[str]) -> Graph:

@@ -15,6 +15,10 @@ TRANSIENT = re.compile(
 """What DVC or a stage says where trying again may help: the network, a remote, a lock."""
 
 
+RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt): ")
+"""The last line of a traceback."""
+
+
 class FlowError(Exception):
     """A flow cannot start or go on. The message is one line."""
 
@@ -33,8 +37,16 @@ def failure(subject: str, lines: Sequence[str], code: int) -> FlowError:
     if own:
         return FlowError(f"{subject}: {own[-1].removeprefix('error: ')}")
     of_dvc = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    raised = [line for line in lines if re.match(r"[\w.]+(?:Error|Exception|Interrupt): ", line)]
+    raised = [line for line in lines if RAISED.match(line)]
     ended = f"ended by signal {code - 128}" if code > 128 else f"exit code {code}"
     message = (raised or of_dvc or [ended])[-1]
     transient = TRANSIENT.search(" ".join([*of_dvc, message]))
     return (TransientError if transient else FlowError)(f"{subject}: {message}")
+
+
+def reason(error: BaseException) -> str:
+    """Return the root of an error in one line, also of one that quotes tracebacks of a worker."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines()]
+    return ([line for line in lines if RAISED.match(line)] or lines)[-1]

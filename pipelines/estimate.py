@@ -41,12 +41,11 @@ def show_estimate(
         FlowError: the photographs are not there.
     """
     # Torch takes seconds to import, which other flows need not spend.
-    from patchdm.data.sources import SOURCES  # noqa: PLC0415
+    from patchdm.data.sources import count  # noqa: PLC0415
     from patchdm.plan import tabulate, workload  # noqa: PLC0415
 
     try:
-        with SOURCES[params.data.source](root / params.data.location) as items:
-            photographs = len(items)
+        photographs = count(params.data, root)
     except PatchDMError as error:
         raise FlowError(str(error)) from None
     if samples is not None:

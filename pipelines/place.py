@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipelines.errors import FlowError
+
+CONNECT_SECONDS = 10
 
 
 class Place(BaseModel):
@@ -23,10 +28,10 @@ class Place(BaseModel):
     address: str | None = None
     """A running Dask or Ray cluster, each host in a clone of its own; null: one on this host."""
     gpu_slot: str | None = None
-    """Stages of dvc.yaml with `meta: {gpu: true}` take a slot of this Prefect concurrency limit,
-    which must exist; null: they need none."""
+    """Stages of dvc.yaml with `meta: {gpu: true}`, and shards of samples, take a slot of this
+    Prefect concurrency limit, which must exist; null: they need none."""
     num_gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray gives to each such stage."""
+    """GPUs that Ray gives to each of these."""
 
     @property
     def has_clones(self) -> bool:
@@ -38,12 +43,15 @@ def task_runner(place: Place) -> TaskRunner[Any]:
     """Return the task runner that a place asks for.
 
     Raises:
-        FlowError: its package is missing, or an option does not go with it.
+        FlowError: its package is missing, an option does not go with it, or nobody is at its
+            address.
     """
     if place.runner in {"threads", "workers"}:
         if place.address is not None:
             raise FlowError(f"place.address goes with place.runner dask or ray, not {place.runner}")
         return ThreadPoolTaskRunner(max_workers=place.concurrency)
+    if place.address is not None:
+        _check_address(place.address)
     try:
         return _dask(place) if place.runner == "dask" else _ray(place)
     except ImportError as error:
@@ -51,6 +59,27 @@ def task_runner(place: Place) -> TaskRunner[Any]:
             f"place.runner is {place.runner}: {error.name} is not installed, "
             f"`pip install 'patchdm[{place.runner}]'`"
         ) from None
+
+
+def _check_address(address: str) -> None:
+    """See that something listens there; Dask and Ray would try for minutes."""
+    where = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        with socket.create_connection((where.hostname, where.port), timeout=CONNECT_SECONDS):
+            pass
+    except (OSError, ValueError) as error:
+        raise FlowError(
+            f"place.address is {address}, allowed is HOST:PORT of a running cluster: {error}"
+        ) from None
+
+
+def gpus(place: Place) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which Ray gives a task the GPUs that a place asks for."""
+    if place.runner != "ray" or not place.num_gpus:
+        return contextlib.nullcontext()
+    from prefect_ray.context import remote_options  # noqa: PLC0415 - an extra
+
+    return remote_options(num_gpus=place.num_gpus)
 
 
 def _dask(place: Place) -> TaskRunner[Any]:

@@ -18,7 +18,7 @@ from pipelines.command import main
 from pipelines.errors import FlowError
 from pipelines.estimate import read_params, show_estimate
 from pipelines.orphans import begin, ending_with_flow
-from pipelines.place import Place, task_runner
+from pipelines.place import Place, gpus, task_runner
 from pipelines.schedule import Future, run_in_order
 
 FINISH = "verify and merge"
@@ -60,19 +60,22 @@ def sample_at_scale(
 
     Args:
         seeds: FIRST:END, END excluded.
-        out: folder of the images, which all workers must see: OUT/000000/ has the shard that
-            starts with seed 0, OUT/manifest.parquet lists every image.
+        out: folder of the images: OUT/000000/ has the shard that starts with seed 0,
+            OUT/manifest.parquet lists every image.
         shards: tasks that share the work.
         model: folder of the models, as in `patchdm sample`.
         sampling: options of `patchdm sample`.
-        place: where tasks run and how many at a time.
+        place: where tasks run and how many at a time; with an address, `out` and `model` are
+            absolute paths that all hosts see.
         tflops: 10^12 operations a second that the device achieves, for the estimate.
     """
     root = begin()
     first, end = (int(text) for text in seeds.split(":"))
     if first >= end:
         raise FlowError(f"seeds is {seeds}, allowed are FIRST:END with FIRST < END")
+    _check_place(place, out, model)
     runner = task_runner(place)
+    tasks.check_slot(place.gpu_slot)
     show_estimate(root, read_params(root), tflops, samples=end - first)
     parts = {f"{part.start:06d}": part for part in cut(range(first, end), shards)}
     commands = {
@@ -82,32 +85,52 @@ def sample_at_scale(
         ]
         for name, part in parts.items()
     }
+    where = {"root": None if place.has_clones else root, "gpu_slot": place.gpu_slot}
 
     def submit(name: str, done_before: list[Future]) -> Future:
         if name == FINISH:
-            return runner.submit(
-                finish, {"commands": commands, "out": Path(out), "root": root}, wait_for=done_before
-            )
-        named = tasks.run_command.with_options(name=name, task_run_name=name)
-        return runner.submit(named, {"name": name, "command": commands[name], "root": root})
+            task, parameters = finish, {"commands": commands, "out": root / out}
+        else:
+            task = tasks.run_command.with_options(name=name, task_run_name=name)
+            parameters = {"name": name, "command": commands[name]}
+        with gpus(place):
+            return runner.submit(task, parameters | where, wait_for=done_before)
 
     before = dict.fromkeys(commands, frozenset[str]())
     with runner:
         run_in_order(before | {FINISH: frozenset(commands)}, submit, concurrency=place.concurrency)
 
 
+def _check_place(place: Place, out: str, model: str) -> None:
+    if place.runner == "workers":
+        raise FlowError("place.runner is workers, allowed here are threads, dask and ray")
+    for name, path in (("out", out), ("model", model)):
+        if place.has_clones and not Path(path).is_absolute():
+            raise FlowError(
+                f"{name} is {path}, allowed with place.address is an absolute path on all hosts"
+            )
+
+
 @task(name=FINISH, task_run_name=FINISH, **tasks.OPTIONS)
-def finish(commands: dict[str, list[str]], out: Path, root: Path) -> None:
+def finish(
+    commands: dict[str, list[str]], out: Path, root: Path | None, gpu_slot: str | None
+) -> None:
     """Check every image against its hash, make damaged ones again, and write the manifest.
+
+    Args:
+        commands: by shard, as its task ran them.
+        out: folder of the shards.
+        root: where to run them; None: where the task runs.
+        gpu_slot: a concurrency limit, whose slot it takes.
 
     Raises:
         FlowError: a shard is not what its task left.
     """
-    with ending_with_flow():
+    with ending_with_flow(), tasks.slot(gpu_slot):
         for name, command in commands.items():
-            tasks.talk(name, command, root)
+            tasks.talk(name, command, root or Path.cwd())
         try:
-            merge(root / out, list(commands))
+            merge(out, list(commands))
         except PatchDMError as error:
             raise FlowError(str(error)) from None
 

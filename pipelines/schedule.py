@@ -8,7 +8,7 @@ from typing import Any
 from prefect.futures import PrefectFuture, as_completed
 
 from pipelines import process
-from pipelines.errors import FlowError
+from pipelines.errors import FlowError, reason
 
 Future = PrefectFuture[Any]
 
@@ -61,11 +61,13 @@ def run_in_order(
 
 
 def _check(name: str, future: Future) -> None:
-    future.wait()
-    if future.state.is_completed():
-        return
-    error = future.result(raise_on_failure=False)
+    try:
+        future.wait()
+        if future.state.is_completed():
+            return
+        error = future.result(raise_on_failure=False)
+    except Exception as raised:  # noqa: BLE001 - of a cluster, whose worker cannot take the task
+        error = raised
     if isinstance(error, FlowError):
         raise error
-    text = str(error).partition("\n")[0] or type(error).__name__
-    raise FlowError(f"{name}: {future.state.name}: {text}")
+    raise FlowError(f"{name}: {reason(error)}")

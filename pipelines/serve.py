@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import serve
+from prefect.flows import EntrypointType
 
 from pipelines.evaluate_ablations import evaluate_ablations
 from pipelines.reproduce import reproduce
@@ -11,4 +12,6 @@ from pipelines.train import train
 
 if __name__ == "__main__":
     flows = (reproduce, train, evaluate_ablations, sample_at_scale)
-    serve(*(flow.to_deployment("local", description=flow.description) for flow in flows))
+    # By module: Prefect takes a file's folder from what `make deploy` left, which has none.
+    by_module = EntrypointType.MODULE_PATH
+    serve(*(flow.to_deployment("local", entrypoint_type=by_module) for flow in flows))

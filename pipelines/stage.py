@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import httpx
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFilterLevel
+from prefect.client.schemas.sorting import LogSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
@@ -82,4 +85,16 @@ def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
             state = client.read_flow_run(child.id).state
     if not state.is_completed():
         reason = (state.message or state.name).rpartition("FlowError: ")[2]
+        if state.is_crashed():
+            reason = _first_error(child.id) or reason
         raise FlowError(f"{stage.name}: {reason.removeprefix(f'{stage.name}: ')}")
+
+
+def _first_error(run: UUID) -> str | None:
+    """Return the last line of a run's first error: why its worker cannot load the flow."""
+    errors = LogFilter(
+        flow_run_id=LogFilterFlowRunId(any_=[run]), level=LogFilterLevel(ge_=logging.ERROR)
+    )
+    with get_client(sync_client=True) as client:
+        found = client.read_logs(errors, limit=1, sort=LogSort.TIMESTAMP_ASC)
+    return found[0].message.rstrip().rpartition("\n")[2] if found else None

@@ -45,9 +45,9 @@ OPTIONS: dict[str, Any] = {
 
 
 @task(**OPTIONS)
-def run_command(name: str, command: Sequence[str], root: Path | None) -> None:
+def run_command(name: str, command: Sequence[str], root: Path | None, gpu_slot: str | None) -> None:
     """Run a Python module with arguments, in a folder or (null) where the task runs."""
-    with ending_with_flow():
+    with ending_with_flow(), slot(gpu_slot):
         talk(name, command, root or Path.cwd())
 
 

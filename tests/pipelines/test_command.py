@@ -66,6 +66,16 @@ def test_wrong_parameters_are_one_line_and_nothing_starts(
     [
         (train, {"num_processes": 2}, "num_processes is 2, allowed is 1"),
         (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, allowed are FIRST:END"),
+        (
+            sample_at_scale,
+            {"seeds": "0:4", "out": "x", "place": {"runner": "workers"}},
+            "place.runner is workers, allowed here are threads, dask and ray",
+        ),
+        (
+            sample_at_scale,
+            {"seeds": "0:4", "out": "x", "place": {"runner": "dask", "address": "tcp://h:1"}},
+            "out is x, allowed with place.address is an absolute path on all hosts",
+        ),
         (reproduce, {}, "not a DVC repository, run in the root of one"),
     ],
 )

@@ -33,7 +33,7 @@ def test_all_flows_are_deployed_once_with_limit_and_automation(server: services.
         found = httpx.post(f"{server.url}/{what}/filter", json={}).raise_for_status().json()
         return sorted(entry["name"] for entry in found)
 
-    assert names("automations") == ["crashed"]
+    assert names("automations") == ["crashed", "not loaded"]
     assert "gpu" in names("v2/concurrency_limits")  # beside those of deployments
     assert names("work_pools") == ["clones", "local"]
     flows = ["evaluate-ablations", "reproduce", "sample-at-scale", "stage", "train"]
@@ -50,13 +50,29 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
         run = server.start_run("evaluate-ablations/local")
         kind, message = server.ended(run, 120)
         assert kind == "FAILED"
-        assert "ablation" in message
+        assert "ablation.variants is empty" in message
 
         run = server.start_run("reproduce/local", "--param", 'up_to=["trane"]')
         kind, message = server.ended(run, 120)
         assert kind == "FAILED"
         assert "no stage 'trane', allowed are" in message
         assert "\n" not in message
+
+
+def test_the_ablation_is_evaluated(server: services.Server, clone: Path):
+    params = clone / "params.yaml"
+    before = params.read_text()
+    cells = before.replace("variants: []", "variants: [full, no-code]")
+    params.write_text(cells.replace("seeds: []", "seeds: [1]"))
+    with services.worker(server, clone):
+        run = server.start_run("evaluate-ablations/local")
+        kind, message = server.ended(run, 600)
+    assert kind == "COMPLETED", message
+    names = {path.name for path in (clone / "reports/ablations").iterdir()}
+    assert {"full-1.json", "no-code-1.json"} <= names
+    found = httpx.post(f"{server.url}/artifacts/filter", json={}).raise_for_status().json()
+    assert any(entry["key"] == "estimate" for entry in found if entry["flow_run_id"] == run)
+    params.write_text(before)
 
 
 def test_wrong_parameters_are_refused_by_the_server(server: services.Server):
@@ -74,7 +90,10 @@ def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Pat
     (clone / ".venv/installed").touch()
     with services.worker(server, tmp_path):
         run = server.start_run("reproduce/local")
-        assert server.ended(run, 120)[0] == "CRASHED"
+        services.wait_for(lambda: server.state(run)[0] == "FAILED", 120, "failure")
+    message = server.state(run)[1]
+    assert message.startswith("The worker cannot load the flow, start it with `make worker`")
+    assert "\n" not in message
     assert "pipelines/reproduce.py" in " ".join(server.logs(run))
 
 

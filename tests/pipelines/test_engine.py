@@ -53,10 +53,11 @@ def test_stages_run_in_order_and_at_the_same_time_and_are_shown(toy_repo: Path):
 
     with get_client(sync_client=True) as client:
         found = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert {"c-c", "c-tables-t", "c-tables-u"} <= found.keys()
+    assert {"c-c", "c-tables", "c-tables-t", "c-tables-u"} <= found.keys()
     assert '"n.a"' in found["c-c"].data
     assert '"fid": "1.5"' in found["c-tables-t"].data
     assert found["c-tables-u"].data == "# T\n"
+    assert f"[tables/sheets](file://{toy_repo}/tables/sheets)" in found["c-tables"].data
 
 
 def test_a_slot_is_for_one_stage_at_a_time(toy_repo: Path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.errors import TransientError, failure
+from pipelines.errors import TransientError, failure, reason
 
 HINT = "Most likely another DVC process is running or was terminated abruptly."
 
@@ -54,3 +54,14 @@ def test_the_reason_is_one_line(lines: list[str], message: str | None, transient
     expected = message or lines[-1].removeprefix("ERROR: ")
     assert str(error) == f"stage a: {expected}"
     assert isinstance(error, TransientError) == transient
+
+
+def test_the_reason_of_a_quoted_traceback_is_its_root():
+    quoted = (
+        "ray::a() (pid=1)\n  File x, line 1\nModuleNotFoundError: No module named 'pipelines'\n"
+    )
+    wrapped = RuntimeError("Error during deserialization.\n\nhttps://example.org")
+    wrapped.__cause__ = ModuleNotFoundError("No module named 'pipelines'")
+    for error in (OSError(quoted), wrapped):
+        assert reason(error) == "ModuleNotFoundError: No module named 'pipelines'"
+    assert reason(KeyError("a")) == "KeyError: 'a'"

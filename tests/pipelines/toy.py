@@ -25,7 +25,8 @@ stages:
     outs: ["b-${item.v}.txt"]
   c:
     cmd: >-
-      mkdir tables; printf 'n,fid\\n8,1.5\\n' > tables/t.csv; echo '# T' > tables/u.md;
+      mkdir tables tables/sheets; touch tables/sheets/8.png;
+      printf 'n,fid\\n8,1.5\\n' > tables/t.csv; echo '# T' > tables/u.md;
       echo '{"fid":1.5,"n":{"a":8}}' > c.json
     deps: [b-one.txt, b-two.txt]
     metrics: [c.json]
