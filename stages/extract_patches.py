@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 from patchdm.config import Params
 from patchdm.data.extract import extract
-from patchdm.data.patch_store import write_store
-from patchdm.data.raw import read_manifest
+from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
 from patchdm.files import replacing
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir
+from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn
 
 
 def extract_patches(params: Params) -> None:
-    """Write the patch store: images of one size, split by photograph."""
+    """Write the patch store: images of one size, split by photograph; and what was found odd."""
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
-    images = extract(RAW, plan, data.width, data.height)
+    # Another number of workers goes on with the progress of a killed run. The manifest stands
+    # for the photographs: it has their hashes, which are compared as they are read.
+    settings = data.model_copy(update={"workers": 1})
     with (
-        state_dir("extract_patches", [], []),  # its lock: one writer at a time
+        state_dir("extract_patches", [settings], [RAW / MANIFEST]) as state,
         progress("extract", len(plan), "images") as show,
-        replacing(PATCHES) as folder,
     ):
-        write_store(folder, plan, images, height=data.height, width=data.width, report=show)
+        work = state / "progress"
+        store, findings = extract(
+            RAW,
+            plan,
+            work,
+            width=data.width,
+            height=data.height,
+            damaged_fraction=data.damaged_fraction,
+            workers=data.workers,
+            report=show,
+        )
+        with replacing(PATCHES) as folder:
+            shutil.copytree(store, folder, copy_function=_link)
+        shutil.rmtree(work)
+    for name, count in findings.items():
+        if count:
+            warn(f"{PATCHES / name}: found {count} photographs")
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file another name, at no cost; copy it where that is another disk's."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 
 from patchdm.config import Model, Params, load_params
 from patchdm.data.images import read_image
-from patchdm.data.patch_store import PatchStore, write_store
+from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import write_vectors
 from patchdm.models import PatchUNet
 from patchdm.models.blocks import Attention
@@ -27,6 +27,7 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.plan import PAPER
 from stages import _common, cache_embeddings, sample, train_latent, train_patchdm
 from tests.conftest import REPO
+from tests.data.stores import write_store
 
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
 
@@ -207,7 +208,7 @@ def write_inputs(params: Params) -> None:
     image = generator.integers(0, 256, (height, width, 3), np.uint8)
     plan = pd.DataFrame({"source": ["a.png"], "flipped": [False], "split": ["train"]})
     Path("data").mkdir()
-    write_store(_common.PATCHES, plan, [image], height=height, width=width, report=lambda _: None)
+    write_store(_common.PATCHES, plan, [image])
     features = generator.standard_normal((1, params.model.code_dim))
     backbone = {"backbone": params.features.backbone, "weights_hash": "0"}
     write_vectors(_common.FEATURES, np.arange(1), features, backbone)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import warnings
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from patchdm.errors import PatchDMError
@@ -21,50 +25,63 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few bytes of a hostile file can announce gigapixels."""
+DRAFT_PIXELS = 2**20
+"""JPEGs of more pixels are decoded at a lower resolution where that leaves enough of it."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what shows the image upright."""
+
+_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_DAMAGE += (zlib.error, LookupError, TypeError, AttributeError, OverflowError, RuntimeError)
+"""What Pillow raises on damaged files. Not MemoryError: that is the machine's, not the file's."""
 
 
 def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
     """Decode a JPEG, PNG or WebP file as uint8 (H, W, 3), upright, transparency over white.
+
+    16 bits a channel are scaled to 8, of an animation the first frame is taken.
 
     Args:
         file: its path, or the open file.
         name: what error messages call it, where that is not its path.
 
     Raises:
-        PatchDMError: the file is missing, truncated, no such image, too large, or deeper than
-            eight bits a channel.
+        PatchDMError: the file is missing, truncated, no such image, or too large.
     """
-    name = name or str(file)
-    try:
-        with warnings.catch_warnings():
-            # Pillow's limit is far above ours, which is checked before a pixel is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise PatchDMError(
-                    f"{name}: found {image.width} x {image.height} pixels, "
-                    f"allowed are {MAX_PIXELS} in all"
-                )
-            if image.mode.startswith("I"):
-                raise PatchDMError(f"{name}: found 16 bits a channel, allowed are 8")
-            return np.asarray(_opaque(ImageOps.exif_transpose(image)).convert("RGB"))
-    except FileNotFoundError:
-        raise PatchDMError(f"{name}: not found") from None
-    except Image.DecompressionBombError:
-        raise PatchDMError(f"{name}: found more than {MAX_PIXELS} pixels") from None
-    except UnidentifiedImageError:
-        raise PatchDMError(
-            f"{name}: found no image, allowed are {', '.join(FORMATS)} files"
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise
-        raise PatchDMError(f"{name}: damaged image: {error}") from None
+    with _opened(file, name or str(file)) as image:
+        return np.asarray(_rgb(image, _orientation(image)))
+
+
+def read_fitted(
+    file: Path | BinaryIO, width: int, height: int, name: str | None = None
+) -> tuple[Pixels, tuple[int, int]]:
+    """Decode an image as `read_image` does and `fit` it; return its own width and height too.
+
+    A large JPEG that is to shrink fourfold or more is halved, perhaps repeatedly, by its decoder
+    (which leaves out high frequencies) to no less than twice the size: half the time, and no
+    further from the exact result than another good filter is (tests/data/test_images.py).
+    """
+    with _opened(file, name or str(file)) as image:
+        orientation = _orientation(image)
+        turned = orientation in (5, 6, 7, 8)
+        size = image.size[::-1] if turned else image.size
+        if image.width * image.height > DRAFT_PIXELS:
+            twice = (2 * width, 2 * height)
+            image.draft(image.mode, twice[::-1] if turned else twice)  # JPEGs alone know how
+        return _fitted(_rgb(image, orientation), width, height), size
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
     """Scale an image until it covers width x height, antialiased, and cut out the centre."""
-    fitted = ImageOps.fit(Image.fromarray(image), (width, height), Image.Resampling.LANCZOS)
-    return np.asarray(fitted)
+    return _fitted(Image.fromarray(image), width, height)
 
 
 def save_png(path: Path, image: Pixels) -> None:
@@ -96,8 +113,56 @@ def contact_sheet(images: Pixels, columns: int) -> Pixels:
     return sheet
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Lay an image that may be transparent over white: hidden pixels have arbitrary colours."""
-    if not image.has_transparency_data:
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+@contextlib.contextmanager
+def _opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+    """Open an image, nothing decoded yet; whatever fails within becomes an error of one line."""
+    try:
+        with warnings.catch_warnings():
+            # Of large images: Pillow's limit is far above ours. Of odd metadata: not needed.
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise PatchDMError(
+                        f"{name}: found {image.width} x {image.height} pixels, "
+                        f"allowed are {MAX_PIXELS} in all"
+                    )
+                yield image
+    except FileNotFoundError:
+        raise PatchDMError(f"{name}: not found") from None
+    except Image.DecompressionBombError:
+        raise PatchDMError(f"{name}: found more than {MAX_PIXELS} pixels") from None
+    except UnidentifiedImageError:
+        raise PatchDMError(
+            f"{name}: found no image, allowed are {', '.join(FORMATS)} files"
+        ) from None
+    except _DAMAGE as error:
+        raise PatchDMError(f"{name}: damaged image: {' '.join(str(error).split())}") from None
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; an image whose EXIF is damaged is taken as upright."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGE:
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _rgb(image: Image.Image, orientation: int) -> Image.Image:
+    """Decode an image of any mode as upright RGB."""
+    image.load()
+    if image.mode.startswith("I"):  # 16 bits
+        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode == "CMYK" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow inverts all, Adobe's alone are to be
+    if image.has_transparency_data:  # hidden pixels have arbitrary colours
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _fitted(image: Image.Image, width: int, height: int) -> Pixels:
+    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))

@@ -1,36 +1,39 @@
 """The patch store: images as raw pixels on disk, of which any window is read alone.
 
 A store is a folder with `index.parquet` and the shards `images-00000.npy`, `images-00001.npy`,
-.. of uint8 (n, H, W, 3), all full but the last. Shards are memory-mapped, so reading a window
-touches the pages it lies on and decodes nothing.
+.. of uint8 (n, H, W, 3), all full but the last. Reading a window reads the rows of pixels it lies
+on and decodes nothing. Shards are read, not memory-mapped: mapped pages would count as memory of
+the process until all of a store is in it, and a failing disk would end it with SIGBUS.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+import functools
+import os
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from patchdm.data.images import Pixels
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 
-SHARD_BYTES = 2**30
-"""Bounds the pixels of one shard. Every open shard holds a file descriptor."""
+INDEX = "index.parquet"
 
 
 class PatchStore:
     """Random access to the images of a store; image `i` is row `i` of `index`.
 
+    It may be handed to other processes, forked or fresh: one that is unpickled opens the folder
+    again. What it keeps in memory is a few bytes an image.
+
     Attributes:
-        index: one row an image: `image` (row number), `source` (file name of the photograph),
-            `flipped` (bool), `split` ("train" or "test", training images first), `mean_red`,
-            `mean_green`, `mean_blue` (0 to 255), `sha256` (of the pixels).
+        folder: where it is.
         height, width: size of every image.
 
     Raises:
@@ -38,34 +41,53 @@ class PatchStore:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         paths = sorted(folder.glob("images-*.npy"))
         try:
-            self.index = pd.read_parquet(folder / "index.parquet")
-            # Plain views: memmap's own indexing costs more than copying a window.
-            self._shards = [np.asarray(np.load(path, mmap_mode="r")) for path in paths]
-        except (OSError, ValueError) as error:
+            splits = pq.read_table(
+                folder / INDEX, columns=["split"], read_dictionary=["split"], memory_map=False
+            )["split"]
+            self._shards = [_Shard(path) for path in paths]
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise PatchDMError(f"{folder}: no readable patch store: {error}") from None
-        found = sum(len(shard) for shard in self._shards)
-        if not found or found != len(self.index):
+        self._splits = splits
+        found = sum(shard.shape[0] for shard in self._shards)
+        sizes = {shard.shape[1:] for shard in self._shards}
+        if not found or found != len(splits) or len(sizes) != 1:
             raise PatchDMError(
-                f"{folder}: found {found} images in {len(paths)} shards, "
-                f"index.parquet lists {len(self.index)}"
+                f"{folder}: found {found} images in {len(paths)} shards, {INDEX} lists "
+                f"{len(splits)}"
             )
         self._per_shard, self.height, self.width, _ = self._shards[0].shape
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self._splits)
+
+    def __reduce__(self) -> tuple[type[PatchStore], tuple[Path]]:
+        return PatchStore, (self.folder,)
+
+    @functools.cached_property
+    def index(self) -> pd.DataFrame:
+        """One row an image, read when first asked for.
+
+        `image` (row number), `source` (name of the photograph in data/raw), `flipped` (bool),
+        `split` ("train" or "test", training images first), `mean_red`, `mean_green`, `mean_blue`
+        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its address or
+        publisher), `licence`, `original_sha256`, `original_bytes`, `original_width`,
+        `original_height`, and `perceptual_hash` (of its training image).
+        """
+        return pd.read_parquet(self.folder / INDEX)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the row numbers of the images of a split, ascending."""
-        return np.flatnonzero(self.index["split"] == split)
+        return np.flatnonzero(pc.equal(self._splits, split).to_numpy())
 
     def images(self, indices: ArrayLike) -> Pixels:
         """Return whole images as uint8 (n, H, W, 3)."""
         indices = self._checked(indices)
         images = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for out, index in zip(images, indices.tolist(), strict=True):
-            out[:] = self._image(index)
+            self._read(index, 0, out)
         return images
 
     def windows(
@@ -97,68 +119,53 @@ class PatchStore:
         lefts = _corners(cols, grid.cols, patch_size)
         side = 2 * patch_size
         windows = np.zeros((len(indices), side, side, 3), np.uint8)
+        band = np.empty((side, self.width, 3), np.uint8)
         places = zip(windows, indices.tolist(), tops.tolist(), lefts.tolist(), strict=True)
         for out, index, top, left in places:
-            y, x = max(top, 0), max(left, 0)
-            inside = self._image(index)[y : top + side, x : left + side]
-            out[y - top :, x - left :][: inside.shape[0], : inside.shape[1]] = inside
+            y, y_end = max(top, 0), min(top + side, self.height)
+            x, x_end = max(left, 0), min(left + side, self.width)
+            pixel_rows = band[: y_end - y]
+            self._read(index, y, pixel_rows)
+            out[y - top : y_end - top, x - left : x_end - left] = pixel_rows[:, x:x_end]
         inside_y = _inside(tops, side, self.height)
         inside_x = _inside(lefts, side, self.width)
         return windows, inside_y[:, :, None] & inside_x[:, None, :]
 
-    def _image(self, index: int) -> Pixels:
-        """Return a view of one image; nothing is read yet."""
+    def _read(self, index: int, first_row: int, out: Pixels) -> None:
+        """Fill `out`, uint8 (n, W, 3), with the pixel rows of an image from `first_row` on."""
         shard, place = divmod(index, self._per_shard)
-        return self._shards[shard][place]
+        self._shards[shard].read((place * self.height + first_row) * self.width * 3, out)
 
     def _checked(self, indices: ArrayLike) -> NDArray[np.int64]:
         return _in_range(indices, len(self), "image")
 
 
-def write_store(
-    folder: Path,
-    plan: pd.DataFrame,
-    images: Iterable[Pixels],
-    *,
-    height: int,
-    width: int,
-    report: Callable[[int], None],
-) -> None:
-    """Write a store into a new folder, one image in memory at a time.
+class _Shard:
+    """An open file of uint8 (n, H, W, 3) in the layout of numpy's.
 
-    Args:
-        folder: where to; created.
-        plan: one row an image, see `patchdm.data.splits.plan_images`.
-        images: the images of these rows in this order, uint8 (H, W, 3).
-        height, width: size of every image.
-        report: called with the number of images written so far.
+    Raises:
+        OSError, ValueError: it cannot be read, or is no such file.
     """
-    folder.mkdir()
-    per_shard = max(1, SHARD_BYTES // (height * width * 3))
-    means, hashes = np.empty((len(plan), 3)), []
-    source = iter(images)
-    for start in range(0, len(plan), per_shard):
-        count = min(per_shard, len(plan) - start)
-        # Not a writable memory map: on a full disk that ends in SIGBUS instead of an error.
-        with _shard_path(folder, start // per_shard).open("wb") as file:
-            _write_header(file, (count, height, width, 3))
-            for row in range(start, start + count):
-                pixels = np.ascontiguousarray(next(source))
-                file.write(pixels.data)
-                means[row] = pixels.mean(axis=(0, 1))
-                hashes.append(hashlib.sha256(pixels.data).hexdigest())
-                report(row + 1)
-    colours = {f"mean_{name}": means[:, k] for k, name in enumerate(("red", "green", "blue"))}
-    plan.assign(**colours, sha256=hashes).to_parquet(folder / "index.parquet", index=False)
 
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        if np.lib.format.read_magic(self._file) != (1, 0):
+            raise ValueError(f"{path.name}: not of version 1.0")
+        self.shape, fortran, dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._start = self._file.tell()
+        size = os.fstat(self._file.fileno()).st_size
+        expected = self._start + int(np.prod(self.shape))
+        if fortran or dtype != np.uint8 or len(self.shape) != 4 or size != expected:
+            raise ValueError(f"{path.name}: found {size} bytes for {dtype} {self.shape}")
 
-def _shard_path(folder: Path, number: int) -> Path:
-    return folder / f"images-{number:05d}.npy"
-
-
-def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
-    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, description)
+    def read(self, offset: int, out: Pixels) -> None:
+        """Fill a contiguous array from a place in the pixels; shares no position with others."""
+        view = out.data.cast("B")
+        while view:
+            count = os.preadv(self._file.fileno(), [view], self._start + offset)
+            if not count:
+                raise PatchDMError(f"{self._file.name}: cut short while it is read")
+            view, offset = view[count:], offset + count
 
 
 def _corners(positions: ArrayLike, count: int, patch_size: int) -> NDArray[np.int64]:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pandas as pd
 
 from patchdm.errors import PatchDMError
+
+_NAMES = {
+    "image": "source",
+    "source": "origin",
+    "sha256": "original_sha256",
+    "bytes": "original_bytes",
+}
+"""Columns of the manifest -> what they are called beside those of a training image."""
 
 
 def held_out(photographs: int, test_fraction: float) -> int:
@@ -24,29 +33,36 @@ def plan_images(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) ->
     as an image of its own, among the training images only.
 
     Args:
-        manifest: one row a photograph, with columns `image` (file name) and `sha256`.
+        manifest: one row a photograph, with the columns of `patchdm.data.raw.Photograph`, of
+            which `image` and `sha256` are needed.
         test_fraction: share of the photographs, in (0, 1).
         flips: add the mirror images.
 
     Returns:
-        One row an image: `image` (row number), `source` (file name of its photograph),
-        `flipped` (bool), `split` ("train" or "test").
+        One row an image: `image` (row number), `source` (name of its photograph), `flipped`
+        (bool), `split` ("train" or "test"); and of its photograph, as far as the manifest has
+        them: `origin`, `licence`, `original_sha256`, `original_bytes`.
 
     Raises:
         PatchDMError: no photograph would be left for training.
     """
-    smallest = sorted(manifest["sha256"])[: held_out(len(manifest), test_fraction)]
-    photographs = manifest.sort_values("image", ignore_index=True)
-    test = photographs["sha256"].isin(smallest)
+    # Both sorts and the choice stay within pandas: no Python object a photograph.
+    smallest = manifest["sha256"].sort_values(ignore_index=True)
+    smallest = smallest.iloc[: held_out(len(manifest), test_fraction)]
+    photographs = manifest.sort_values("image", ignore_index=True).rename(columns=_NAMES)
+    test = photographs["original_sha256"].isin(smallest)
     if test.all():
         raise PatchDMError(
             f"data.test_fraction: {test_fraction} of {len(manifest)} photographs leaves none for "
             "training, allowed are smaller fractions or more photographs"
         )
-    copies = test.map({False: 1 + flips, True: 1})
-    plan = pd.DataFrame({"source": photographs["image"], "test": test})
-    plan = plan.loc[plan.index.repeat(copies)]
-    plan["flipped"] = plan.index.duplicated()
-    plan = plan.sort_values("test", kind="stable", ignore_index=True)
-    plan["split"] = plan.pop("test").map({False: "train", True: "test"})
-    return plan.rename_axis("image").reset_index()
+    copies = np.where(test, 1, 1 + flips)
+    place = np.repeat(np.arange(len(photographs)), copies)
+    flipped = np.append(False, place[1:] == place[:-1])
+    order = np.argsort(test.to_numpy()[place], kind="stable")
+    place, flipped = place[order], flipped[order]
+    plan = photographs.iloc[place].reset_index(drop=True)
+    split = np.where(test.to_numpy()[place], "test", "train")
+    facts = [name for name in plan.columns if name != "source"]
+    plan = plan.assign(image=np.arange(len(plan)), flipped=flipped, split=split)
+    return plan[["image", "source", "flipped", "split", *facts]]

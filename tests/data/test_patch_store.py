@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchdm.data import patch_store
+from patchdm.data import store_writer
 from patchdm.data.images import Pixels
-from patchdm.data.patch_store import PatchStore, write_store
+from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from tests.data.photographs import photograph
+from tests.data.stores import write_store
 
 
 def plan_of(count: int) -> pd.DataFrame:
@@ -30,12 +31,7 @@ def plan_of(count: int) -> pd.DataFrame:
 
 
 def write(folder: Path, images: Pixels) -> PatchStore:
-    count, height, width, _ = images.shape
-    done: list[int] = []
-    write_store(
-        folder, plan_of(count), iter(images), height=height, width=width, report=done.append
-    )
-    assert done == list(range(1, count + 1))
+    write_store(folder, plan_of(len(images)), list(images))
     return PatchStore(folder)
 
 
@@ -48,7 +44,7 @@ def images() -> Pixels:
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, images: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> PatchStore:
-    monkeypatch.setattr(patch_store, "SHARD_BYTES", request.param * images[0].nbytes + 5)
+    monkeypatch.setattr(store_writer, "SHARD_BYTES", request.param * images[0].nbytes + 5)
     return write(tmp_path / "store", images)
 
 
@@ -111,7 +107,7 @@ def test_patch_sizes_that_do_not_fit_are_refused(store: PatchStore, patch_size: 
 def test_shards_are_bounded(
     tmp_path: Path, images: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_store, "SHARD_BYTES", 3 * images[0].nbytes)
+    monkeypatch.setattr(store_writer, "SHARD_BYTES", 3 * images[0].nbytes)
     write(tmp_path / "store", images)
     shards = sorted((tmp_path / "store").glob("*.npy"))
     assert [len(np.load(shard)) for shard in shards] == [3, 3, 1]
@@ -121,7 +117,7 @@ def test_shards_are_bounded(
 def test_damaged_stores_are_named(
     tmp_path: Path, images: Pixels, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_store, "SHARD_BYTES", 3 * images[0].nbytes)
+    monkeypatch.setattr(store_writer, "SHARD_BYTES", 3 * images[0].nbytes)
     write(tmp_path / "store", images)
     shard, index = tmp_path / "store/images-00001.npy", tmp_path / "store/index.parquet"
     match damage:
@@ -140,7 +136,7 @@ def test_damaged_stores_are_named(
 def test_full_disk_is_an_error_not_a_crash(
     tmp_path: Path, images: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patch_store, "_shard_path", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr(store_writer, "_shard_path", lambda *_: Path("/dev/full"))
     with pytest.raises(OSError, match="No space left") as error:
         write(tmp_path / "store", images)
     assert error.value.errno == errno.ENOSPC

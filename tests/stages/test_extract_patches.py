@@ -1,37 +1,50 @@
-"""The stage extract_patches: photographs in, patch store out, or nothing at all."""
+"""The stage extract_patches: photographs in, patch store out, whatever happens on the way."""
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from patchdm.config import Params
-from patchdm.data import patch_store
+from patchdm.data import extract, store_writer
 from patchdm.data.images import fit, read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
-from stages._common import PATCHES, RAW
-from stages.download import download
+from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
-from tests.data.photographs import ROOT, contents, data_params, jpegs, write_folder
+from tests.data.photographs import (
+    ROOT,
+    contents,
+    data_params,
+    encoded,
+    jpegs,
+    photograph,
+)
+from tests.data.stores import write_raw
+
+TABLES = ["SHA256SUMS", "duplicates.csv", "enlarged.csv", "index.parquet", "quarantine.csv"]
 
 
 @pytest.fixture
 def params(tmp_dir: Path) -> Params:
     """Parameters of a run whose data/raw/ holds ten photographs."""
-    location = write_folder(tmp_dir / "mine", jpegs(10))
-    params = data_params(source="folder", location=str(location), flips=True)
-    download(params)
-    return params
+    write_raw(tmp_dir / RAW, jpegs(10))
+    return data_params(flips=True, workers=1)
+
+
+def changed(params: Params, **data: object) -> Params:
+    return params.model_copy(update={"data": params.data.model_copy(update=data)})
 
 
 def test_store_holds_every_photograph_and_mirror_image(params: Params) -> None:
@@ -49,45 +62,143 @@ def test_store_holds_every_photograph_and_mirror_image(params: Params) -> None:
     assert not set(train) & set(test)
 
 
+def test_index_says_where_photographs_are_from(params: Params) -> None:
+    extract_patches(params)
+    index = PatchStore(PATCHES).index.set_index("source")
+    manifest = pd.read_parquet(RAW / "manifest.parquet").set_index("image").loc[index.index]
+    assert index["original_sha256"].tolist() == manifest["sha256"].tolist()
+    assert index["original_bytes"].tolist() == manifest["bytes"].tolist()
+    assert index["origin"].tolist() == manifest["source"].tolist()
+    assert set(index["licence"]) == {"unknown"}
+    assert set(zip(index["original_width"], index["original_height"], strict=True)) == {(96, 48)}
+
+
 @pytest.mark.usefixtures("params")
 def test_without_flips_every_photograph_comes_once() -> None:
-    extract_patches(data_params(flips=False))
+    extract_patches(data_params(flips=False, workers=1))
     index = PatchStore(PATCHES).index
     assert sorted(index["source"]) == sorted(jpegs(10))
     assert not index["flipped"].any()
     assert index["sha256"].is_unique
 
 
-def test_two_runs_give_the_same_bytes(params: Params) -> None:
+@pytest.mark.parametrize("batch_images", [2, 3])  # 3: mirror images part from their originals
+def test_bytes_do_not_depend_on_workers_batches_and_runs(
+    params: Params, monkeypatch: pytest.MonkeyPatch, batch_images: int
+) -> None:
     extract_patches(params)
     first = contents(PATCHES)
     extract_patches(params)
     assert contents(PATCHES) == first
+    monkeypatch.setattr(extract, "BATCH_BYTES", batch_images * 32 * 64 * 3)
+    for workers in (1, 3):
+        extract_patches(changed(params, workers=workers))
+        assert contents(PATCHES) == first
+    assert not any(path.name == "store" for path in STATE.rglob("*"))
 
 
 def test_size_change_replaces_the_whole_store(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(patch_store, "SHARD_BYTES", 32 * 64 * 3)
+        patch.setattr(store_writer, "SHARD_BYTES", 32 * 64 * 3)
         extract_patches(params)
-    assert len(contents(PATCHES)) == 18 + 1
-    extract_patches(data_params(width=32, height=48))
-    assert sorted(contents(PATCHES)) == ["images-00000.npy", "index.parquet"]
+    assert len(contents(PATCHES)) == 18 + len(TABLES)
+    extract_patches(data_params(width=32, height=48, workers=1))
+    assert sorted(contents(PATCHES)) == sorted([*TABLES, "images-00000.npy"])
     assert PatchStore(PATCHES).images([0]).shape == (1, 48, 32, 3)
 
 
-def test_missing_and_damaged_photographs_are_named(params: Params) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damaged_photographs_go_to_quarantine_and_move_no_other(
+    params: Params, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract_patches(params)
+    before = PatchStore(PATCHES).index
+    train, test = (before.loc[before["split"] == split, "source"].iloc[-1] for split in TRAIN_TEST)
+    (RAW / train).write_bytes((RAW / train).read_bytes()[:-900])
+    (RAW / test).unlink()
+    params = changed(params, workers=workers, damaged_fraction=0.2)
+
+    extract_patches(params)
+
+    quarantine = pd.read_csv(PATCHES / "quarantine.csv").set_index("source")["reason"]
+    assert set(quarantine.index) == {train, test}
+    assert "found sha256" in quarantine[train]
+    assert quarantine[test] == f"data/raw/{test}: cannot be read: No such file or directory"
+    assert "quarantine.csv: found 2 photographs" in "".join(capsys.readouterr().err.split("\n"))
+    after = PatchStore(PATCHES)
+    left = before[~before["source"].isin([train, test])]
+    for name in ("source", "flipped", "split", "sha256"):
+        assert after.index[name].tolist() == left[name].tolist()
+    assert len(after) == 18 - 3
+
+
+TRAIN_TEST = ("train", "test")
+
+
+def test_too_many_damaged_photographs_are_an_error_until_they_are_mended(params: Params) -> None:
     extract_patches(params)
     first = contents(PATCHES)
-    whole = (RAW / "scene4.jpg").read_bytes()
-    (RAW / "scene4.jpg").write_bytes(whole[:-900])
-    with pytest.raises(PatchDMError, match=r"data/raw/scene4\.jpg: damaged image"):
-        extract_patches(params)
-    (RAW / "scene4.jpg").unlink()
-    with pytest.raises(PatchDMError, match=r"data/raw/scene4\.jpg: not found"):
-        extract_patches(params)
+    names = [f"scene{number}.jpg" for number in (4, 6)]
+    whole = {name: (RAW / name).read_bytes() for name in names}
+    for name in names:
+        (RAW / name).write_bytes(b"<html>")
+    message = (
+        r"^data/raw: found 2 damaged of 10 photographs, allowed is data\.damaged_fraction = 0\.1 "
+        r"of them; the first: data/raw/scene4\.jpg: found sha256 "
+    )
+    for _ in range(2):
+        with pytest.raises(PatchDMError, match=message):
+            extract_patches(changed(params, damaged_fraction=0.1))
     assert contents(PATCHES) == first
+    for name in names:
+        (RAW / name).write_bytes(whole[name])
+    extract_patches(changed(params, damaged_fraction=0.1))
+    assert contents(PATCHES) == first
+
+
+def test_a_split_must_not_get_lost(params: Params) -> None:
+    extract_patches(params)
+    index = PatchStore(PATCHES).index
+    for name in index.loc[index["split"] == "test", "source"]:
+        (RAW / name).unlink()
+    with pytest.raises(PatchDMError, match="data/raw: every test photograph is damaged"):
+        extract_patches(changed(params, damaged_fraction=0.9))
+
+
+@pytest.mark.usefixtures("tmp_dir")
+def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() -> None:
+    write_raw(RAW, jpegs(4) | {"scene2.jpg": b"GIF89a"})
+    extract_patches(data_params(workers=1, damaged_fraction=0.3))
+    quarantine = pd.read_csv(PATCHES / "quarantine.csv")
+    assert quarantine["reason"].tolist() == [
+        "data/raw/scene2.jpg: found no image, allowed are JPEG, PNG, WEBP files"
+    ]
+
+
+@pytest.mark.usefixtures("tmp_dir")
+def test_lookalikes_and_small_photographs_are_reported() -> None:
+    files = jpegs(6) | {
+        "again.jpg": encoded(photograph(2, 192, 96)[::2, ::2]),
+        "same.png": encoded(photograph(4), "PNG"),
+        "tiny.png": encoded(photograph(9, 60, 30), "PNG"),
+    }
+    small = jpegs(1)["scene0.jpg"]
+    files["zcopy.jpg"] = small
+    write_raw(RAW, files)
+    extract_patches(data_params(workers=1))
+    table = pd.read_csv(PATCHES / "duplicates.csv")
+    pairs = {frozenset(pair) for pair in zip(table["source"], table["like"], strict=True)}
+    assert pairs == {frozenset({"scene4.jpg", "same.png"}), frozenset({"scene0.jpg", "zcopy.jpg"})}
+    split = PatchStore(PATCHES).index.set_index("source")["split"]
+    assert table["split"].tolist() == split[table["source"]].tolist()
+    assert table["like_split"].tolist() == split[table["like"]].tolist()
+    enlarged = pd.read_csv(PATCHES / "enlarged.csv")
+    assert enlarged.to_numpy().tolist() == [["tiny.png", 60, 30]]
+
+
+def test_missing_manifest_is_named(params: Params) -> None:
     shutil.rmtree(RAW)
     with pytest.raises(PatchDMError, match=r"data/raw/manifest\.parquet: cannot be read"):
         extract_patches(params)
@@ -100,39 +211,85 @@ def test_too_few_photographs_are_an_error() -> None:
     assert not PATCHES.exists()
 
 
-def test_full_disk_leaves_nothing_and_names_the_folder(
-    params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(patch_store, "_shard_path", lambda *_: Path("/dev/full"))
+def test_full_disk_leaves_nothing_in_data(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_writer, "_shard_path", lambda *_: Path("/dev/full"))
     with pytest.raises(OSError, match="No space left") as error:
         extract_patches(params)
-    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, "data/patches")
+    assert error.value.errno == errno.ENOSPC
     assert sorted(path.name for path in PATCHES.parent.iterdir()) == ["raw"]
 
 
-def test_killed_run_leaves_nothing_and_the_next_gives_the_same_bytes(tmp_dir: Path) -> None:
-    files = {f"{copy}/{name}": content for copy in range(60) for name, content in jpegs(10).items()}
-    params = data_params(source="folder", location=str(write_folder(tmp_dir / "mine", files)))
-    download(params)
-    shutil.copy(ROOT / "params.yaml", tmp_dir)
+def many_photographs(copies: int) -> Params:
+    """Bring in photographs, so many of each of ten; some are damaged."""
+    write_raw(RAW, {f"{k}/{name}": data for k in range(copies) for name, data in jpegs(10).items()})
+    for k in range(0, copies, 7):
+        (RAW / f"{k}/scene3.jpg").write_bytes(b"damaged")
+    return data_params(flips=True, damaged_fraction=0.2, workers=1)
 
-    partial = PATCHES.with_name(".patches.partial")
+
+def noted() -> int:
+    """Return how many rows of the plan are done with."""
+    logs = STATE.rglob("records.bin")
+    return sum(path.stat().st_size for path in logs) // store_writer.RECORD.itemsize
+
+
+def kill_at(rows: int, params: Params) -> None:
+    """Run the stage until so many rows are done with and kill it; its workers die with it."""
+    YAML().dump(params.model_dump(), Path("params.yaml"))
     process = subprocess.Popen(
         [sys.executable, "-m", "stages.extract_patches"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 60
-    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
+    while noted() < rows and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert partial.exists()
-    assert not PATCHES.exists()
+    workers = descendants(process.pid)
+    process.kill()
+    process.wait()
+    assert len(workers) >= params.data.workers - 1
+    gone = time.monotonic() + 5
+    while any(map(alive, workers)) and time.monotonic() < gone:
+        time.sleep(0.02)
+    assert not any(map(alive, workers))
 
+
+def descendants(pid: int) -> list[int]:
+    pids = [pid]
+    for parent in pids:
+        for thread in Path(f"/proc/{parent}/task").glob("*/children"):
+            pids += [int(child) for child in thread.read_text().split()]
+    return pids[1:]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.parametrize(
+    ("workers", "copies"),
+    [([1, 2], 60), pytest.param([1, 2, 3, 2, 1, 2, 3, 2, 1, 2], 200, marks=pytest.mark.slow)],
+    ids=["2 kills", "10 kills"],
+)
+def test_killed_runs_go_on_where_they_stopped_and_end_in_the_same_bytes(
+    workers: list[int], copies: int
+) -> None:
+    params = many_photographs(copies)
+    rows = copies * 10 * 9 // 5
+    moments = sorted(random.Random(0).sample(range(1, rows * 3 // 4), len(workers)))
+    for moment, count in zip(moments, workers, strict=True):
+        before = noted()
+        kill_at(moment, changed(params, workers=count))
+        assert noted() >= max(before, moment)
+        assert not PATCHES.exists()
     extract_patches(params)
-    first = contents(PATCHES)
-    assert not partial.exists()
+    resumed = contents(PATCHES)
+    assert len(pd.read_csv(PATCHES / "quarantine.csv")) == -(-copies // 7)
+    assert noted() == 0
     shutil.rmtree(PATCHES)
     extract_patches(params)
-    assert contents(PATCHES) == first
+    assert contents(PATCHES) == resumed

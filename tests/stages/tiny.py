@@ -9,10 +9,10 @@ import pandas as pd
 
 from patchdm.config import Params, load_params
 from patchdm.data.images import fit, read_image
-from patchdm.data.patch_store import write_store
 from patchdm.data.splits import plan_images
 from patchdm.files import sha256
 from tests.conftest import REPO
+from tests.data.stores import write_store
 
 HEIGHT, WIDTH = 16, 32
 
@@ -35,4 +35,4 @@ def write_tiny_store(folder: Path, landscapes: Path) -> None:
         image = fit(read_image(landscapes / source), WIDTH, HEIGHT)
         images.append(image[:, ::-1] if flipped else image)
     folder.parent.mkdir()
-    write_store(folder, plan, images, height=HEIGHT, width=WIDTH, report=lambda _: None)
+    write_store(folder, plan, images)
