@@ -60,18 +60,14 @@ def import_official(checkpoint: Path, out: Path) -> None:
 def plan(name: str, rate: float) -> None:
     """Say what a preset costs: parameters, arithmetic, memory, hours."""
     from patchdm.config import load_params
-    from patchdm.data.sources import SOURCES
+    from patchdm.data.sources import count
     from patchdm.plan import PAPER, tabulate, workload
 
     if not rate > 0:
         raise PatchDMError(f"--rate: found {rate:g}, allowed are TFLOP/s above 0")
     params = load_params(_preset(name))
     paper = PAPER.get(name)
-    if paper:
-        photographs = paper.photographs
-    else:
-        with SOURCES[params.data.source](Path(params.data.location)) as items:
-            photographs = len(items)
+    photographs = paper.photographs if paper else count(params.data)
     table = tabulate(params, workload(params, photographs), rate, paper)
     print(f"{'':34}{name:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
     for quantity, value, unit, reference in table.itertuples(index=False):

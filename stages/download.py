@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-import pandas as pd
-
 from patchdm.config import Params
-from patchdm.data.sources import SOURCES, fetch
+from patchdm.data.fetch import fetch
+from patchdm.data.raw import OUTCOMES
+from patchdm.data.sources import SOURCES, Place
 from patchdm.files import replacing
-from stages._common import RAW, progress, run_stage, state_dir
+from stages._common import RAW, progress, run_stage, state_dir, warn
 
 
 def download(params: Params) -> None:
-    """Write every photograph of the source, checked, and manifest.parquet to data/raw/."""
-    source = SOURCES[params.data.source](Path(params.data.location))
-    with (
-        state_dir("download", [], []),  # its lock: one writer at a time
-        source as items,
-        progress("download", len(items), "images") as show,
-        replacing(RAW) as raw,
-    ):
-        photographs = []
-        for item in items:
-            photographs.append(fetch(item, raw))
-            show(len(photographs))
-        pd.DataFrame(photographs).to_parquet(raw / "manifest.parquet", index=False)
+    """Write every photograph of the source, checked, and its tables to data/raw/.
+
+    What has arrived lies in the state folder until all is there, so that a killed download goes
+    on; data/raw then holds the same files under their names.
+    """
+    data = params.data
+    with state_dir("download", [data.origin], []) as folder:
+        place = Place(Path(), folder / "files", data.transfers, progress)
+        with (
+            SOURCES[data.source](data, place) as listing,
+            progress("photographs", listing.total, "images") as show,
+            replacing(RAW) as raw,
+        ):
+            left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)
+        shutil.rmtree(place.state, ignore_errors=True)
+    if left_out:
+        warn(f"{left_out} of {listing.total} photographs left out, {RAW / OUTCOMES} says why")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data import sources
-from patchdm.data.raw import Photograph, read_manifest
-from patchdm.data.sources import SOURCES, bundled, fetch, folder
+from patchdm.data import arrival
+from patchdm.data.raw import read_manifest
+from patchdm.data.sources import SOURCES, Place, count
 from patchdm.errors import PatchDMError
+from tests.data.arriving import arrive, data_section, silent
 from tests.data.photographs import (
     BUNDLED,
     contents,
@@ -26,11 +28,6 @@ from tests.data.photographs import (
 )
 
 
-def fetch_all(source: str, location: Path, target: Path) -> list[Photograph]:
-    with SOURCES[source](location) as items:
-        return [fetch(item, target) for item in items]
-
-
 def archive_of(location: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(location, "w") as archive:
         for name, content in members.items():
@@ -39,22 +36,24 @@ def archive_of(location: Path, members: dict[str, bytes]) -> Path:
 
 
 def test_bundled_photographs_are_all_good(tmp_path: Path) -> None:
-    photographs = fetch_all("bundled", BUNDLED, tmp_path)
-    assert len(photographs) == len(contents(tmp_path)) == 141
-    assert {photograph.licence for photograph in photographs} == {"public domain"}
-    assert sum(photograph.bytes for photograph in photographs) == 5_224_776
+    raw = arrive(tmp_path, "bundled", BUNDLED)
+    assert len(raw.manifest) == len(raw.files) == 141
+    assert set(raw.manifest["licence"]) == {"public domain"}
+    assert raw.manifest["bytes"].sum() == 5_224_776
+    assert set(raw.outcomes["outcome"]) == {"ok"}
 
 
 @pytest.mark.parametrize(
     "name",
-    ["../scene0.jpg", "/scene0.jpg", "a/../../scene0.jpg", "..\\scene0.jpg", "C:\\scene0.jpg"],
+    ["../scene0.jpg", "/scene0.jpg", "a/../../scene0.jpg", "C:/scene0.jpg"],
 )
 def test_member_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     location = archive_of(tmp_path / "bundle.zip", {name: jpegs(1)["scene0.jpg"]})
     write_table(location, jpegs(1))
-    with pytest.raises(PatchDMError, match=r"bundle\.zip: found .*scene0.*allowed are inner paths"):
-        fetch_all("bundled", location, tmp_path / "deep/target")
-    assert set(contents(tmp_path)) == {"bundle.zip", "bundle.csv"}
+    with pytest.raises(PatchDMError, match=r"found the name .*scene0.*allowed are inner paths"):
+        arrive(tmp_path / "deep/target", "bundled", location)
+    outside = {name for name in contents(tmp_path) if not name.startswith("deep/target/state/")}
+    assert outside == {"bundle.zip", "bundle.csv"}
 
 
 @pytest.mark.parametrize("name", ["../scene0.jpg", "/etc/scene0.jpg", "..", "", "a" * 300])
@@ -62,7 +61,7 @@ def test_table_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> No
     location = write_bundle(tmp_path, jpegs(1))
     write_table(location, {name: jpegs(1)["scene0.jpg"]})
     with pytest.raises(PatchDMError, match=r"bundle\.csv: found file .*, allowed are bare names"):
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_links_are_refused(tmp_path: Path) -> None:
@@ -72,8 +71,8 @@ def test_links_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(location, "w") as archive:
         archive.writestr(link, "/etc/passwd")
     write_table(location, {"scene0.jpg": b"/etc/passwd"})
-    with pytest.raises(PatchDMError, match=r"scenes/scene0\.jpg is no regular file"):
-        fetch_all("bundled", location, tmp_path / "target")
+    with pytest.raises(PatchDMError, match=r"scenes/scene0\.jpg: is no regular file"):
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_wrong_hash_names_file_found_and_allowed(tmp_path: Path) -> None:
@@ -81,11 +80,11 @@ def test_wrong_hash_names_file_found_and_allowed(tmp_path: Path) -> None:
     location = write_bundle(tmp_path, files)
     write_table(location, files | {"scene1.jpg": files["scene2.jpg"]})
     with pytest.raises(PatchDMError) as error:
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
     message = str(error.value)
     assert "bundle.zip/scenes/scene1.jpg: found sha256 " in message
-    assert sources.hashlib.sha256(files["scene1.jpg"]).hexdigest() in message
-    assert sources.hashlib.sha256(files["scene2.jpg"]).hexdigest() in message
+    assert hashlib.sha256(files["scene1.jpg"]).hexdigest() in message
+    assert hashlib.sha256(files["scene2.jpg"]).hexdigest() in message
 
 
 def test_surplus_missing_and_twofold_files_are_named(tmp_path: Path) -> None:
@@ -93,15 +92,15 @@ def test_surplus_missing_and_twofold_files_are_named(tmp_path: Path) -> None:
     location = write_bundle(tmp_path, files)
     write_table(location, jpegs(2))
     with pytest.raises(PatchDMError, match=r"found scene2\.jpg, which is not in .*bundle\.csv"):
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
 
     write_table(location, jpegs(4))
     with pytest.raises(PatchDMError, match=r"bundle\.zip: scene3\.jpg is missing"):
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
 
     archive_of(location, {"a/scene0.jpg": b"1", "b/scene0.jpg": b"2"})
     with pytest.raises(PatchDMError, match=r"found two files named scene0\.jpg, allowed is one"):
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_flipped_bit_of_an_archive_is_found(tmp_path: Path) -> None:
@@ -110,7 +109,7 @@ def test_flipped_bit_of_an_archive_is_found(tmp_path: Path) -> None:
     damaged[len(damaged) // 4] ^= 1
     location.write_bytes(damaged)
     with pytest.raises(PatchDMError, match=r"bundle\.zip/scenes/scene0\.jpg: cannot be read"):
-        fetch_all("bundled", location, tmp_path / "target")
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_encrypted_members_are_named(tmp_path: Path) -> None:
@@ -119,21 +118,21 @@ def test_encrypted_members_are_named(tmp_path: Path) -> None:
     content[6] |= 1  # general purpose flags: encrypted, in the local header
     content[content.index(b"PK\x01\x02") + 8] |= 1  # and in the directory
     location.write_bytes(content)
-    with pytest.raises(PatchDMError, match=r"scene0\.jpg: cannot be read: .*encrypted"):
-        fetch_all("bundled", location, tmp_path / "target")
+    with pytest.raises(PatchDMError, match=r"scene0\.jpg: is encrypted"):
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_zip_bombs_are_stopped_at_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 3_000_000)
-    location, bomb = tmp_path / "bundle.zip", bytes(50_000_000)
+    monkeypatch.setattr(arrival, "MAX_BYTES", 3_000_000)
+    location, bomb = tmp_path / "bundle.zip", bytes(10_000_000)
     with zipfile.ZipFile(location, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("scene0.jpg", bomb)
     write_table(location, {"scene0.jpg": bomb})
     with pytest.raises(PatchDMError, match=r"scene0\.jpg: found more than 3000000 bytes"):
-        fetch_all("bundled", location, tmp_path / "target")
-    assert (tmp_path / "target/scene0.jpg").stat().st_size <= 3_000_000
+        arrive(tmp_path / "target", "bundled", location)
+    assert max(map(len, contents(tmp_path / "target").values())) <= 3_000_000
 
 
 @pytest.mark.parametrize(
@@ -153,21 +152,21 @@ def test_zip_bombs_are_stopped_at_the_limit(
 def test_bad_tables_are_named(tmp_path: Path, table: bytes, found: str) -> None:
     location = write_bundle(tmp_path, jpegs(1))
     location.with_suffix(".csv").write_bytes(table)
-    with pytest.raises(PatchDMError, match=rf"bundle\.csv: {found}"), bundled(location):
-        pass
+    with pytest.raises(PatchDMError, match=rf"bundle\.csv: {found}"):
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_missing_archives_and_tables_are_named(tmp_path: Path) -> None:
     location = write_bundle(tmp_path, jpegs(1))
     location.write_bytes(location.read_bytes()[:-5])
-    with pytest.raises(PatchDMError, match=r"bundle\.zip: no readable zip"), bundled(location):
-        pass
+    with pytest.raises(PatchDMError, match=r"bundle\.zip: no readable archive"):
+        arrive(tmp_path / "target", "bundled", location)
     location.unlink()
-    with pytest.raises(PatchDMError, match=r"bundle\.zip: no readable zip"), bundled(location):
-        pass
+    with pytest.raises(PatchDMError, match=r"bundle\.zip: no readable archive"):
+        arrive(tmp_path / "target", "bundled", location)
     location.with_suffix(".csv").unlink()
-    with pytest.raises(PatchDMError, match=r"bundle\.csv: no readable CSV"), bundled(location):
-        pass
+    with pytest.raises(PatchDMError, match=r"bundle\.csv: no readable CSV"):
+        arrive(tmp_path / "target", "bundled", location)
 
 
 def test_folder_finds_every_image_below_it(tmp_path: Path) -> None:
@@ -179,35 +178,52 @@ def test_folder_finds_every_image_below_it(tmp_path: Path) -> None:
     location = write_folder(tmp_path / "mine", files | {"notes.txt": b"not an image"})
     (location / "deep/lost.jpg").symlink_to(location / "nowhere.jpg")
     os.mkfifo(location / "pipe.jpg")  # opening it would wait for ever
-    photographs = fetch_all("folder", location, tmp_path / "target")
-    assert [photograph.image for photograph in photographs] == sorted(files)
-    assert contents(tmp_path / "target") == files
+    raw = arrive(tmp_path / "target", "folder", location)
+    assert raw.manifest["image"].tolist() == sorted(files)
+    assert raw.files == files
+    assert count(data_section("folder", "mine"), tmp_path) == 3
 
 
 def test_folders_without_images_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(PatchDMError, match="found no image, allowed are"), folder(tmp_path):
-        pass
+    with pytest.raises(PatchDMError, match="found no image, allowed are"):
+        arrive(tmp_path / "target", "folder", tmp_path / "empty")
     with pytest.raises(PatchDMError, match=r"notes\.txt: data\.location is no folder"):
-        fetch_all("folder", tmp_path / "notes.txt", tmp_path / "target")
+        arrive(tmp_path / "target", "folder", tmp_path / "notes.txt")
 
 
 def test_bad_images_are_named_by_where_they_come_from(tmp_path: Path) -> None:
     good = jpegs(2)
-    location = write_folder(tmp_path / "mine", good | {"scene1.jpg": good["scene1.jpg"][:-900]})
-    with pytest.raises(PatchDMError, match=r"mine/scene1\.jpg: damaged image: .*[Tt]runcated"):
-        fetch_all("folder", location, tmp_path / "target")
+    location = write_folder(tmp_path / "mine", good | {"scene1.jpg": good["scene1.jpg"][:-100]})
+    with pytest.raises(PatchDMError, match=r"mine/scene1\.jpg: truncated image, its end"):
+        arrive(tmp_path / "target", "folder", location)
     (location / "scene1.jpg").write_text("404 Not Found")
-    with pytest.raises(PatchDMError, match=r"mine/scene1\.jpg: found no image, allowed are JPEG"):
-        fetch_all("folder", location, tmp_path / "target")
+    with pytest.raises(PatchDMError, match=r"mine/scene1\.jpg: found no image.*404 Not Foun.*JPEG"):
+        arrive(tmp_path / "target", "folder", location)
+
+
+def test_as_many_bad_images_as_allowed_are_left_out(tmp_path: Path) -> None:
+    good = jpegs(8)
+    location = write_folder(tmp_path / "mine", good | {"scene3.jpg": b"", "scene5.jpg": b"404"})
+    raw = arrive(tmp_path / "target", "folder", location, damaged_fraction=0.25)
+    left_out = {"scene3.jpg", "scene5.jpg"}
+    assert set(raw.files) == set(raw.manifest["image"]) == set(good) - left_out
+    assert raw.outcomes["image"].tolist() == sorted(good)
+    assert set(raw.reasons) == left_out
+    assert raw.reasons["scene3.jpg"].endswith("scene3.jpg: found no bytes")
+    with pytest.raises(PatchDMError, match="number 2 of 8 .*data.damaged_fraction allows 1"):
+        arrive(tmp_path / "target", "folder", location, damaged_fraction=0.24)
 
 
 def test_vanished_files_are_named(tmp_path: Path) -> None:
     location = write_folder(tmp_path / "mine", jpegs(2))
-    with folder(location) as items:
+    place = Place(Path(), tmp_path / "state", 1, silent)
+    with SOURCES["folder"](data_section("folder", location), place) as listing:
         (location / "scene1.jpg").unlink()
-        with pytest.raises(PatchDMError, match=r"mine/scene1\.jpg: cannot be read: .*No such file"):
-            fetch(items[1], tmp_path / "target")
+        first, second = listing.arrive(lambda _path, _name: None)
+    assert first.reason == "ok"
+    assert second.reason.endswith("mine/scene1.jpg: cannot be read: No such file or directory")
 
 
 def test_unreadable_manifests_are_named(tmp_path: Path) -> None:
@@ -218,9 +234,7 @@ def test_unreadable_manifests_are_named(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_fetch_does_not_hold_a_file_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copying_does_not_hold_a_file_in_memory(tmp_path: Path) -> None:
     sizes: list[int] = []
 
     class Stream(io.BytesIO):
@@ -229,8 +243,6 @@ def test_fetch_does_not_hold_a_file_in_memory(
             sizes.append(len(chunk))
             return chunk
 
-    monkeypatch.setattr(sources, "_CHUNK", 1000)
-    content = encoded(photograph(5))
-    item = sources.Item("a.jpg", "here", lambda: Stream(content), "here", "mine", None)
-    assert fetch(item, tmp_path).bytes == len(content) == sum(sizes)
-    assert max(sizes) == 1000
+    arrival.copy(Stream(bytes(5_000_000)), tmp_path / "a.jpg", "a.jpg")
+    assert (tmp_path / "a.jpg").stat().st_size == sum(sizes) == 5_000_000
+    assert max(sizes) == arrival.CHUNK

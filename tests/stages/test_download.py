@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from patchdm.data.raw import Photograph
-from patchdm.data.sources import Item, fetch
+from patchdm.data import fetch
 from patchdm.errors import PatchDMError
-from stages import download as stage
 from stages._common import RAW
 from stages.download import download
 from tests.data.photographs import contents, data_params, jpegs, write_bundle, write_folder
@@ -26,7 +25,7 @@ def test_download_writes_photographs_and_manifest(tmp_dir: Path, source: str) ->
 
     found = contents(RAW)
     manifest = pd.read_parquet(RAW / "manifest.parquet")
-    del found["manifest.parquet"]
+    del found["manifest.parquet"], found["outcomes.parquet"]
     assert found == files
     assert list(manifest.columns) == ["image", "source", "licence", "sha256", "bytes"]
     assert manifest["image"].tolist() == list(files)
@@ -72,15 +71,31 @@ def test_a_bad_file_leaves_the_old_output(tmp_dir: Path) -> None:
 def test_full_disk_leaves_nothing_and_names_the_folder(
     tmp_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fetch_to_full_disk(item: Item, target: Path) -> Photograph:
-        if item.name == "scene2.jpg":
-            (target / item.name).symlink_to("/dev/full")  # whose writes fail for real
-        return fetch(item, target)
+    def link_to_full_disk(file: Path, target: Path) -> None:
+        if target.name == "scene2.jpg":
+            target.symlink_to("/dev/full")  # whose writes fail for real
+        shutil.copyfile(file, target)
 
-    monkeypatch.setattr(stage, "fetch", fetch_to_full_disk)
+    monkeypatch.setattr(fetch, "_link", link_to_full_disk)
     location = write_folder(tmp_dir / "mine", jpegs(3))
     with pytest.raises(OSError, match="No space left") as error:
         download(data_params(source="folder", location=str(location)))
     assert error.value.errno == errno.ENOSPC
     assert error.value.filename == "data/raw"
     assert list(RAW.parent.iterdir()) == []
+
+
+def test_nothing_is_kept_twice_when_all_is_there(tmp_dir: Path) -> None:
+    download(data_params(source="folder", location=str(write_folder(tmp_dir / "mine", jpegs(2)))))
+    assert [path.name for path in Path(".state").rglob("*") if path.is_file()] == ["lock"]
+    assert {path.stat().st_nlink for path in RAW.iterdir()} == {1}
+
+
+def test_left_out_photographs_are_counted(
+    tmp_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    location = write_folder(tmp_dir / "mine", jpegs(3) | {"scene1.jpg": b"404"})
+    params = data_params(source="folder", location=str(location), damaged_fraction=0.5)
+    download(params)
+    line = "warning: 1 of 3 photographs left out, data/raw/outcomes.parquet says why"
+    assert line in " ".join(capsys.readouterr().err.split())

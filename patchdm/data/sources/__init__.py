@@ -1,0 +1,59 @@
+"""Sources of photographs, one module each: what data.source can be.
+
+A source is a context manager around a `Listing`; `patchdm.data.fetch` makes data/raw of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from patchdm.config.data import Data
+from patchdm.data.sources.archive import archive
+from patchdm.data.sources.bundled import bundled
+from patchdm.data.sources.folder import folder
+from patchdm.data.sources.hub import hub
+from patchdm.data.sources.listing import Listing, Place
+from patchdm.data.sources.lsun import lsun
+from patchdm.data.sources.s3 import s3
+from patchdm.data.sources.table import table
+from patchdm.data.transfer import is_address
+from patchdm.errors import PatchDMError
+
+__all__ = ["SOURCES", "Listing", "Place", "count"]
+
+SOURCES: dict[str, Callable[[Data, Place], AbstractContextManager[Listing]]] = {
+    "bundled": bundled,
+    "folder": folder,
+    "archive": archive,
+    "lsun": lsun,
+    "hub": hub,
+    "table": table,
+    "s3": s3,
+}
+"""Every value of params key data.source."""
+
+
+def count(data: Data, root: Path = Path()) -> int:
+    """Return how many photographs a source lists, without bringing them.
+
+    Args:
+        data: section data of the run.
+        root: what a relative location is relative to.
+
+    Raises:
+        PatchDMError: it cannot be listed, or only once it is downloaded.
+    """
+    if data.source == "hub" or is_address(data.location):
+        raise PatchDMError(f"{data.location}: how many photographs it has is known once it is here")
+    with tempfile.TemporaryDirectory() as state:
+        place = Place(root, Path(state), data.transfers, _silent)
+        with SOURCES[data.source](data, place) as listing:
+            return listing.total
+
+
+@contextmanager
+def _silent(_name: str, _total: int, _unit: str) -> Iterator[Callable[[int], None]]:
+    yield lambda _done: None

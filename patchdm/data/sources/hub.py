@@ -1,0 +1,144 @@
+"""A data set of the Hugging Face hub: image files, or archives or parquet files of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+
+from patchdm.config.data import Data
+from patchdm.data.archives import members, unpack
+from patchdm.data.arrival import MAX_BYTES
+from patchdm.data.images import SUFFIXES
+from patchdm.data.sources.archive import download
+from patchdm.data.sources.listing import Item, Listing, Place, at_once, one_by_one
+from patchdm.data.transfer import open_session, transfer
+from patchdm.errors import PatchDMError
+
+_PARQUET = ".parquet"
+_HOLDERS = (_PARQUET, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
+_ROWS = 16
+
+
+@contextmanager
+def hub(data: Data, place: Place) -> Iterator[Listing]:
+    """Yield the image files of a data set, in the order of their paths.
+
+    If it has none, those in its archives and parquet files, which are downloaded first.
+
+    Raises:
+        PatchDMError: it cannot be listed, or holds no image.
+    """
+    token = False if data.credentials == "anonymous" else None
+    api = HfApi(endpoint=data.endpoint, token=token)
+    try:
+        commit = data.pin or api.dataset_info(data.location).sha
+        tree = api.list_repo_tree(
+            data.location, recursive=True, revision=commit, repo_type="dataset"
+        )
+        files = sorted((f for f in tree if isinstance(f, RepoFile)), key=lambda file: file.path)
+    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError, ValueError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise PatchDMError(f"{data.location}: cannot be listed: {line}") from None
+
+    def address(file: RepoFile) -> str:
+        return hf_hub_url(
+            data.location,
+            file.path,
+            repo_type="dataset",
+            revision=commit,
+            endpoint=data.endpoint,
+        )
+
+    images = [file for file in files if PurePosixPath(file.path).suffix.lower() in SUFFIXES]
+    holders = [file for file in files if file.path.endswith(_HOLDERS)]
+    with open_session(place.transfers) as session:
+        session.headers.update(build_hf_headers(token=token))
+        if images:
+            get = partial(transfer, session, limit=MAX_BYTES)
+            yield at_once([_item(file, address(file), get) for file in images], place)
+        elif holders:
+            with (
+                ThreadPool(place.transfers) as pool,
+                place.progress("download", len(holders), "files") as show,
+            ):
+                here = []
+                get_file = partial(_download, session, address, place.state)
+                for local in pool.imap(get_file, holders):
+                    here.append(local)
+                    show(len(here))
+            total = sum(1 for _ in _inside(data.location, holders, here))
+            yield one_by_one(_inside(data.location, holders, here), total, place)
+        else:
+            raise PatchDMError(f"{data.location}: found neither images nor archives or parquet")
+
+
+def _item(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Item:
+    sha256 = file.lfs.sha256 if file.lfs else None
+    return Item(file.path, url, url, partial(get, url), file.blob_id, sha256=sha256)
+
+
+def _download(
+    session: Any, address: Callable[[RepoFile], str], state: Path, file: RepoFile
+) -> Path:
+    pin = file.lfs.sha256 if file.lfs else None
+    return download(session, address(file), pin, state)
+
+
+def _inside(location: str, holders: list[RepoFile], files: list[Path]) -> Iterator[Item]:
+    """Yield the images in archives and parquet files; a name starts with its file's."""
+    for holder, file in zip(holders, files, strict=True):
+        source, version = f"{location}/{holder.path}", holder.blob_id
+        suffix = next(suffix for suffix in _HOLDERS if holder.path.endswith(suffix))
+        inside = _rows(file, source) if suffix == _PARQUET else _members(file, source)
+        for name, bring in inside:
+            origin = f"{source}/{name}"
+            yield Item(f"{holder.path.removesuffix(suffix)}/{name}", origin, origin, bring, version)
+
+
+def _members(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    for member in members(file):
+        yield member.name, partial(unpack, member, name=f"{source}/{member.name}")
+
+
+def _rows(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Yield the images of a parquet file, which lie in its first column of encoded images."""
+    try:
+        table = pq.ParquetFile(file)
+        column = next((f.name for f in table.schema_arrow if _holds_images(f.type)), None)
+        if column is None:
+            raise PatchDMError(f"{source}: found no column of encoded images")
+        number = 0
+        for batch in table.iter_batches(_ROWS, columns=[column]):
+            for cell in batch.column(0).to_pylist():
+                image = cell if isinstance(cell, dict) else {"bytes": cell}
+                suffix = PurePosixPath(image.get("path") or "").suffix.lower()
+                name = f"{number:08}{suffix if suffix in SUFFIXES else ''}"
+                yield name, partial(_write, image["bytes"], f"{source}/{name}")
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise PatchDMError(f"{source}: no readable parquet: {line}") from None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(f.name == "bytes" and pa.types.is_binary(f.type) for f in kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _write(content: bytes | None, name: str, path: Path) -> None:
+    if content is None:
+        raise PatchDMError(f"{name}: found no bytes")
+    path.write_bytes(content)

@@ -1,0 +1,146 @@
+"""What a source yields: how many photographs it lists, and each of them as it arrives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import NamedTuple
+
+from patchdm.data.arrival import check_file
+from patchdm.data.raw import Photograph
+from patchdm.errors import PatchDMError
+
+Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+"""Shows how far something is: called with its name, total and unit."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how files are brought."""
+
+    root: Path
+    """What relative locations are relative to."""
+    state: Path
+    """Folder where the files of a killed download are found again."""
+    transfers: int
+    """Files transferred at the same time."""
+    progress: Progress
+
+
+class Outcome(NamedTuple):
+    """What became of a photograph that a source lists."""
+
+    image: str
+    source: str
+    photograph: Photograph | None
+    """None: it is left out."""
+    reason: str
+    """Why it is left out; "ok" if it is not."""
+
+
+class Item(NamedTuple):
+    """A photograph that can be brought."""
+
+    name: str
+    """Where it should go: a path below data/raw, not yet trusted."""
+    origin: str
+    """Where it comes from, for error messages."""
+    source: str
+    """Column `source` of the manifest."""
+    bring: Callable[[Path], None]
+    """Brings it to a file, where it may find the part that an earlier call brought."""
+    version: str
+    """Differs when the content does: what a killed download brought of another is not used."""
+    licence: str = "unknown"
+    sha256: str | None = None
+    """What its SHA-256 must be, where that is known."""
+
+
+class Arrival(NamedTuple):
+    """A checked file in the state folder, or why there is none."""
+
+    path: Path
+    sha256: str
+    bytes: int
+    refused: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source lists; a context manager around it keeps its files open."""
+
+    total: int
+    """How many photographs."""
+    arrive: Callable[[Callable[[Path, str], str | None]], Iterator[Outcome]]
+    """Brings them, in the source's order. It is called with what puts a file in its place by its
+    name and says why not, if the name is refused."""
+
+
+def one_by_one(items: Iterable[Item], total: int, place: Place) -> Listing:
+    """List items that are to be brought in their order, each before the next one."""
+    return Listing(total, partial(_outcomes, items, place, None))
+
+
+def at_once(items: list[Item], place: Place) -> Listing:
+    """List items of which `place.transfers` are brought at the same time, each tried twice.
+
+    A server in trouble may send an error page as if it were the image.
+    """
+    return Listing(len(items), partial(_outcomes, items, place, place.transfers))
+
+
+def _outcomes(
+    items: Iterable[Item],
+    place: Place,
+    transfers: int | None,
+    put: Callable[[Path, str], str | None],
+) -> Iterator[Outcome]:
+    place.state.mkdir(exist_ok=True)
+    if transfers is None:
+        for item in items:
+            yield _placed(item, bring(place.state, item), put)
+        return
+    items = list(items)
+    # Threads of this pool don't outlive the process, whatever they are waiting for.
+    with ThreadPool(transfers) as pool:
+        arrivals = pool.imap(partial(bring, place.state, tries=2), items)
+        for item, arrival in zip(items, arrivals, strict=True):
+            yield _placed(item, arrival, put)
+
+
+def bring(state: Path, item: Item, tries: int = 1) -> Arrival:
+    """Bring an item to the state folder, if it isn't there, and check it.
+
+    Args:
+        state: the folder, which exists.
+        item: what is brought.
+        tries: how often it is brought until it passes the checks.
+    """
+    key = hashlib.sha256(f"{item.origin}\0{item.version}".encode("utf-8", "surrogateescape"))
+    path = state / key.hexdigest()[:32]
+    part = path.with_suffix(".part")
+    while True:
+        tries -= 1
+        try:
+            if not path.exists():
+                item.bring(part)
+                part.rename(path)
+            return Arrival(path, *check_file(path, item.origin, item.sha256))
+        except PatchDMError as error:
+            came = path.exists()
+            path.unlink(missing_ok=True)
+            if not (came and tries):
+                return Arrival(path, "", 0, str(error))
+
+
+def _placed(item: Item, arrival: Arrival, put: Callable[[Path, str], str | None]) -> Outcome:
+    reason = arrival.refused or put(arrival.path, item.name)
+    if reason:
+        return Outcome(item.name, item.source, None, reason)
+    facts = (item.source, item.licence, arrival.sha256, arrival.bytes)
+    return Outcome(item.name, item.source, Photograph(item.name, *facts), "ok")

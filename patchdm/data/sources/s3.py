@@ -1,0 +1,97 @@
+"""The objects under a prefix of an S3 bucket, of Amazon's or any other server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import boto3
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
+
+from patchdm.config.data import Data
+from patchdm.data.arrival import MAX_BYTES
+from patchdm.data.images import SUFFIXES
+from patchdm.data.sources.listing import Item, Listing, Place, at_once
+from patchdm.errors import PatchDMError
+
+RETRIES = {"mode": "standard", "max_attempts": 12}
+ERRORS = (BotoCoreError, Boto3Error, ClientError, HTTPError)
+TRANSFER = TransferConfig(use_threads=False, num_download_attempts=12, max_io_queue=16)
+"""One thread an object, of which many are fetched at the same time; large ones in ranges."""
+
+
+@contextmanager
+def s3(data: Data, place: Place) -> Iterator[Listing]:
+    """Yield every JPEG, PNG and WebP object under `s3://bucket/prefix`, in the order of keys.
+
+    Raises:
+        PatchDMError: it is no such address, cannot be listed, or holds no image.
+    """
+    match = re.fullmatch(r"s3://([^/]+)(?:/(.*))?", data.location)
+    if not match:
+        raise PatchDMError(
+            f"data.location: found {data.location!r}, allowed with source s3 is s3://bucket/prefix"
+        )
+    bucket, prefix = match[1], (match[2] or "").rstrip("/")
+    prefix += "/" if prefix else ""
+    try:
+        client = _client(data, place.transfers)
+        items = list(_items(client, bucket, prefix))
+    except (*ERRORS, ValueError) as error:  # ValueError: an endpoint that is no address
+        raise PatchDMError(f"{data.location}: cannot be listed: {_line(error)}") from None
+    if not items:
+        raise PatchDMError(
+            f"{data.location}: found no image, allowed are {', '.join(sorted(SUFFIXES))}"
+        )
+    yield at_once(items, place)
+
+
+def _client(data: Data, connections: int) -> Any:
+    anonymous = data.credentials == "anonymous"
+    named = data.credentials if data.credentials not in ("default", "anonymous") else None
+    config = Config(
+        retries=RETRIES,
+        max_pool_connections=connections,
+        connect_timeout=10,
+        read_timeout=60,
+        **({"signature_version": UNSIGNED} if anonymous else {}),
+    )
+    session = boto3.Session(profile_name=named)
+    return session.client("s3", endpoint_url=data.endpoint, config=config)
+
+
+def _items(client: Any, bucket: str, prefix: str) -> Iterator[Item]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    for page in pages:
+        for found in page.get("Contents", []):
+            key, size = found["Key"], found["Size"]
+            if PurePosixPath(key).suffix.lower() in SUFFIXES:
+                origin = f"s3://{bucket}/{key}"
+                bring = partial(_bring, client, bucket, key, size)
+                yield Item(key.removeprefix(prefix), origin, origin, bring, found["ETag"])
+
+
+def _bring(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
+    name = f"s3://{bucket}/{key}"
+    if size > MAX_BYTES:
+        raise PatchDMError(f"{name}: found {size} bytes, the limit is {MAX_BYTES}")
+    try:
+        client.download_file(bucket, key, str(path), Config=TRANSFER)
+    except ERRORS as error:
+        raise PatchDMError(f"{name}: cannot be read: {_line(error)}") from None
+    found = path.stat().st_size
+    if found != size:
+        raise PatchDMError(f"{name}: found {found} bytes, listed are {size}")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

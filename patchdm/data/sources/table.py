@@ -1,0 +1,85 @@
+"""A table of addresses: how a data set is described that nobody may publish."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from patchdm.config.data import Data
+from patchdm.data.arrival import MAX_BYTES
+from patchdm.data.images import SUFFIXES
+from patchdm.data.sources.listing import Item, Listing, Place, at_once
+from patchdm.data.transfer import open_session, transfer
+from patchdm.errors import PatchDMError
+
+COLUMNS = ("url", "sha256", "name", "licence")
+"""Those that are read; only `url` must be there. An empty cell says nothing."""
+
+
+@contextmanager
+def table(data: Data, place: Place) -> Iterator[Listing]:
+    """Yield the photograph of every row of a CSV or parquet file.
+
+    A row without a name gets its number, and the suffix of its address.
+
+    Raises:
+        PatchDMError: it is no such table, has no row, or a hash that is none.
+    """
+    rows = _read(place.root / data.location)
+    with open_session(place.transfers) as session:
+        items = []
+        for number, (url, sha256, name, licence) in enumerate(zip(*rows, strict=True)):
+            items.append(
+                Item(
+                    name or f"{number:08}{_suffix(url)}",
+                    url,
+                    url,
+                    partial(transfer, session, url, limit=MAX_BYTES),
+                    version=sha256,
+                    licence=licence or "unknown",
+                    sha256=sha256 or None,
+                )
+            )
+        yield at_once(items, place)
+
+
+def _read(path: Path) -> list[list[str]]:
+    """Read the columns of a table as text."""
+    try:
+        if path.suffix == ".parquet":
+            found = pd.read_parquet(path)
+        else:
+            found = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: no CSV, no parquet, not UTF-8
+        raise PatchDMError(f"{path}: no readable CSV or parquet: {_first_line(error)}") from None
+    if "url" not in found.columns:
+        columns = ", ".join(map(str, found.columns))[:100]
+        raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
+    if found.empty:
+        raise PatchDMError(f"{path}: found no row")
+    text = found.reindex(columns=list(COLUMNS)).fillna("").astype(str)
+    for number, sha256 in enumerate(text["sha256"]):
+        if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
+            raise PatchDMError(
+                f"{path}: row {number} has sha256 {sha256!r}, allowed: 64 hex digits or nothing"
+            )
+    return [text[column].str.strip().tolist() for column in COLUMNS]
+
+
+def _suffix(url: str) -> str:
+    """Return the suffix of an address, if it is an image's."""
+    try:
+        suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    except ValueError:  # no address at all: `transfer` says so
+        return ""
+    return suffix if suffix in SUFFIXES else ""
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,246 @@
+"""Files by HTTP: resumed where they broke off, tried again with growing pauses."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import Retry
+
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""Answers that say to come again."""
+RETRY = Retry(
+    total=12,  # of requests that fail 30 times in 100, one in six millions fails so often
+    connect=6,
+    status_forcelist=TRANSIENT,
+    raise_on_status=False,
+    backoff_factor=0.5,
+    backoff_jitter=0.5,
+    backoff_max=60,
+    retry_after_max=300,
+)
+_CHUNK = 2**18
+_TIMEOUT = (10, 60)
+"""Seconds to connect, and between two pieces."""
+_SLOW_AFTER, _SLOW = 60, 1024
+"""A transfer that has taken so many seconds brings at least so many bytes a second."""
+
+
+class _BrokenOffError(Exception):
+    """The transfer broke off, and may succeed when tried again."""
+
+
+class _Validators(NamedTuple):
+    """What a server says about the version of a file; kept beside the part that has arrived."""
+
+    etag: str | None
+    modified: str | None
+
+    @property
+    def condition(self) -> str | None:
+        """The If-Range header that asks for the rest of exactly this version."""
+        strong = self.etag and not self.etag.startswith("W/")
+        return self.etag if strong else self.modified
+
+
+def open_session(connections: int) -> requests.Session:
+    """Return a session that threads share, with so many connections kept open to a host."""
+    session = requests.Session()
+    session.headers.update({"User-Agent": "patchdm", "Accept-Encoding": "identity"})
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=RETRY))
+    return session
+
+
+def is_address(location: str) -> bool:
+    """Say whether a location is an address and no path."""
+    return re.match(r"https?://", location, re.IGNORECASE) is not None
+
+
+def transfer(
+    session: requests.Session,
+    url: str,
+    path: Path,
+    *,
+    limit: int | None,
+    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+) -> None:
+    """Download a file to `path`, going on with what an earlier call left there.
+
+    That part is used only if the server confirms (If-Range) that it is of the same version. A
+    call is given up after `RETRY.total` failures in a row without anything new.
+
+    Args:
+        session: see `open_session`.
+        url: http or https.
+        path: the file; a file `<path>.json` beside it keeps the version until all is there.
+        limit: largest number of bytes that is accepted; None: any.
+        report: called with the bytes that are there and those there will be, if known.
+
+    Raises:
+        PatchDMError: it cannot be had, in one line that names the address and the cause.
+        OSError: it cannot be written.
+    """
+    retry, most = RETRY, _size(path)
+    while True:
+        try:
+            _go_on(session, url, path, limit, report)
+        except _BrokenOffError as error:
+            if _size(path) > most:
+                retry, most = RETRY, _size(path)
+            try:
+                retry = retry.increment("GET", url, error=ProtocolError(str(error)))
+            except (MaxRetryError, ProtocolError):
+                raise PatchDMError(f"{url}: broke off again and again: {error}") from None
+            retry.sleep()
+        else:
+            _version(path).unlink(missing_ok=True)
+            return
+
+
+def _go_on(
+    session: requests.Session,
+    url: str,
+    path: Path,
+    limit: int | None,
+    report: Callable[[int, int | None], None],
+) -> None:
+    """Send one request, for what is missing, and write what comes."""
+    known = _read_version(path)
+    start = _size(path) if known else 0
+    headers = {}
+    if start and known:
+        headers = {"Range": f"bytes={start}-", "If-Range": known.condition or ""}
+    with _answer(session, url, headers) as response:
+        if response.status_code == 206 and start:
+            length = _check_range(response, path, start, known)
+        elif response.status_code == 416 and start:
+            _forget(path)
+            raise _BrokenOffError("found HTTP 416, its length has changed")
+        elif response.status_code == 200:
+            start, length = 0, response.raw.length_remaining
+        else:
+            raise PatchDMError(f"{url}: found HTTP {response.status_code} {response.reason}")
+        if coding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+            raise PatchDMError(f"{url}: found Content-Encoding {coding!r}, allowed is none")
+        total = None if length is None else start + length
+        _check_size(url, total or 0, limit)
+        if not start:
+            _forget(path)
+            _write_version(path, response.headers)
+        with path.open("ab" if start else "wb") as file:
+            began = time.monotonic()
+            for piece in _pieces(response.raw):
+                file.write(piece)
+                _check_size(url, file.tell(), limit)
+                report(file.tell(), total)
+                seconds = time.monotonic() - began
+                if seconds > _SLOW_AFTER and file.tell() - start < seconds * _SLOW:
+                    raise _BrokenOffError(f"found less than {_SLOW} bytes/s")
+
+
+@contextmanager
+def _answer(
+    session: requests.Session, url: str, headers: Mapping[str, str]
+) -> Iterator[requests.Response]:
+    """Yield the answer to a request whose body is still to be read."""
+    try:
+        response = session.get(url, headers=dict(headers), stream=True, timeout=_TIMEOUT)
+    except requests.exceptions.InvalidSchema as error:
+        scheme = re.search(r"'(\w+):", str(error))
+        found = f"{scheme[1]}:" if scheme else "another scheme"
+        raise PatchDMError(f"{url}: leads to {found}, allowed are http and https") from None
+    except requests.exceptions.TooManyRedirects:
+        raise PatchDMError(f"{url}: redirects without end") from None
+    except (requests.exceptions.RequestException, HTTPError, ValueError) as error:
+        # ValueError: an address, here or in a redirect, that cannot be taken apart
+        raise PatchDMError(f"{url}: cannot be reached: {_cause(error)}") from None
+    with response:
+        yield response
+
+
+def _pieces(raw: BaseHTTPResponse) -> Iterator[bytes]:
+    """Yield the body as it comes; `read1` does not wait for a whole piece."""
+    try:
+        while piece := raw.read1(_CHUNK, decode_content=False):
+            yield piece
+    except (HTTPError, OSError) as error:
+        raise _BrokenOffError(_cause(error)) from None
+
+
+def _check_range(
+    response: requests.Response, path: Path, start: int, known: _Validators | None
+) -> int:
+    """Return how many bytes follow; refuse a piece that does not continue what is there."""
+    found = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found)
+    etag = response.headers.get("ETag")
+    if not match or int(match[1]) != start or int(match[2]) + 1 != int(match[3]):
+        _forget(path)
+        raise _BrokenOffError(f"asked for bytes {start}-, found {found!r}")
+    if known and etag and known.etag and etag != known.etag:
+        _forget(path)
+        raise _BrokenOffError(f"found version {etag}, began with {known.etag}")
+    return int(match[3]) - start
+
+
+def _check_size(url: str, size: int, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise PatchDMError(f"{url}: found more than {limit} bytes, the limit")
+
+
+def _cause(error: BaseException) -> str:
+    """Say in a few words, the same every time, what is behind an error of a connection."""
+    while True:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        inner = inner or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    if isinstance(error, ReadTimeoutError | TimeoutError):
+        return "timed out"
+    # Some texts carry the address of an object in memory.
+    return re.sub(r"<[^>]*>:? ?", "", " ".join(str(error).split())) or type(error).__name__
+
+
+def _version(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _read_version(path: Path) -> _Validators | None:
+    """Return the version that the part of a file is of; None if it cannot be continued."""
+    try:
+        known = _Validators(**json.loads(_version(path).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return known if known.condition else None
+
+
+def _write_version(path: Path, headers: Mapping[str, str]) -> None:
+    known = _Validators(headers.get("ETag"), headers.get("Last-Modified"))
+    with replacing(_version(path)) as fresh:
+        fresh.write_text(json.dumps(known._asdict()))
+
+
+def _forget(path: Path) -> None:
+    """Remove the part of a file, then its version, so that a kill between them is harmless."""
+    path.unlink(missing_ok=True)
+    _version(path).unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
