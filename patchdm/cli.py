@@ -19,6 +19,7 @@ from patchdm.options import INPAINT, OUTPAINT, SAMPLE
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
+DATA = (Path("data/raw"), Path("data/patches"))
 PLAN_NOTES = """
 Hours: at {rate:g} TFLOP/s achieved. FLOP: of matrix products and convolutions, a multiplication
 and an addition being two. State: weights, gradients, Adam's two moments and EMA in float32.
@@ -76,6 +77,25 @@ def plan(name: str, rate: float) -> None:
     print(PLAN_NOTES.format(rate=rate))
 
 
+def data_verify(folders: list[Path]) -> None:
+    """Compare data/raw and data/patches byte by byte with the hashes that they carry."""
+    from patchdm.data.verify import verify
+
+    found = folders or [folder for folder in DATA if folder.is_dir()]
+    if not found:
+        raise PatchDMError(f"{DATA[0]}: not found in {Path.cwd()}, name the folders to verify")
+    flaws = []
+    for folder in found:
+        with _progress(f"{folder}") as on_start:
+            verdict = verify(folder, on_start)
+        if verdict.flaws:
+            flaws.append(f"{verdict.first} ({verdict.flaws} in all of {folder})")
+        else:
+            print(f"{folder}: ok ({verdict.checked} images)")
+    if flaws:
+        raise PatchDMError("; ".join(flaws))
+
+
 def sample(out: Path, grid: bool, **options: Any) -> None:
     """Sample one image a seed; the same command goes on after a kill, or shares the work."""
     from patchdm.commands.sample import sample, write_contact_sheet
@@ -129,6 +149,17 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
         {
             "checkpoint": {"type": Path, "help": "the last.ckpt of a training"},
             "out": {"type": Path, "help": "a new folder"},
+        },
+    ),
+    "data verify": (
+        data_verify,
+        {
+            "folders": {
+                "nargs": "*",
+                "type": Path,
+                "metavar": "FOLDER",
+                "help": "default: data/raw and data/patches",
+            }
         },
     ),
     "sample": (sample, SAMPLE),

@@ -78,6 +78,14 @@ class PatchStore:
         """
         return pd.read_parquet(self.folder / INDEX)
 
+    def shards(self) -> list[tuple[Path, tuple[int, ...]]]:
+        """Return the file and the shape, (n, H, W, 3), of every shard."""
+        return [(shard.path, shard.shape) for shard in self._shards]
+
+    def shard_of(self, index: int) -> Path:
+        """Return the file that an image is in."""
+        return self._shards[index // self._per_shard].path
+
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the row numbers of the images of a split, ascending."""
         return np.flatnonzero(pc.equal(self._splits, split).to_numpy())
@@ -148,6 +156,7 @@ class _Shard:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("rb", buffering=0)
         if np.lib.format.read_magic(self._file) != (1, 0):
             raise ValueError(f"{path.name}: not of version 1.0")
@@ -164,7 +173,7 @@ class _Shard:
         while view:
             count = os.preadv(self._file.fileno(), [view], self._start + offset)
             if not count:
-                raise PatchDMError(f"{self._file.name}: cut short while it is read")
+                raise PatchDMError(f"{self.path}: cut short while it is read")
             view, offset = view[count:], offset + count
 
 

@@ -76,7 +76,7 @@ class ShardWriter:
         number, place = divmod(self._count, self._per_shard)
         if place:
             with _shard_path(self._folder, number).open("r+b") as file:
-                file.write(self._header(place))
+                file.write(shard_header((place, *self._shape)))
 
     def close(self) -> None:
         """Close the shard at hand."""
@@ -89,7 +89,7 @@ class ShardWriter:
         path = _shard_path(self._folder, number)
         # Not a writable memory map: on a full disk that ends in SIGBUS instead of an error.
         file = path.open("r+b" if place else "wb", buffering=0)
-        header = self._header(self._per_shard)
+        header = shard_header((self._per_shard, *self._shape))
         if place:
             file.truncate(len(header) + place * int(np.prod(self._shape)))
             file.seek(0, os.SEEK_END)
@@ -97,12 +97,13 @@ class ShardWriter:
             _write(file, memoryview(header))
         return file
 
-    def _header(self, count: int) -> bytes:
-        """Return the head of a shard; numpy leaves room in it, any count takes as many bytes."""
-        description = {"descr": "|u1", "fortran_order": False, "shape": (count, *self._shape)}
-        head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(head, description)
-        return head.getvalue()
+
+def shard_header(shape: tuple[int, ...]) -> bytes:
+    """Return the head of a shard (n, H, W, 3); as numpy leaves room in it, of one length."""
+    description = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, description)
+    return head.getvalue()
 
 
 def describe(pixels: Pixels) -> tuple[list[float], NDArray[np.uint8]]:
