@@ -22,7 +22,7 @@ from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.moments import Moments
 from patchdm.metrics.seams import seam_score
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import sample_codes
+from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 from stages._common import LATENT, PARAMS, PATCHDM, PATCHES

@@ -17,7 +17,7 @@ from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.restoring import OUTPUT_TYPES, Generators, inpaint_images, outpaint_images
-from patchdm.sampling.generate import sample_codes
+from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import solve
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]

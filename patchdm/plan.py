@@ -24,7 +24,7 @@ from patchdm.models.parts import count_parameters, meta_networks
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import sample_codes
+from patchdm.sampling.codes import sample_codes
 from patchdm.tables.paper import paper_numbers
 from patchdm.training.image import ImageTraining
 from patchdm.training.latent import LatentTraining
@@ -161,7 +161,7 @@ def tabulate(
     return table.assign(paper=[column.get(quantity, "") for quantity in table["quantity"]])
 
 
-def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int, int]:
+def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor | None]) -> tuple[int, int]:
     """Return the operations of a loss and its gradient, and the bytes kept in between.
 
     Args:
@@ -181,7 +181,7 @@ def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[int,
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter:
         with hooks:
-            loss = module(**inputs)["loss"]
+            loss = module(**inputs)["loss"].mean()
         loss.backward()
     for parameter in module.parameters():
         kept.pop(id(parameter.untyped_storage()), None)
@@ -202,7 +202,8 @@ def _train_step(
             "inside": torch.empty(batch, 1, side, side),
             "corner": torch.empty(batch, 2),
             "offset": torch.empty(batch, 2, dtype=torch.long),
-            "code_input": images if params.model.code == "encoder" else numbers,
+            "image": numbers,
+            "whole": images if params.model.code == "encoder" else None,
             "keep_code": torch.empty(batch, 1),
             "t": numbers,
             "noise": torch.empty(batch, 3, side, side),
@@ -249,5 +250,5 @@ def _latent_step(params: Params, latent: LatentMLP) -> float:
         codes = torch.empty(batch, params.model.code_dim)
         t = torch.empty(batch, dtype=torch.long)
     module = LatentTraining(latent, latent_scheduler(params.latent.beta))
-    flops, _ = gradient_cost(module, {"codes": codes, "t": t, "noise": codes})
+    flops, _ = gradient_cost(module, {"codes": codes, "image": t, "t": t, "noise": codes})
     return flops / batch

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import os
 import shutil
 import signal
 import subprocess
@@ -61,8 +62,9 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         params = load_params(PARAMS)
-        torch.set_num_threads(params.base.threads)
-        with threadpool_limits(params.base.threads):  # numpy's linear algebra
+        threads = max(1, params.base.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        torch.set_num_threads(threads)
+        with threadpool_limits(threads):  # numpy's linear algebra
             stage(params)
     except PatchDMError as error:
         sys.exit(f"error: {error}")
@@ -75,6 +77,8 @@ def run_stage(stage: Callable[[Params], None]) -> None:
 @contextlib.contextmanager
 def state_dir(stage: str, sections: list[Section], inputs: list[Path]) -> Iterator[Path]:
     """Yield `.state/<stage>/<key>/`, locked, where a killed stage finds its progress again.
+
+    Of processes that train together the main one alone holds the lock.
 
     The key hashes parameters, the code of `stages` and `patchdm`, and the inputs, so that
     progress made under other circumstances is never picked up.
@@ -91,10 +95,16 @@ def state_dir(stage: str, sections: list[Section], inputs: list[Path]) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_main():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PatchDMError(f"{folder}: another process is running stage {stage}") from None
         yield folder
+
+
+def is_main() -> bool:
+    """Say whether this is the process that writes, of those that train together or alone."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextlib.contextmanager
@@ -116,36 +126,6 @@ def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int]
             bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
 
         yield advance_to
-
-
-@contextlib.contextmanager
-def deferred_sigterm() -> Iterator[Callable[[], bool]]:
-    """Within it, SIGTERM waits for a good moment: yield a function that says whether it came."""
-    received: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
-    try:
-        yield lambda: bool(received)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def live_curves(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Start fresh training curves in a folder; yield the function that adds a point.
-
-    Curves are never continued: a resumed training reports its past again.
-    """
-    from dvclive import Live  # noqa: PLC0415 - slow to import, only trainings need it
-
-    with Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None) as live:
-
-        def add(seen: int, metrics: dict[str, float]) -> None:
-            live.step = seen
-            for name, value in metrics.items():
-                live.log_metric(name, value)
-            live.sync()
-
-        yield add
 
 
 def publish(target: Path, parts: dict[str, Path]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from patchdm.config import Params
@@ -16,19 +15,10 @@ from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
-from patchdm.training.loop import Hooks, Plan, fit
-from stages._common import (
-    CODES,
-    LATENT,
-    LATENT_CURVES,
-    deferred_sigterm,
-    live_curves,
-    progress,
-    publish,
-    run_stage,
-    state_dir,
-    warn,
-)
+from patchdm.training.loop import Hooks, fit, make_accelerator
+from patchdm.training.plan import Plan
+from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, warn
+from stages._training import watched
 
 
 def train_latent(params: Params) -> None:
@@ -52,11 +42,21 @@ def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:
     latent.fit_normalization(codes)
     scheduler = latent_scheduler(config.beta)
     module = LatentTraining(latent, scheduler)
-    with (
-        live_curves(state / "curves") as report,
-        progress("train_latent", config.codes_seen, "codes") as show,
-        deferred_sigterm() as stop_requested,
-    ):
+    plan = Plan(
+        seed=params.base.seed,
+        items_seen=config.codes_seen,
+        batch_size=config.batch_size,
+        micro_batch_size=config.batch_size,
+        warmup_items=0,
+        lr_decay=config.lr_decay,
+        ema_profile=config.ema_profile,
+        ema_decay=config.ema_decay,
+        ema_std=config.ema_std,
+        grad_clip=config.grad_clip,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+    )
+    with watched("train_latent", state, config.codes_seen, "codes") as watch:
         average = fit(
             module,
             torch.optim.AdamW(
@@ -67,25 +67,17 @@ def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:
             ),
             code_draw(
                 codes,
-                config.batch_size,
                 num_timesteps=scheduler.config.num_train_timesteps,
                 seed=params.base.seed,
             ),
-            Plan(
-                seed=params.base.seed,
-                items_seen=config.codes_seen,
-                batch_size=config.batch_size,
-                warmup_items=0,
-                lr_decay=config.lr_decay,
-                ema_decay=config.ema_decay,
-                ema_warmup=config.ema_warmup,
-                grad_clip=config.grad_clip,
-                log_every=config.log_every,
-                checkpoint_every=config.checkpoint_every,
-            ),
-            accelerator=Accelerator(mixed_precision="no"),
+            plan,
+            accelerator=make_accelerator(plan, "no"),
             checkpoints=Checkpoints(state, warn),
-            hooks=Hooks(report=report, progress=show, stop_requested=stop_requested),
+            hooks=Hooks(
+                report=watch.report,
+                progress=watch.progress,
+                stop_requested=watch.stop_requested,
+            ),
         )
     return average.latent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import PartialState
 from torch import nn
 
 from patchdm.config import Params
@@ -22,20 +22,20 @@ from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.sampling.solve import generators, solve
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
-from patchdm.training.loop import Hooks, Plan, fit
+from patchdm.training.loop import Hooks, fit, make_accelerator
+from patchdm.training.plan import Plan
 from stages._common import (
     FEATURES,
     PATCHDM,
     PATCHDM_CURVES,
     PATCHES,
-    deferred_sigterm,
-    live_curves,
-    progress,
+    is_main,
     publish,
     run_stage,
     state_dir,
     warn,
 )
+from stages._training import Watch, launched, start_worker, train_together, watched
 
 SHEET_IMAGES = 8
 SHEET_STEPS = 20
@@ -44,6 +44,9 @@ SHEET_STEPS = 20
 def train_patchdm(params: Params) -> None:
     """Write data/models/patchdm/ and reports/curves/patchdm/."""
     config = params.train
+    if config.processes > 1 and not launched():
+        train_together("stages.train_patchdm", config.processes)
+        return
     store = PatchStore(PATCHES)
     images = store.rows("train")
     if len(images) < config.batch_size:
@@ -52,38 +55,44 @@ def train_patchdm(params: Params) -> None:
             f"{len(images)} training images of {PATCHES}"
         )
     sections = [params.base, params.model, params.diffusion, params.train]
-    with state_dir("train_patchdm", sections, [PATCHES, FEATURES]) as state:
-        module = _module(params, store, len(images))
-        with (
-            live_curves(state / "curves") as report,
-            progress("train_patchdm", config.images_seen, "images") as show,
-            deferred_sigterm() as stop_requested,
-        ):
-            draw = window_draw(
-                store,
-                config,
-                patch_size=params.model.patch_size,
-                num_timesteps=params.diffusion.num_train_timesteps,
-                whole_images=params.model.code == "encoder",
-                seed=params.base.seed,
-            )
-            sheet = _sheet_writer(store, state / "sheets")
-            average = fit(
-                module,
-                _optimizer(module, params),
-                draw,
-                _plan(params),
-                accelerator=Accelerator(mixed_precision=config.mixed_precision),
-                checkpoints=Checkpoints(state, warn),
-                hooks=Hooks(
-                    report=report,
-                    progress=show,
-                    stop_requested=stop_requested,
-                    every=[(config.sheet_every, sheet)],
-                ),
-            )
-        _save(average, PATCHDM)
-        publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
+    with state_dir("train_patchdm", sections, [PATCHES / "index.parquet", FEATURES]) as state:
+        average = _train(params, store, state)
+        if is_main():
+            _save(average, PATCHDM)
+            publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
+
+
+def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
+    config = params.train
+    plan = _plan(params, PartialState().num_processes)
+    accelerator = make_accelerator(plan, config.mixed_precision)
+    module = _module(params, store, len(store.rows("train")))
+    draw = window_draw(
+        store,
+        config,
+        patch_size=params.model.patch_size,
+        num_timesteps=params.diffusion.num_train_timesteps,
+        whole_images=params.model.code == "encoder",
+        seed=params.base.seed,
+    )
+    with watched("train_patchdm", state, config.images_seen, "images") as watch:
+        return fit(
+            module,
+            _optimizer(module, params),
+            draw,
+            plan,
+            accelerator=accelerator,
+            checkpoints=Checkpoints(state, warn),
+            hooks=Hooks(
+                report=watch.report,
+                progress=watch.progress,
+                stop_requested=watch.stop_requested,
+                every=[(config.sheet_every, _sheet_writer(store, state / "sheets", watch))],
+                start_worker=start_worker,
+            ),
+            workers=config.workers,
+            compile_module=config.compile,
+        )
 
 
 def _module(params: Params, store: PatchStore, num_images: int) -> ImageTraining:
@@ -92,6 +101,8 @@ def _module(params: Params, store: PatchStore, num_images: int) -> ImageTraining
     code = _code(params, num_images)
     scheduler = image_scheduler(params.diffusion)
     module = ImageTraining(unet, code, scheduler, min_snr_gamma=params.train.min_snr_gamma)
+    if params.train.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
     if params.train.channels_last:
         module.to(memory_format=torch.channels_last)
     return module
@@ -117,23 +128,27 @@ def _optimizer(module: ImageTraining, params: Params) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, fused=True)
 
 
-def _plan(params: Params) -> Plan:
+def _plan(params: Params, processes: int) -> Plan:
     config = params.train
     return Plan(
         seed=params.base.seed,
         items_seen=config.images_seen,
         batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size or max(1, config.batch_size // processes),
         warmup_items=config.warmup_images,
         lr_decay=config.lr_decay,
+        ema_profile=config.ema_profile,
         ema_decay=config.ema_decay,
-        ema_warmup=config.ema_warmup,
+        ema_std=config.ema_std,
         grad_clip=config.grad_clip,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
     )
 
 
-def _sheet_writer(store: PatchStore, folder: Path) -> Callable[[int, nn.Module], None]:
+def _sheet_writer(
+    store: PatchStore, folder: Path, watch: Watch
+) -> Callable[[int, nn.Module], None]:
     """Return the action that samples a few training codes from equal noise at every call."""
     folder.mkdir(exist_ok=True)
     images = store.rows("train")
@@ -152,7 +167,9 @@ def _sheet_writer(store: PatchStore, folder: Path) -> Callable[[int, nn.Module],
         samples = solve(
             average.unet, average.scheduler, x_T.to(device), cond, num_steps=SHEET_STEPS
         )
-        save_png(folder / f"{seen:09d}.png", contact_sheet(to_uint8(samples), columns=4))
+        sheet = contact_sheet(to_uint8(samples), columns=4)
+        save_png(folder / f"{seen:09d}.png", sheet)
+        watch.picture(seen, sheet)
 
     return write
 

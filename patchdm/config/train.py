@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from patchdm.config.section import NotNegative, Positive, Probability, Rate, Section
+from patchdm.config.section import NotNegative, Positive, Probability, Rate, Section, check_multiple
 
 
 class Train(Section):
@@ -16,6 +16,13 @@ class Train(Section):
     """Length of the training: one window of one image counts one."""
     batch_size: Positive
     """Windows per optimiser step, over all devices."""
+    micro_batch_size: Positive | None
+    """Windows that a process works on at once; gradients add up to those of the batch, which is a
+    multiple of it. A matter of memory; dropout draws for each anew. null: a process's share."""
+    processes: Positive
+    """Processes that share each step, one a GPU (or, without GPUs, sharing base.threads)."""
+    workers: NotNegative
+    """Further processes, of each of these, that read and draw ahead; 0: none."""
     learning_rate: Rate
     code_learning_rate: Rate
     """Learning rate of the code table or joint encoder (the paper: the same)."""
@@ -23,10 +30,14 @@ class Train(Section):
     """Images over which the learning rate rises linearly from 0."""
     lr_decay: Literal["none", "cosine"]
     """`none` is the paper's; cosine falls to 0 at the end of training."""
+    ema_profile: Literal["constant", "warmup", "power"]
+    """How the decay of the weight average runs over the steps: constant (the paper); capped at
+    (1 + step) / (10 + step), so that short trainings forget the start; or the power law of
+    2312.02696, whose memory is a fixed share of the training so far."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    """Decay of the weight average a step."""
-    ema_warmup: bool
-    """Cap the decay at (1 + step) / (10 + step), so that short trainings forget the start."""
+    """Decay a step of the profiles constant and warmup."""
+    ema_std: Annotated[float, Field(gt=0, lt=0.28)] | None
+    """Width (standard deviation) of the power profile as a share of the training; else null."""
     grad_clip: Rate
     """Largest norm of all gradients together."""
     min_snr_gamma: Rate | None
@@ -38,15 +49,30 @@ class Train(Section):
     """Probability of training a window without its position."""
     windows: Literal["image", "batch"]
     """Draw the window position per image, or once a batch as the authors do."""
-    mixed_precision: Literal["no", "bf16", "fp16"]
+    mixed_precision: Literal["no", "bf16", "fp16", "auto"]
+    """auto: bf16 where the device computes in it, else no."""
     channels_last: bool
     """Memory layout of the convolutions; a matter of speed."""
+    compile: bool
+    """Pass the training step through torch.compile, which takes minutes and may gain speed."""
+    gradient_checkpointing: bool
+    """Compute activations twice instead of keeping them: less memory, a third more time."""
     log_every: Positive
     """Images seen between two points of the training curves."""
     checkpoint_every: Positive
     """Images seen between two resumable states."""
     sheet_every: Positive
     """Images seen between two sheets of samples."""
+
+    @model_validator(mode="after")
+    def _shares_are_even(self) -> Self:
+        micro = self.micro_batch_size or 1
+        check_multiple(self.batch_size, micro, "batch_size", "micro_batch_size")
+        check_multiple(
+            self.batch_size // micro, self.processes, "batch_size / micro_batch_size", "processes"
+        )
+        _check_profile(self)
+        return self
 
 
 class Latent(Section):
@@ -63,8 +89,9 @@ class Latent(Section):
     lr_decay: Literal["none", "cosine"]
     """As in train."""
     weight_decay: Annotated[float, Field(ge=0)]
+    ema_profile: Literal["constant", "warmup", "power"]
     ema_decay: Annotated[float, Field(ge=0, lt=1)]
-    ema_warmup: bool
+    ema_std: Annotated[float, Field(gt=0, lt=0.28)] | None
     grad_clip: Rate
     log_every: Positive
     """Codes seen between two points of the training curve."""
@@ -72,3 +99,18 @@ class Latent(Section):
     """Codes seen between two resumable states."""
     num_steps: Positive
     """DDIM steps when codes are sampled (the paper: 50)."""
+
+    @model_validator(mode="after")
+    def _has_its_profile(self) -> Self:
+        _check_profile(self)
+        return self
+
+
+def _check_profile(section: Train | Latent) -> None:
+    """See that the power profile has its width, and no other profile has one."""
+    if (section.ema_profile == "power") != (section.ema_std is not None):
+        allowed = "a width" if section.ema_profile == "power" else "null"
+        raise ValueError(
+            f"ema_std is {section.ema_std}, allowed with ema_profile = {section.ema_profile} "
+            f"is {allowed}"
+        )

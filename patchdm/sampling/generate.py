@@ -10,33 +10,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
-from torch import Tensor
+from diffusers import DiffusionPipeline
 
 from patchdm.config import Latent, Sample
 from patchdm.data.images import Pixels, to_uint8
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
-from patchdm.models.latent import LatentMLP
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.solve import generators, tiling_of_step
 from patchdm.sampling.write import Format, write_shards
 
 END_OF_SEEDS = 2**63 - 1
 """Seeds that torch, the manifest and `len` take end before."""
-
-
-@torch.no_grad()
-def sample_codes(
-    latent: LatentMLP, scheduler: DDIMScheduler, z_T: Tensor, *, num_steps: int
-) -> Tensor:
-    """Sample global codes: (B, code_dim) Gaussian -> (B, code_dim) codes, DDIM without clipping."""
-    z = z_T
-    scheduler.set_timesteps(num_steps)
-    for t in scheduler.timesteps:
-        eps = latent(z, t.expand(len(z)).to(z.device))
-        z = scheduler.step(eps, t, z).prev_sample
-    return latent.denormalize(z)
 
 
 def generate(

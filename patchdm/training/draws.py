@@ -1,7 +1,7 @@
-"""Every random draw of a training step, as a function of (seed, step).
+"""Every random draw of a training, as a function of the seed and the number of the item.
 
-A step that is computed again, after a kill or on another number of processes, draws the same
-images, windows, time steps and noise.
+Items (windows, codes) are numbered as they are seen. Whichever process makes a step, and however
+often it is made, item 1,234,567 is the same image, window, time step and noise.
 """
 
 from __future__ import annotations
@@ -12,38 +12,37 @@ import numpy as np
 import torch
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return the CPU generator of a step."""
-    return torch.Generator().manual_seed(_mix(seed, step))
+def generator(seed: int, *place: int) -> torch.Generator:
+    """Return a CPU generator for a place in the training: an item, or whatever else has numbers."""
+    return torch.Generator().manual_seed(_mix(seed, *place))
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Seed torch's global generators, from which dropout draws, for a step."""
-    torch.manual_seed(_mix(seed, step, 1))
+def seed_dropout(seed: int, first_item: int) -> None:
+    """Seed torch's global generators, from which dropout draws, for a micro-batch."""
+    torch.manual_seed(_mix(seed, first_item, 1))
 
 
-def draw_rows(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
-    """Return the images of a step: consecutive places in one shuffled epoch after another.
+def draw_rows(count: int, items: range, seed: int) -> np.ndarray:
+    """Return the images of some items: consecutive places in one shuffled epoch after another.
 
     Args:
         count: images in the training set.
-        batch_size: images a step.
+        items: numbers of the items, from 0.
         seed: root of the shuffling.
-        step: number of the step, from 0.
 
     Returns:
-        (batch_size,) int, 0 .. count - 1.
+        (len(items),) int, 0 .. count - 1.
     """
-    seen = step * batch_size + np.arange(batch_size)
+    seen = np.arange(items.start, items.stop)
     epochs = seen // count
-    rows = np.empty(batch_size, dtype=np.int64)
+    rows = np.empty(len(items), dtype=np.int64)
     for epoch in np.unique(epochs):
         now = epochs == epoch
         rows[now] = _epoch_order(count, seed, int(epoch))[seen[now] % count]
     return rows
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)  # the one array that grows with the training set
 def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 

@@ -13,8 +13,11 @@ from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
-from patchdm.training.draws import draw_rows, step_generator
-from patchdm.training.loop import Draw
+from patchdm.training.batches import Batch, Draw
+from patchdm.training.draws import draw_rows, generator
+
+_CHANCES = 7
+"""Uniform numbers that an item takes."""
 
 
 class ImageTraining(nn.Module):
@@ -40,26 +43,32 @@ class ImageTraining(nn.Module):
         inside: Tensor,
         corner: Tensor,
         offset: Tensor,
-        code_input: Tensor,
+        image: Tensor,
+        whole: Tensor | None,
         keep_code: Tensor,
         t: Tensor,
         noise: Tensor,
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch of windows: "loss" and its summands, named "loss_..".
+        """Return the losses (B,) of windows: "loss", its summands, and its share of the steps.
 
-        "loss" weighs the time steps by min-SNR where `min_snr_gamma` is given, its summands not.
+        "loss" weighs the time steps by min-SNR where `min_snr_gamma` is given. Its summands
+        "loss_shifted" and so on do not, nor do "loss_q1" to "loss_q4": the sum of the summands
+        at a window whose time step lies in that quarter of 0 .. T - 1, else NaN.
 
         Args:
             pixels: (B, 3, 2p, 2p) windows in [-1, 1].
             inside: (B, 1, 2p, 2p), 1 on the image.
             corner: (B, 2) grid position of each window, NaN where it is dropped.
             offset: (B, 2) int, where in its window pixel-random cuts a patch.
-            code_input: (B,) rows of the code table, or (B, 3, H, W) images for the encoder.
+            image: (B,) rows of the patch store, which are those of the code table.
+            whole: (B, 3, H, W) whole images for the encoder, None without one.
             keep_code: (B, 1), 0 where the code is dropped.
             t: (B,) time steps.
             noise: (B, 3, 2p, 2p).
         """
-        cond = None if self.code is None else self.code(code_input) * keep_code
+        cond = None
+        if self.code is not None:
+            cond = self.code(image if whole is None else whole) * keep_code
         losses = window_losses(
             self.unet,
             Window(pixels, inside, corner, offset),
@@ -68,11 +77,15 @@ class ImageTraining(nn.Module):
             noise=noise,
             scheduler=self.scheduler,
         )
-        means = {f"loss_{name}": loss.mean() for name, loss in losses.items()}
-        total = torch.stack(list(losses.values())).sum(dim=0)
+        error = total = torch.stack(list(losses.values())).sum(dim=0)
         if self.min_snr_gamma is not None:
-            total = total * min_snr_weight(self.scheduler, t, self.min_snr_gamma)
-        return {"loss": total.mean(), **means}
+            total = error * min_snr_weight(self.scheduler, t, self.min_snr_gamma)
+        summands = {f"loss_{name}": loss for name, loss in losses.items()}
+        return {"loss": total} | summands | self._by_quarter(error, t)
+
+    def _by_quarter(self, error: Tensor, t: Tensor) -> dict[str, Tensor]:
+        quarter = 4 * t // self.scheduler.config.num_train_timesteps
+        return {f"loss_q{q + 1}": error.where(quarter == q, torch.nan) for q in range(4)}
 
 
 def window_draw(
@@ -84,7 +97,7 @@ def window_draw(
     whole_images: bool,
     seed: int,
 ) -> Draw:
-    """Return the draw of a step for `ImageTraining.forward`, a function of (seed, step).
+    """Return the draw for `ImageTraining.forward`, a function of the seed and the items.
 
     Args:
         store: the patch store; its training images are drawn.
@@ -97,31 +110,33 @@ def window_draw(
     p = patch_size
     rows, cols = store.height // p, store.width // p
     images = store.rows("train")
-    batch = train.batch_size
+    size = (3, 2 * p, 2 * p)
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        chosen = images[draw_rows(len(images), batch, seed, step)]
-        generator = step_generator(seed, step)
-        count = batch if train.windows == "image" else 1
-        row = torch.randint(rows, (count,), generator=generator).expand(batch)
-        col = torch.randint(cols, (count,), generator=generator).expand(batch)
-        t = torch.randint(num_timesteps, (batch,), generator=generator)
-        noise = torch.randn(batch, 3, 2 * p, 2 * p, generator=generator)
-        keep_code = torch.rand(batch, 1, generator=generator) >= train.code_dropout
-        drop_place = torch.rand(batch, 1, generator=generator) < train.position_dropout
-        offset = torch.randint(p + 1, (batch, 2), generator=generator)
+    def draw(items: range) -> Batch:
+        chosen = images[draw_rows(len(images), items, seed)]
+        chances, noise = torch.empty(len(items), _CHANCES, dtype=torch.float64), []
+        for chance, item in zip(chances, items, strict=True):
+            source = generator(seed, item)
+            chance.copy_(torch.rand(_CHANCES, generator=source, dtype=torch.float64))
+            noise.append(torch.randn(size, generator=source))
+            if train.windows == "batch":
+                batch = generator(seed, item // train.batch_size, 2)
+                chance[:2] = torch.rand(2, generator=batch, dtype=torch.float64)
+        u_row, u_col, u_t, u_y, u_x, u_code, u_place = chances.unbind(1)
+        row, col = (u_row * rows).long(), (u_col * cols).long()
+        offset = (torch.stack([u_y, u_x], dim=1) * (p + 1)).long()
+        drop_place = u_place[:, None] < train.position_dropout
         pixels, inside = store.windows(chosen, row.numpy(), col.numpy(), p)
-        corner = torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan)
-        code_input = to_tensor(store.images(chosen)) if whole_images else torch.from_numpy(chosen)
-        return (
-            to_tensor(pixels),
-            torch.from_numpy(inside[:, None].astype(np.float32)),
-            corner,
-            offset,
-            code_input,
-            keep_code.float(),
-            t,
-            noise,
-        )
+        return {
+            "pixels": to_tensor(pixels),
+            "inside": torch.from_numpy(inside[:, None].astype(np.float32)),
+            "corner": torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan),
+            "offset": offset,
+            "image": torch.from_numpy(chosen),
+            "whole": to_tensor(store.images(chosen)) if whole_images else None,
+            "keep_code": (u_code[:, None] >= train.code_dropout).float(),
+            "t": (u_t * num_timesteps).long(),
+            "noise": torch.stack(noise),
+        }
 
     return draw

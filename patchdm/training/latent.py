@@ -7,8 +7,8 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from patchdm.models.latent import LatentMLP
-from patchdm.training.draws import draw_rows, step_generator
-from patchdm.training.loop import Draw
+from patchdm.training.batches import Batch, Draw
+from patchdm.training.draws import draw_rows, generator
 
 
 class LatentTraining(nn.Module):
@@ -19,19 +19,26 @@ class LatentTraining(nn.Module):
         self.latent = latent
         self.scheduler = scheduler
 
-    def forward(self, codes: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Mean |eps error| of codes (B, code_dim) at steps t (B,) with noise (B, code_dim)."""
+    def forward(self, codes: Tensor, image: Tensor, t: Tensor, noise: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Mean |eps error| (B,) of codes (B, code_dim) at steps t (B,) with noise like codes.
+
+        image, (B,), says whose codes they are.
+        """
         z_t = self.scheduler.add_noise(self.latent.normalize(codes), noise, t)
-        return {"loss": (self.latent(z_t, t) - noise).abs().mean()}
+        return {"loss": (self.latent(z_t, t) - noise).abs().mean(dim=1)}
 
 
-def code_draw(codes: Tensor, batch_size: int, *, num_timesteps: int, seed: int) -> Draw:
-    """Return the draw of a step for `LatentTraining.forward` from codes (n, code_dim)."""
+def code_draw(codes: Tensor, *, num_timesteps: int, seed: int) -> Draw:
+    """Return the draw for `LatentTraining.forward` from codes (n, code_dim)."""
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        generator = step_generator(seed, step)
-        chosen = codes[draw_rows(len(codes), batch_size, seed, step)]
-        t = torch.randint(num_timesteps, (batch_size,), generator=generator)
-        return chosen, t, torch.randn(chosen.shape, generator=generator)
+    def draw(items: range) -> Batch:
+        source = generator(seed, items.start)
+        chosen = torch.from_numpy(draw_rows(len(codes), items, seed))
+        return {
+            "codes": codes[chosen],
+            "image": chosen,
+            "t": torch.randint(num_timesteps, (len(items),), generator=source),
+            "noise": torch.randn(len(items), codes.shape[1], generator=source),
+        }
 
     return draw

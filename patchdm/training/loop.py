@@ -1,10 +1,14 @@
-"""The training loop: draw, backward, step, average; report, checkpoint, resume."""
+"""The training loop: draw, backward, step, average; report, checkpoint, resume.
+
+One process or many, the same steps: every rank takes its share of a step's micro-batches, and
+accelerate adds up the gradients. All else (the weights, their average, what is reported and saved)
+is the same on every rank; the main one alone speaks and writes.
+"""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,65 +16,20 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 
 from patchdm.errors import PatchDMError
+from patchdm.training.batches import Batch, Draw, batches
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.draws import seed_dropout
+from patchdm.training.ema import Ema
+from patchdm.training.plan import Plan
 
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How long to train and when to do what, all in items (images, codes) seen."""
-
-    seed: int
-    items_seen: int
-    batch_size: int
-    warmup_items: int
-    lr_decay: str
-    ema_decay: float
-    ema_warmup: bool
-    grad_clip: float
-    log_every: int
-    checkpoint_every: int
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole training; the last may see more than is left."""
-        return math.ceil(self.items_seen / self.batch_size)
-
-    def due(self, every: int, step: int) -> bool:
-        """Whether `step` steps passed another `every` items seen, or ended the training."""
-        seen = step * self.batch_size
-        return step == self.steps or seen // every > (seen - self.batch_size) // every
-
-    def lr_factor(self, step: int) -> float:
-        """Learning rate of a step over its full value: linear warm-up, then constant or cosine."""
-        seen = (step + 1) * self.batch_size
-        warmup = min(1.0, seen / self.warmup_items) if self.warmup_items else 1.0
-        if self.lr_decay == "cosine":
-            return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, seen / self.items_seen)))
-        return warmup
-
-    def ema_decay_at(self, step: int) -> float:
-        """Decay of the weight average after a step."""
-        return min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
-
-
-class Ema:
-    """An exponential moving average of a module's parameters, itself a module that evaluates."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, module: nn.Module, decay: float) -> None:
-        """Move every averaged parameter by 1 - decay towards the module's."""
-        averages: list[Tensor] = list(self.module.parameters())
-        torch._foreach_lerp_(averages, [p.detach() for p in module.parameters()], 1 - decay)
-
-
-Draw = Callable[[int], tuple[Any, ...]]
-"""step -> positional arguments of the module's forward, on any device."""
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass(kw_only=True)
@@ -82,9 +41,21 @@ class Hooks:
     progress: Callable[[int], None]
     """After every step, with the items seen."""
     stop_requested: Callable[[], bool]
-    """Asked after every step; True saves a checkpoint and ends in PatchDMError."""
+    """Asked at every step; True saves a checkpoint and ends in PatchDMError."""
     every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
     """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
+    start_worker: Callable[[int], None] | None = None
+    """Called in every process that draws batches, with its number."""
+
+    def silent(self) -> Hooks:
+        """Return the hooks of a rank that does not speak."""
+        return Hooks(
+            report=lambda _seen, _metrics: None,
+            progress=lambda _seen: None,
+            stop_requested=self.stop_requested,
+            every=[(items, lambda _seen, _average: None) for items, _ in self.every],
+            start_worker=self.start_worker,
+        )
 
 
 @dataclass(kw_only=True)
@@ -92,20 +63,22 @@ class _Progress:
     """All that changes from step to step: what a checkpoint holds."""
 
     module: nn.Module
-    ema: Ema
     optimizer: torch.optim.Optimizer
+    ema: Ema
     scaler: torch.amp.GradScaler | None
     """Of the loss, under fp16."""
     step: int = 0
     history: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     recent: list[dict[str, Tensor]] = field(default_factory=list)
-    """Losses since the last report."""
+    """Losses of the items since the last report."""
 
     def state(self) -> dict[str, Any]:
+        """Return everything, unsharded: all ranks must ask together."""
+        module, optimizer = get_state_dict(self.module, self.optimizer, options=_WHOLE)
         return {
-            "module": self.module.state_dict(),
-            "ema": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "module": module,
+            "optimizer": optimizer,
+            "ema": self.ema.whole(),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "step": self.step,
             "history": self.history,
@@ -113,12 +86,45 @@ class _Progress:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        self.ema.module.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        set_state_dict(
+            self.module,
+            self.optimizer,
+            model_state_dict=state["module"],
+            optim_state_dict=state["optimizer"],
+            options=_WHOLE,
+        )
+        self.ema.load(state["ema"])
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
         self.step, self.history, self.recent = state["step"], state["history"], state["recent"]
+
+
+def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
+    """Return the accelerator of a training: devices, precision, accumulation of gradients.
+
+    Raises:
+        PatchDMError: the processes that were launched cannot share a step evenly.
+    """
+    accelerator = Accelerator(mixed_precision=_precision(mixed_precision))
+    share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
+    if rest or not share:
+        raise PatchDMError(
+            f"found {accelerator.num_processes} processes, allowed are divisors of "
+            f"train.batch_size / train.micro_batch_size = "
+            f"{plan.batch_size} / {plan.micro_batch_size}"
+        )
+    accelerator.gradient_accumulation_steps = share
+    return accelerator
+
+
+def _precision(name: str) -> str:
+    """Resolve `auto`: bf16 where the device computes in it natively."""
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
 
 
 def fit(
@@ -130,106 +136,169 @@ def fit(
     accelerator: Accelerator,
     checkpoints: Checkpoints,
     hooks: Hooks,
+    workers: int = 0,
+    compile_module: bool = False,
 ) -> nn.Module:
     """Train a module and return its weight average.
 
     Args:
-        module: forward(*draw(step)) returns named scalar losses, of which "loss" is minimised.
+        module: forward(**draw(items)) returns named losses (B,), one an item, of which the mean
+            of "loss" is minimised; an item without some other loss has NaN there.
         optimizer: over the module's parameters, at full learning rates.
-        draw: the batch of a step, a function of the step alone.
+        draw: a batch, as a function of the numbers of its items alone.
         plan: budget and schedules.
-        accelerator: devices and precision.
+        accelerator: devices and precision, from `make_accelerator`.
         checkpoints: where progress is kept; the newest is resumed.
-        hooks: what to tell whom.
+        hooks: what to tell whom; on the main process alone, but for `stop_requested`.
+        workers: processes that draw ahead for each process; 0: none.
+        compile_module: pass the module through torch.compile.
 
     Returns:
         The EMA module, on the CPU, in evaluation mode.
 
     Raises:
-        PatchDMError: the loss or its gradient is not finite, or a stop was requested.
+        PatchDMError: a loss or a gradient is not finite, or a stop was requested.
     """
+    if not accelerator.is_main_process:
+        hooks = hooks.silent()
     rates = [group["lr"] for group in optimizer.param_groups]
-    at = _Progress(
-        module=module,
-        ema=Ema(module.to(accelerator.device)),
-        optimizer=optimizer,
-        scaler=accelerator.scaler,
-    )
-    saved = checkpoints.load()
-    if saved is not None:
-        at.load(saved)
-        for seen, metrics in at.history:
-            hooks.report(seen, metrics)
-
+    average = copy.deepcopy(module).eval().requires_grad_(False).to(accelerator.device)
+    if compile_module:
+        module.compile()
     prepared, stepper = accelerator.prepare(module, optimizer)
+    parameters = list(prepared.parameters())
+    at = _Progress(
+        module=prepared, optimizer=optimizer, ema=Ema(parameters), scaler=accelerator.scaler
+    )
+    if (saved := checkpoints.load()) is not None:
+        at.load(saved)
+    for seen, metrics in at.history:
+        hooks.report(seen, metrics)
+
     prepared.train()
+    drawn = batches(
+        draw,
+        plan,
+        first_step=at.step,
+        rank=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+        workers=workers,
+        device=accelerator.device,
+        start_worker=hooks.start_worker,
+    )
     while at.step < plan.steps:
-        # Step: everything drawn, dropout included, depends on (seed, step) alone.
+        # Everything drawn, dropout included, depends on the seed and the items alone.
         factor = plan.lr_factor(at.step)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        seed_dropout(plan.seed, at.step)
-        losses = _step(prepared, stepper, draw(at.step), accelerator, plan.grad_clip, at.step)
-        at.ema.update(module, plan.ema_decay_at(at.step))
+        losses = _step(prepared, stepper, drawn, plan, accelerator, at.step, hooks.stop_requested)
+        at.ema.update(parameters, plan.ema_decay_at(at.step))
+        stop = bool(losses.pop("stop").any())
         at.step += 1
         at.recent.append(losses)
-
-        # Report, act, save.
         seen = at.step * plan.batch_size
-        if plan.due(plan.log_every, at.step):
-            metrics = _means(at.recent) | {"learning_rate": rates[0] * factor}
-            at.history.append((seen, metrics))
-            at.recent.clear()
-            hooks.report(seen, metrics)
-        for every, action in hooks.every:
-            if plan.due(every, at.step):
-                action(seen, at.ema.module)
-        stop = hooks.stop_requested()
+        _tell(at, seen, plan, hooks, average, learning_rate=rates[0] * factor)
         if stop or plan.due(plan.checkpoint_every, at.step):
-            checkpoints.save(at.step, at.state())
+            _save(checkpoints, at, accelerator)
         hooks.progress(seen)
         if stop:
             raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
-    return at.ema.module.to("cpu")
+    return at.ema.copy_to(average).to("cpu")
+
+
+def _tell(
+    at: _Progress, seen: int, plan: Plan, hooks: Hooks, average: nn.Module, *, learning_rate: float
+) -> None:
+    """Report and act, where it is time to."""
+    if plan.due(plan.log_every, at.step):
+        at.history.append((seen, _means(at.recent) | {"learning_rate": learning_rate}))
+        at.recent.clear()
+        hooks.report(*at.history[-1])
+    for every, action in hooks.every:
+        if plan.due(every, at.step):
+            action(seen, at.ema.copy_to(average))
+
+
+def _save(checkpoints: Checkpoints, at: _Progress, accelerator: Accelerator) -> None:
+    state = at.state()  # shards come together here, so all ranks ask
+    if accelerator.is_main_process:
+        checkpoints.save(at.step, state)
 
 
 def _step(
     module: nn.Module,
     optimizer: AcceleratedOptimizer,
-    batch: tuple[Any, ...],
+    drawn: Iterator[Batch],
+    plan: Plan,
     accelerator: Accelerator,
-    grad_clip: float,
     step: int,
+    stop_requested: Callable[[], bool],
 ) -> dict[str, Tensor]:
-    """Take one optimiser step; return the losses and `grad_norm`, detached."""
-    with accelerator.autocast():
-        losses = module(*_to(batch, accelerator.device))
-    _check_finite("loss", losses["loss"], step)
-    accelerator.backward(losses["loss"])
-    norm = accelerator.clip_grad_norm_(module.parameters(), grad_clip)
-    if accelerator.scaler is None:  # which skips such steps itself
-        _check_finite("norm of the gradients", norm, step)
-    optimizer.step()
-    optimizer.zero_grad()
-    return {name: loss.detach() for name, loss in losses.items()} | {"grad_norm": norm}
+    """Take one optimiser step.
+
+    Returns:
+        Of all items on all ranks: the losses, and "stop", whether their rank was asked to; with
+        them `grad_norm`, once.
+    """
+    share = accelerator.gradient_accumulation_steps
+    first = (step * plan.micro_batches) + accelerator.process_index
+    parts: list[dict[str, Tensor]] = []
+    for number in range(
+        first, first + share * accelerator.num_processes, accelerator.num_processes
+    ):
+        batch = next(drawn)
+        seed_dropout(plan.seed, plan.items(number).start)
+        with accelerator.accumulate(module):
+            with accelerator.autocast():
+                losses = module(**batch)
+            accelerator.backward(losses["loss"].mean())
+            origin = {name: batch[name].to(losses["loss"]) for name in ("t", "image")}  # type: ignore[union-attr]
+            parts.append({name: value.detach() for name, value in (losses | origin).items()})
+            if accelerator.sync_gradients:
+                norm = accelerator.clip_grad_norm_(module.parameters(), plan.grad_clip)
+                found = _everywhere(parts, stop_requested(), accelerator)
+                _check_finite(found, norm, step, scaled=accelerator.scaler is not None)
+            optimizer.step()
+            optimizer.zero_grad()
+    del found["t"], found["image"]
+    return found | {"grad_norm": norm.reshape(1)}
 
 
-def _check_finite(name: str, value: Tensor, step: int) -> None:
+def _everywhere(
+    parts: list[dict[str, Tensor]], stop: bool, accelerator: Accelerator
+) -> dict[str, Tensor]:
+    """Join micro-batches and ranks, in one exchange: named values (B,) of the whole step."""
+    names = [*parts[0], "stop"]
+    mine = torch.stack([torch.cat([part[name] for part in parts]) for name in parts[0]])
+    mine = torch.cat([mine, mine.new_full((1, mine.shape[1]), stop)])
+    ranks = accelerator.gather(mine).unflatten(0, (-1, len(names)))
+    return dict(zip(names, ranks.movedim(1, 0).flatten(1), strict=True))
+
+
+def _check_finite(found: dict[str, Tensor], norm: Tensor, step: int, *, scaled: bool) -> None:
     """Stop before a step that would spoil the weights, and with them the next checkpoint."""
-    if not value.isfinite():
-        raise PatchDMError(
-            f"step {step}: {name} is {value.item()}, allowed are finite numbers: "
-            "a lower learning rate may help"
-        )
+    healthy = found["loss"].isfinite()
+    # Under fp16 the scaler skips steps of too large gradients itself.
+    if bool(healthy.all() & (norm.isfinite() | scaled)):
+        return
+    if healthy.all():
+        name, value, where = "norm of the gradients", norm.item(), torch.ones_like(healthy)
+    else:
+        name, where = "loss", ~healthy
+        value = found["loss"][where][0].item()
+    places = [
+        f"t = {t:.0f} of image {image:.0f}"
+        for t, image in zip(found["t"][where], found["image"][where], strict=True)
+    ]
+    raise PatchDMError(
+        f"step {step}: {name} is {value}, allowed are finite numbers: a lower learning rate may "
+        f"help; found at {', '.join(places[:8])}{' ..' if len(places) > 8 else ''}"
+    )
 
 
 def _means(recent: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Mean over all items that have a value; a quantity that none has is left out."""
     # On the CPU, where entries from a checkpoint lie.
-    return {
-        name: torch.stack([entry[name].cpu() for entry in recent]).mean().item()
-        for name in recent[0]
-    }
-
-
-def _to(batch: tuple[Any, ...], device: torch.device) -> tuple[Any, ...]:
-    return tuple(item.to(device) if isinstance(item, Tensor) else item for item in batch)
+    joined = {name: torch.cat([entry[name].cpu() for entry in recent]) for name in recent[0]}
+    means = {name: values.nanmean().item() for name, values in joined.items()}
+    return {name: value for name, value in means.items() if value == value}  # noqa: PLR0124 - NaN

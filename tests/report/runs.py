@@ -29,8 +29,8 @@ from stages._common import (
     PATCHES,
     SAMPLES,
     TABLES,
-    live_curves,
 )
+from stages._training import live_curves
 from stages.tables import RESOLUTIONS, tables
 from tests.conftest import REPO
 from tests.stages.tiny import write_tiny_store

@@ -18,7 +18,7 @@ import torch
 from patchdm.data.vectors import write_vectors
 from patchdm.errors import PatchDMError
 from patchdm.models import LatentMLP
-from stages import train_latent as stage
+from stages import _training
 from stages._common import CODES, LATENT, LATENT_CURVES, PARAMS
 from stages.train_latent import train_latent
 from tests.conftest import REPO
@@ -62,7 +62,7 @@ def test_stopped_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         write_codes()
         if name == "stopped":
             with monkeypatch.context() as patch:
-                patch.setattr(stage, "progress", interrupting_progress)
+                patch.setattr(_training, "progress", interrupting_progress)
                 with pytest.raises(PatchDMError, match="stopped after 96 of 256; run again"):
                     train_latent(small_params())
             assert not LATENT.exists()
@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old(tmp_dir: Path) -> None:
 @pytest.mark.usefixtures("tmp_dir")
 def test_weights_are_the_average() -> None:
     write_codes()
-    train_latent(small_params(latent={"ema_decay": 0.0, "ema_warmup": False}))
+    train_latent(small_params(latent={"ema_decay": 0.0, "ema_profile": "constant"}))
     raw = LatentMLP.from_pretrained(LATENT / "latent").head.weight
     train_latent(small_params(latent={"ema_decay": 0.9}))
     assert not torch.equal(LatentMLP.from_pretrained(LATENT / "latent").head.weight, raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.networks import awake, small_unet
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 P, BATCH, IMAGES = 8, 6, 18
-NAMES = ["pixels", "inside", "corner", "offset", "code_input", "keep_code", "t", "noise"]
+NAMES = ["pixels", "inside", "corner", "offset", "image", "keep_code", "t", "noise"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, landscapes: Path) -> PatchSt
 def draws(
     store: PatchStore, steps: range, *, whole_images: bool = False, seed: int = 0, **train: object
 ) -> list[dict[str, Tensor]]:
-    """Return the batches of some steps by the names of forward's arguments."""
+    """Return the batches of some steps."""
     draw = window_draw(
         store,
         train_section(**train),
@@ -44,7 +45,7 @@ def draws(
         whole_images=whole_images,
         seed=seed,
     )
-    return [dict(zip(NAMES, draw(step), strict=True)) for step in steps]
+    return [draw(range(BATCH * step, BATCH * (step + 1))) for step in steps]
 
 
 def train_section(**changes: object) -> Train:
@@ -55,20 +56,20 @@ def joined(batches: list[dict[str, Tensor]], name: str) -> Tensor:
     return torch.cat([batch[name] for batch in batches])
 
 
-def test_a_draw_depends_on_seed_and_step_alone(store):
+def test_a_draw_depends_on_seed_and_items_alone(store):
     forwards = draws(store, range(4))
     backwards = draws(store, range(3, -1, -1))[::-1]
     other = draws(store, range(4), seed=1)
     for name in NAMES:
         assert torch.equal(joined(forwards, name), joined(backwards, name)), name
-    for name in ("pixels", "corner", "offset", "code_input", "t", "noise"):
+    for name in ("pixels", "corner", "offset", "image", "t", "noise"):
         assert not torch.equal(joined(forwards, name), joined(other, name)), name
     assert not torch.equal(forwards[0]["noise"], forwards[1]["noise"])
 
 
 def test_windows_are_those_of_their_images(store):
     for batch in draws(store, range(5)):
-        images = to_tensor(store.images(batch["code_input"].numpy()))
+        images = to_tensor(store.images(batch["image"].numpy()))
         window = cut_windows(images, batch["corner"].long(), batch["offset"], P)
         assert torch.equal(batch["inside"], window.inside)
         assert_close(batch["pixels"] * batch["inside"], window.x0 * window.inside)
@@ -84,7 +85,7 @@ def test_all_that_can_be_drawn_is_drawn(store):
     assert t.float().mean().item() == pytest.approx(499.5, abs=30)
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
     assert noise.std().item() == pytest.approx(1, abs=0.01)
-    images = joined(batches, "code_input").numpy()
+    images = joined(batches, "image").numpy()
     assert set(np.bincount(images, minlength=IMAGES)) == {66, 67}
 
 
@@ -115,7 +116,8 @@ def test_nothing_is_dropped_unasked(store):
 def test_the_encoder_gets_whole_images(store):
     (batch,) = draws(store, range(1), whole_images=True)
     (table,) = draws(store, range(1))
-    assert_close(batch["code_input"], to_tensor(store.images(table["code_input"].numpy())))
+    assert_close(batch["whole"], to_tensor(store.images(table["image"].numpy())))
+    assert table["whole"] is None
 
 
 class Sum(nn.Module):
@@ -129,21 +131,32 @@ def test_the_loss_is_that_of_the_images(store):
     """Seen from outside: draw, then compare with the contract's training_loss."""
     unet = small_unet()
     (batch,) = draws(store, range(1), whole_images=True)
-    losses = ImageTraining(unet, Sum(), paper_scheduler())(*batch.values())
+    losses = ImageTraining(unet, Sum(), paper_scheduler())(**batch)
     canvas = torch.zeros(BATCH, 3, store.height + P, store.width + P)
     for plane, noise, corner in zip(canvas, batch["noise"], batch["corner"], strict=True):
         y, x = (corner * P).long().tolist()
         plane[:, y : y + 2 * P, x : x + 2 * P] = noise
     expected = training_loss(
         unet,
-        batch["code_input"],
+        batch["whole"],
         batch["t"],
-        Sum()(batch["code_input"]),
+        Sum()(batch["whole"]),
         noise=canvas,
         window=batch["corner"].long(),
     )
-    assert_close(losses["loss"], expected)
+    assert_close(losses["loss"].mean(), expected)
     assert_close(losses["loss"], losses["loss_shifted"] + losses["loss_plain"])
+
+
+def test_the_error_is_split_by_quarters_of_time(store):
+    batch = draws(store, range(1))[0] | {"t": torch.tensor([0, 249, 250, 600, 999, 500])}
+    losses = ImageTraining(small_unet(), None, paper_scheduler(), min_snr_gamma=2.0)(**batch)
+    quarters = torch.stack([losses[f"loss_q{n}"] for n in (1, 2, 3, 4)])
+    expected = torch.tensor([0, 0, 1, 2, 3, 2])
+    for item, quarter in enumerate(expected.tolist()):
+        error = losses["loss_shifted"][item] + losses["loss_plain"][item]
+        assert_close(quarters[quarter, item], error)
+        assert quarters[:, item].isnan().sum() == 3
 
 
 def test_min_snr_weighs_the_total_alone(store):
@@ -151,8 +164,8 @@ def test_min_snr_weighs_the_total_alone(store):
     unet = small_unet()
     (batch,) = draws(store, range(1), whole_images=True)
     batch["t"].fill_(100)
-    plain = ImageTraining(unet, Sum(), paper_scheduler())(*batch.values())
-    weighed = ImageTraining(unet, Sum(), paper_scheduler(), min_snr_gamma=2.0)(*batch.values())
+    plain = ImageTraining(unet, Sum(), paper_scheduler())(**batch)
+    weighed = ImageTraining(unet, Sum(), paper_scheduler(), min_snr_gamma=2.0)(**batch)
     weight = min_snr_weight(paper_scheduler(), torch.tensor([100]), 2.0)[0]
     assert weight < 0.5
     assert_close(weighed["loss"], plain["loss"] * weight)
@@ -163,12 +176,12 @@ def test_a_dropped_code_is_none(store):
     """Multiplied by zero before its MLP: the loss is that of a network without a code."""
     unet = small_unet()
     (batch,) = draws(store, range(1), whole_images=True)
-    kept = ImageTraining(unet, Sum(), paper_scheduler())(*batch.values())["loss"]
+    kept = ImageTraining(unet, Sum(), paper_scheduler())(**batch)["loss"]
     batch["keep_code"].zero_()
-    dropped = ImageTraining(unet, Sum(), paper_scheduler())(*batch.values())["loss"]
-    without = ImageTraining(unet, None, paper_scheduler())(*batch.values())["loss"]
+    dropped = ImageTraining(unet, Sum(), paper_scheduler())(**batch)["loss"]
+    without = ImageTraining(unet, None, paper_scheduler())(**batch)["loss"]
     assert_close(dropped, without)
-    assert abs(dropped - kept) > 1e-4
+    assert (dropped - kept).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("mode", ["feature", "none", "pixel-fixed", "pixel-random"])
@@ -181,10 +194,10 @@ def test_every_switch_trains_every_weight(store, mode: str, code: str, position:
     module = ImageTraining(build_unet(model), build_code(model, IMAGES), paper_scheduler())
     awake(module)
     (batch,) = draws(store, range(1), whole_images=code == "encoder")
-    losses = module(*batch.values())
-    losses["loss"].backward()
-    summands = {name: loss for name, loss in losses.items() if name != "loss"}
-    assert_close(losses["loss"], torch.stack(list(summands.values())).sum())
+    losses = module(**batch)
+    losses["loss"].mean().backward()
+    summands = [loss for name, loss in losses.items() if not re.fullmatch(r"loss(_q\d)?", name)]
+    assert_close(losses["loss"], torch.stack(summands).sum(dim=0))
 
     idle = {name for name, weight in module.named_parameters() if not weight.grad.any()}
     expected = set()
@@ -194,7 +207,7 @@ def test_every_switch_trains_every_weight(store, mode: str, code: str, position:
         expected.add("unet.cond_embed.0.weight")
     assert idle == expected
     if code == "table":
-        drawn = batch["code_input"].unique()
+        drawn = batch["image"].unique()
         touched = module.code.codes.grad.abs().sum(dim=1).nonzero().flatten()
         assert torch.equal(touched, drawn)
 
@@ -211,7 +224,7 @@ def test_the_code_learns_with_the_network(store, kind: type):
     optimizer = torch.optim.Adam(module.code.parameters(), lr=1e-2)
     losses = []
     for _ in range(5):
-        loss = module(*batch.values())["loss"]
+        loss = module(**batch)["loss"].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 from patchdm.errors import PatchDMError
-from patchdm.training.loop import Ema
+from patchdm.training.batches import Batch
+from patchdm.training.ema import Ema
 from tests.training.toy import Toy, Training, toy_draw, toy_plan
 
 
@@ -43,10 +48,10 @@ def test_a_stopped_training_goes_on_bit_by_bit(tmp_path: Path, whole, after: int
 def test_a_crashed_training_goes_on_bit_by_bit(tmp_path: Path, whole, at: int) -> None:
     """It goes back to the last checkpoint: of 20 steps every fifth, and the last."""
 
-    def crashing_draw(step: int) -> tuple[Tensor, ...]:
-        if step == at:
+    def crashing_draw(items: range) -> Batch:
+        if items.start == 4 * at:
             raise MemoryError
-        return toy_draw(step)
+        return toy_draw(items)
 
     undisturbed, weights = whole
     with pytest.raises(MemoryError):
@@ -137,30 +142,53 @@ def test_average_forgets_the_start_only_with_warmup() -> None:
     plan = toy_plan(ema_decay=0.999)
     assert [plan.ema_decay_at(step) for step in (0, 1, 10)] == pytest.approx([0.1, 2 / 11, 0.55])
     assert plan.ema_decay_at(10**6) == 0.999
-    assert toy_plan(ema_decay=0.999, ema_warmup=False).ema_decay_at(0) == 0.999
+    assert toy_plan(ema_decay=0.999, ema_profile="constant").ema_decay_at(0) == 0.999
+
+
+@pytest.mark.parametrize("std", [0.05, 0.1, 0.25])
+def test_the_power_profile_is_a_share_of_the_training(std: float) -> None:
+    """2312.02696: the weight of each step in the average, read off its recursion."""
+    plan = toy_plan(ema_profile="power", ema_decay=0.5, ema_std=std)
+    for length in (400, 1600):
+        weights = torch.zeros(length, dtype=torch.float64)
+        for step in range(length):
+            decay = plan.ema_decay_at(step)
+            weights *= decay
+            weights[step] = 1 - decay
+        places = (torch.arange(length) + 0.5) / length
+        mean = (weights * places).sum()
+        assert weights.sum().item() == pytest.approx(1)
+        found = (weights * (places - mean).square()).sum().sqrt().item()
+        assert found == pytest.approx(std, rel=0.02)
 
 
 def test_average_is_the_recursion() -> None:
     module, expected = Toy(), Toy().layers[0].weight.detach()
-    ema = Ema(module)
+    ema, average = Ema(module.parameters()), Toy()
     for step in range(3):
         with torch.no_grad():
             for weight in module.parameters():
                 weight.add_(1 + step)
-        ema.update(module, 0.75)
+        ema.update(module.parameters(), 0.75)
         expected = 0.75 * expected + 0.25 * module.layers[0].weight.detach()
-    torch.testing.assert_close(ema.module.layers[0].weight, expected)
-    assert not any(weight.requires_grad for weight in ema.module.parameters())
+    torch.testing.assert_close(ema.copy_to(average).layers[0].weight, expected)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_names_the_step(tmp_path: Path, value: float) -> None:
-    def draw(step: int) -> tuple[Tensor, ...]:
-        (x,) = toy_draw(step)
-        return (x.fill_(value) if step == 7 else x,)
+def test_a_loss_that_is_not_finite_names_step_and_item(tmp_path: Path, value: float) -> None:
+    def draw(items: range) -> Batch:
+        batch = toy_draw(items)
+        if 30 in items:
+            batch["x"][items.index(30)] = value
+        return batch
 
-    with pytest.raises(PatchDMError, match=r"^step 7: loss is (nan|inf), allowed are finite"):
+    with pytest.raises(PatchDMError) as error:
         Training(tmp_path, draw=draw).run()
+    assert re.fullmatch(
+        r"step 7: loss is (nan|inf), allowed are finite numbers: a lower learning rate may help; "
+        r"found at t = 130 of image 30",
+        str(error.value),
+    )
     assert [path.name[:10] for path in tmp_path.glob("*.pt")] == ["0000000005"]
 
 
@@ -168,16 +196,75 @@ def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path: Path
     """Or else the weights of the checkpoint at step 5 were NaN, and every later run stuck."""
 
     class Steep(Toy):
-        def forward(self, x: Tensor) -> dict[str, Tensor]:
-            loss = super().forward(x)["loss"]
+        def forward(self, x: Tensor, **place: Tensor) -> dict[str, Tensor]:
+            loss = super().forward(x, **place)["loss"]
             # At 0 the root is 0, its slope infinite.
             return {"loss": loss + (self.layers[0].bias * x[0, 0]).abs().sum().sqrt()}
 
-    def draw(step: int) -> tuple[Tensor, ...]:
-        (x,) = toy_draw(step)
-        x[0, 0] *= step != 4
-        return (x,)
+    def draw(items: range) -> Batch:
+        batch = toy_draw(items)
+        batch["x"][0, 0] *= items.start != 16
+        return batch
 
     with pytest.raises(PatchDMError, match=r"^step 4: norm of the gradients is (nan|inf)"):
         Training(tmp_path, draw=draw, module=Steep()).run()
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:
+    """Up to the order of sums; without dropout, whose draws go by micro-batches."""
+    weights = []
+    for size in (4, 2, 1):
+        module = Toy()
+        module.layers[2].p = 0.0
+        training = Training(
+            tmp_path / str(size), plan=toy_plan(micro_batch_size=size), module=module
+        )
+        weights.append(training.run())
+        assert training.progress == list(range(4, 84, 4))
+    for found in weights[1:]:
+        for name, value in weights[0].items():
+            assert_close(found[name], value, atol=1e-5, rtol=0)
+
+
+def test_micro_batches_resume_bit_by_bit(tmp_path: Path) -> None:
+    plan = toy_plan(micro_batch_size=2)
+    weights = Training(tmp_path / "whole", plan=plan).run()
+    with pytest.raises(PatchDMError, match="stopped"):
+        Training(tmp_path, plan=plan, stop_after=7).run()
+    assert_same_bits(Training(tmp_path, plan=plan).run(), weights)
+
+
+def test_workers_draw_the_same(tmp_path: Path) -> None:
+    weights = Training(tmp_path / "none").run()
+    with pytest.raises(PatchDMError, match="stopped"):
+        Training(tmp_path, workers=2, stop_after=9).run()
+    assert_same_bits(Training(tmp_path, workers=2).run(), weights)
+
+
+def test_a_worker_that_dies_is_one_line(tmp_path: Path) -> None:
+    def deadly(items: range) -> Batch:
+        if items.start == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return toy_draw(items)
+
+    with pytest.raises(PatchDMError, match=r"^train\.workers is 1: a worker died"):
+        Training(tmp_path, draw=deadly, workers=1).run()
+
+
+def test_items_without_a_value_are_left_out_of_its_mean(tmp_path: Path) -> None:
+    class Halved(Toy):
+        def forward(self, x: Tensor, **place: Tensor) -> dict[str, Tensor]:
+            loss = super().forward(x, **place)["loss"]
+            nothing = loss.new_full(loss.shape, torch.nan)
+            return {
+                "loss": loss,
+                "even": loss.where(place["image"] % 2 == 0, torch.nan),
+                "none": nothing,
+            }
+
+    training = Training(tmp_path, plan=toy_plan(log_every=4), module=Halved())
+    training.run()
+    for _, metrics in training.reported:
+        assert metrics["even"] > 0
+        assert "none" not in metrics

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
+from patchdm.training.batches import Batch
 from patchdm.training.checkpoint import Checkpoints
-from patchdm.training.draws import step_generator
-from patchdm.training.loop import Hooks, Plan, fit
+from patchdm.training.draws import generator
+from patchdm.training.loop import Hooks, fit, make_accelerator
+from patchdm.training.plan import Plan
 
 BATCH = 4
 
@@ -26,12 +27,15 @@ class Toy(nn.Module):
         torch.manual_seed(0)
         self.layers = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Dropout(0.5), nn.Linear(8, 1))
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"loss": (self.layers(x)[:, 0] - x.sum(dim=1)).square().mean()}
+    def forward(self, x: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.layers(x)[:, 0] - x.sum(dim=1)).square()}
 
 
-def toy_draw(step: int) -> tuple[Tensor, ...]:
-    return (torch.randn(BATCH, 3, generator=step_generator(0, step)),)
+def toy_draw(items: range) -> Batch:
+    """Numbers for each item, which is its own image, at its own time step."""
+    x = torch.stack([torch.randn(3, generator=generator(0, item)) for item in items])
+    numbers = torch.tensor(items)
+    return {"x": x, "t": numbers + 100, "image": numbers}
 
 
 def toy_plan(**changes: Any) -> Plan:
@@ -40,10 +44,12 @@ def toy_plan(**changes: Any) -> Plan:
         "seed": 0,
         "items_seen": 79,
         "batch_size": BATCH,
+        "micro_batch_size": BATCH,
         "warmup_items": 20,
         "lr_decay": "cosine",
+        "ema_profile": "warmup",
         "ema_decay": 0.9,
-        "ema_warmup": True,
+        "ema_std": None,
         "grad_clip": 1.0,
         "log_every": 12,
         "checkpoint_every": 20,
@@ -57,7 +63,8 @@ class Training:
 
     folder: Path
     plan: Plan = field(default_factory=toy_plan)
-    draw: Callable[[int], tuple[Tensor, ...]] = toy_draw
+    draw: Callable[[range], Batch] = toy_draw
+    workers: int = 0
     stop_after: int | None = None
     every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
     module: Toy = field(default_factory=Toy)
@@ -72,7 +79,7 @@ class Training:
             torch.optim.Adam(self.module.parameters(), lr=1e-2),
             self.draw,
             self.plan,
-            accelerator=Accelerator(mixed_precision="no"),
+            accelerator=make_accelerator(self.plan, "no"),
             checkpoints=Checkpoints(self.folder, self.warnings.append),
             hooks=Hooks(
                 report=lambda seen, metrics: self.reported.append((seen, metrics)),
@@ -80,6 +87,7 @@ class Training:
                 stop_requested=lambda: len(self.progress) + 1 == self.stop_after,
                 every=self.every,
             ),
+            workers=self.workers,
         )
         raw = {f"raw.{name}": value for name, value in self.module.state_dict().items()}
         return raw | average.state_dict()

@@ -1,0 +1,81 @@
+"""Micro-batches in their order, drawn in worker processes or in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from patchdm.errors import PatchDMError
+from patchdm.training.plan import Plan
+
+Batch = dict[str, Tensor | None]
+"""Keyword arguments of the module's forward; `t` and `image` are among them."""
+
+Draw = Callable[[range], Batch]
+"""Numbers of items -> their batch, a function of these numbers alone."""
+
+
+class _MicroBatches(Dataset[Batch]):
+    def __init__(self, draw: Draw, plan: Plan) -> None:
+        self.draw, self.plan = draw, plan
+
+    def __getitem__(self, number: int) -> Batch:
+        return self.draw(self.plan.items(number))
+
+
+def batches(
+    draw: Draw,
+    plan: Plan,
+    *,
+    first_step: int,
+    rank: int,
+    num_processes: int,
+    workers: int,
+    device: torch.device,
+    start_worker: Callable[[int], None] | None,
+) -> Iterator[Batch]:
+    """Yield the micro-batches of one process, on its device.
+
+    The micro-batches of a step go round the processes in turn.
+
+    Args:
+        draw: makes a micro-batch.
+        plan: sizes and length of the training.
+        first_step: where to begin.
+        rank: of this process.
+        num_processes: that share each step; a divisor of `plan.micro_batches`.
+        workers: processes that draw ahead; 0 draws here, when asked.
+        device: where batches go.
+        start_worker: called in each worker with its number.
+
+    Raises:
+        PatchDMError: a worker died, for want of shared memory most likely.
+    """
+    first, end = first_step * plan.micro_batches, plan.steps * plan.micro_batches
+    loader = DataLoader(
+        _MicroBatches(draw, plan),
+        batch_size=None,
+        sampler=range(first + rank, end, num_processes),
+        num_workers=workers,
+        worker_init_fn=start_worker,
+        pin_memory=device.type == "cuda",
+    )
+    died = False
+    try:
+        for batch in loader:
+            yield {
+                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                for name, value in batch.items()
+            }
+    except RuntimeError as error:
+        died = any(sign in str(error) for sign in ("DataLoader worker", "unable to write to file"))
+        if not died:
+            raise
+    if died:  # out here, where the traceback no longer holds the loader and its other workers
+        raise PatchDMError(
+            f"train.workers is {workers}: a worker died, or shared memory (/dev/shm) is full; "
+            "allowed are fewer, 0 needs none"
+        )
