@@ -108,7 +108,9 @@ class _Table:
         self._path, self._rows = path, list[NamedTuple]()
 
     def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        self._writer = pq.ParquetWriter(
+            self._path, self._schema, compression="zstd", write_page_checksum=True
+        )
         return self
 
     def add(self, row: NamedTuple) -> None:
