@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -47,12 +46,13 @@ def fetch(
     """
     raw.mkdir()
     names = Names()
+    for name, file in listing.others.items():
+        _place(file, raw / name)
 
     def put(file: Path, name: str) -> str | None:
         if reason := names.refuse(name):
             return reason
-        (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(file, raw / name)
+        _place(file, raw / name)
         return None
 
     there = left_out = 0
@@ -86,12 +86,13 @@ def _too_many(reason: str, left_out: int, total: int, allowed: int) -> PatchDMEr
     )
 
 
-def _link(file: Path, target: Path) -> None:
+def _place(file: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the disk has no hard links."""
-    with suppress(OSError):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
         os.link(file, target)
-        return
-    shutil.copyfile(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 def _text(text: str) -> str:

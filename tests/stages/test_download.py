@@ -71,12 +71,12 @@ def test_a_bad_file_leaves_the_old_output(tmp_dir: Path) -> None:
 def test_full_disk_leaves_nothing_and_names_the_folder(
     tmp_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def link_to_full_disk(file: Path, target: Path) -> None:
+    def place_on_full_disk(file: Path, target: Path) -> None:
         if target.name == "scene2.jpg":
             target.symlink_to("/dev/full")  # whose writes fail for real
         shutil.copyfile(file, target)
 
-    monkeypatch.setattr(fetch, "_link", link_to_full_disk)
+    monkeypatch.setattr(fetch, "_place", place_on_full_disk)
     location = write_folder(tmp_dir / "mine", jpegs(3))
     with pytest.raises(OSError, match="No space left") as error:
         download(data_params(source="folder", location=str(location)))

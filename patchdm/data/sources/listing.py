@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -79,6 +79,8 @@ class Listing:
     arrive: Callable[[Callable[[Path, str], str | None]], Iterator[Outcome]]
     """Brings them, in the source's order. It is called with what puts a file in its place by its
     name and says why not, if the name is refused."""
+    others: Mapping[str, Path] = field(default_factory=dict)
+    """Files that hold the photographs, by their names below data/raw."""
 
 
 def one_by_one(items: Iterable[Item], total: int, place: Place) -> Listing:

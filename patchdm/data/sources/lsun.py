@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import multiprocessing
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 
 from patchdm.config.data import Data
 from patchdm.data.archives import DAMAGES
-from patchdm.data.arrival import CHUNK, MAX_BYTES, check_image
-from patchdm.data.raw import LMDB, Photograph, environment, name_of_key
+from patchdm.data.arrival import CHUNK
+from patchdm.data.raw import LMDB, Photograph, environment
+from patchdm.data.scan import scan
 from patchdm.data.sources.archive import local_file
 from patchdm.data.sources.listing import Listing, Outcome, Place
 from patchdm.data.transfer import is_address
 from patchdm.errors import PatchDMError
-
-_BATCH = 1024
-_Row = tuple[str, str, int, str]
-"""Name, SHA-256, bytes, and what is wrong with it ("ok": nothing)."""
 
 
 @contextmanager
@@ -40,7 +33,8 @@ def lsun(data: Data, place: Place) -> Iterator[Listing]:
         _bring(data, place, database)
     total = environment(database.parent).stat()["entries"]
     shown = data.location if is_address(data.location) else PurePosixPath(data.location).name
-    yield Listing(total, partial(_outcomes, database, shown))
+    arrive = partial(_outcomes, database.parent, shown)
+    yield Listing(total, arrive, {f"{LMDB}/data.mdb": database})
 
 
 def _bring(data: Data, place: Place, database: Path) -> None:
@@ -78,59 +72,8 @@ def _unpack(file: Path, part: Path, name: str) -> None:
 
 
 def _outcomes(
-    database: Path, source: str, put: Callable[[Path, str], str | None]
+    folder: Path, source: str, _put: Callable[[Path, str], str | None]
 ) -> Iterator[Outcome]:
-    put(database, f"{LMDB}/data.mdb")
-    for image, sha256, size, reason in _scan_apart(database.parent):
-        photograph = Photograph(image, source, "unknown", sha256, size) if reason == "ok" else None
-        yield Outcome(image, source, photograph, reason)
-
-
-def _scan_apart(folder: Path) -> Iterator[_Row]:
-    """Check every image of an LMDB in a process of its own, which a damaged one may end.
-
-    Raises:
-        PatchDMError: it did.
-    """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_scan, args=(str(folder), there), daemon=True)
-    process.start()
-    there.close()  # so that its end is noticed
-    try:
-        while batch := here.recv():
-            yield from batch
-    except EOFError:
-        process.join()
-        raise PatchDMError(f"{folder / 'data.mdb'}: damaged LMDB, it cannot be read") from None
-    finally:
-        here.close()  # what ends a scan nobody waits for
-        process.join()
-
-
-def _scan(folder: str, there: Connection) -> None:
-    """Send the rows of an LMDB in pieces, and an empty one at the end."""
-    with suppress(BrokenPipeError):
-        rows: list[_Row] = []
-        with environment(Path(folder)).begin(buffers=True) as transaction:
-            for key, value in transaction.cursor():
-                rows.append(_row(name_of_key(bytes(key)), value))
-                if len(rows) == _BATCH:
-                    there.send(rows)
-                    rows = []
-        if rows:
-            there.send(rows)
-        there.send([])
-
-
-def _row(name: str, value: memoryview) -> _Row:
-    reason = "ok"
-    if len(value) > MAX_BYTES:
-        reason = f"{name}: found {len(value)} bytes, the limit is {MAX_BYTES}"
-    else:
-        content = bytes(value)
-        try:
-            check_image(io.BytesIO(content), content, name)
-        except PatchDMError as error:
-            reason = str(error)
-    return name, hashlib.sha256(value).hexdigest(), len(value), reason
+    for name, sha256, size, refused in scan(folder):
+        photograph = None if refused else Photograph(name, source, "unknown", sha256, size)
+        yield Outcome(name, source, photograph, refused or "ok")

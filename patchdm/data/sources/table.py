@@ -63,7 +63,9 @@ def _read(path: Path) -> list[list[str]]:
         raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
     if found.empty:
         raise PatchDMError(f"{path}: found no row")
-    text = found.reindex(columns=list(COLUMNS)).fillna("").astype(str)
+    columns = [found[name] if name in found else pd.Series("", found.index) for name in COLUMNS]
+    text = pd.concat([column.astype(object).fillna("") for column in columns], axis=1, keys=COLUMNS)
+    text = text.astype(str)
     for number, sha256 in enumerate(text["sha256"]):
         if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise PatchDMError(
