@@ -63,15 +63,20 @@ def _read(path: Path) -> list[list[str]]:
         raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
     if found.empty:
         raise PatchDMError(f"{path}: found no row")
-    columns = [found[name] if name in found else pd.Series("", found.index) for name in COLUMNS]
-    text = pd.concat([column.astype(object).fillna("") for column in columns], axis=1, keys=COLUMNS)
-    text = text.astype(str)
-    for number, sha256 in enumerate(text["sha256"]):
+    rows = [_cells(found, column) for column in COLUMNS]
+    for number, sha256 in enumerate(rows[COLUMNS.index("sha256")]):
         if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise PatchDMError(
                 f"{path}: row {number} has sha256 {sha256!r}, allowed: 64 hex digits or nothing"
             )
-    return [text[column].str.strip().tolist() for column in COLUMNS]
+    return rows
+
+
+def _cells(found: pd.DataFrame, column: str) -> list[str]:
+    """Return a column as text, empty where it says nothing."""
+    if column not in found.columns:
+        return [""] * len(found)
+    return ["" if pd.isna(cell) else str(cell).strip() for cell in found[column]]
 
 
 def _suffix(url: str) -> str:
