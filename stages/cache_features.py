@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from patchdm.config import Params
-from patchdm.data.patch_store import PatchStore
+from patchdm.data.patch_store import INDEX, PatchStore
 from patchdm.data.vectors import write_vectors
+from patchdm.files import replacing
 from patchdm.models.backbones import load_backbone
 from stages._common import FEATURES, PATCHES, progress, run_stage, state_dir
 
+PART_IMAGES = 4096
+"""About so many images are one step that a killed run does not do again."""
+
 
 def cache_features(params: Params) -> None:
-    """Write one feature vector per training image, in the order of the store."""
+    """Write a vector a training image, in the order of the store; none without a code table."""
     config = params.features
-    weights = Path(config.weights) if config.weights else None
-    backbone = load_backbone(config.backbone, weights, "cpu")
     store = PatchStore(PATCHES)
     images = store.rows("train")
-    vectors = np.empty((len(images), backbone.dim), np.float32)
+    if params.model.code != "table":  # nothing starts from them
+        write_vectors(FEATURES, images[:0], np.empty((0, params.model.code_dim)), {})
+        return
+    weights = Path(config.weights) if config.weights else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = load_backbone(config.backbone, weights, device)
+    step = max(1, PART_IMAGES // config.batch_size) * config.batch_size
     with (
-        state_dir("cache_features", [], []),  # its lock: one writer at a time
-        progress("features", len(images), "images") as advance_to,
+        state_dir("cache_features", [params.base, config], [PATCHES / INDEX]) as state,
+        progress("features", len(images), "images") as show,
     ):
-        for start in range(0, len(images), config.batch_size):
-            rows = slice(start, min(start + config.batch_size, len(images)))
-            vectors[rows] = backbone.features(store.images(images[rows]))
-            advance_to(rows.stop)
+        parts = state / backbone.weights_hash
+        parts.mkdir(exist_ok=True)
+        files = []
+        for start in range(0, len(images), step):
+            files.append(parts / f"{start:09d}.npy")
+            if not files[-1].exists():
+                part = images[start : start + step]
+                vectors = []
+                for first in range(0, len(part), config.batch_size):
+                    pixels = store.images(part[first : first + config.batch_size])
+                    vectors.append(backbone.features(pixels))
+                    show(start + first + len(pixels))
+                with replacing(files[-1]) as fresh, fresh.open("wb") as file:
+                    np.save(file, np.concatenate(vectors))
+            show(min(start + step, len(images)))
         metadata = {"backbone": backbone.name, "weights_hash": backbone.weights_hash}
-        write_vectors(FEATURES, images, vectors, metadata)
+        write_vectors(FEATURES, images, np.concatenate([np.load(f) for f in files]), metadata)
+        shutil.rmtree(parts)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -32,3 +33,22 @@ def landscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 image = Image.open(file).resize((96, 48))
             image.save(folder / Path(name).name, quality=90)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the smallest CLIP, which open_clip knows as tiny-vit."""
+    import open_clip  # noqa: PLC0415 - slow, and few tests need it
+
+    folder = tmp_path_factory.mktemp("open_clip")
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 4, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1},
+    }
+    (folder / "tiny-vit.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder / "tiny-vit.json")
+    torch.manual_seed(0)
+    path = folder / "tiny-vit.pt"
+    torch.save(open_clip.create_model("tiny-vit").state_dict(), path)
+    return path

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import safetensors.torch
@@ -225,12 +226,25 @@ def _download(name: str, model: str, settings: Mapping[str, object]) -> Path:
             f"backbone {name!r}: unknown pretrained tag, allowed are {tags}, or a weights file"
         )
     try:
+        _reach(str(settings.get("hf_hub", "")).rpartition("/")[0])
         return Path(open_clip.download_pretrained(settings))
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - the hub's client changes its HTTP library
         raise PatchDMError(
             f"backbone {name!r}: weights cannot be downloaded, set a local weights file "
             f"({_first_line(error)})"
         ) from None
+
+
+def _reach(repository: str) -> None:
+    """Ask the hub once for a repository that is not in its cache, and raise what fails.
+
+    To download from a hub that cannot be reached is tried for most of a minute.
+    """
+    try:
+        if repository:
+            huggingface_hub.snapshot_download(repository, local_files_only=True)
+    except FileNotFoundError:
+        huggingface_hub.repo_exists(repository)
 
 
 def _misfit(path: Path, model: str, error: Exception) -> PatchDMError:

