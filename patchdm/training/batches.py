@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import torch
@@ -50,9 +51,6 @@ def batches(
         workers: processes that draw ahead; 0 draws here, when asked.
         device: where batches go.
         start_worker: called in each worker with its number.
-
-    Raises:
-        PatchDMError: a worker died, for want of shared memory most likely.
     """
     first, end = first_step * plan.micro_batches, plan.steps * plan.micro_batches
     loader = DataLoader(
@@ -63,19 +61,28 @@ def batches(
         worker_init_fn=start_worker,
         pin_memory=device.type == "cuda",
     )
-    died = False
+    for batch in loader:
+        yield {
+            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
+
+
+@contextlib.contextmanager
+def workers_named(workers: int) -> Iterator[None]:
+    """Say in one line that a worker died: torch tells us by a signal, amid whatever we do.
+
+    Raises:
+        PatchDMError: one did, for want of shared memory most likely.
+    """
     try:
-        for batch in loader:
-            yield {
-                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-                for name, value in batch.items()
-            }
-    except RuntimeError as error:
-        died = any(sign in str(error) for sign in ("DataLoader worker", "unable to write to file"))
-        if not died:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        signs = ("DataLoader worker", "unable to write to file")
+        lost = not isinstance(error, RuntimeError) or any(sign in str(error) for sign in signs)
+        if not workers or not lost:
             raise
-    if died:  # out here, where the traceback no longer holds the loader and its other workers
         raise PatchDMError(
             f"train.workers is {workers}: a worker died, or shared memory (/dev/shm) is full; "
             "allowed are fewer, 0 needs none"
-        )
+        ) from error

@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from patchdm.errors import PatchDMError
-from patchdm.training.batches import Batch, Draw, batches
+from patchdm.training.batches import Batch, Draw, batches, workers_named
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.draws import seed_dropout
 from patchdm.training.ema import Ema
@@ -186,23 +186,26 @@ def fit(
         device=accelerator.device,
         start_worker=hooks.start_worker,
     )
-    while at.step < plan.steps:
-        # Everything drawn, dropout included, depends on the seed and the items alone.
-        factor = plan.lr_factor(at.step)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        losses = _step(prepared, stepper, drawn, plan, accelerator, at.step, hooks.stop_requested)
-        at.ema.update(parameters, plan.ema_decay_at(at.step))
-        stop = bool(losses.pop("stop").any())
-        at.step += 1
-        at.recent.append(losses)
-        seen = at.step * plan.batch_size
-        _tell(at, seen, plan, hooks, average, learning_rate=rates[0] * factor)
-        if stop or plan.due(plan.checkpoint_every, at.step):
-            _save(checkpoints, at, accelerator)
-        hooks.progress(seen)
-        if stop:
-            raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
+    with workers_named(workers):
+        while at.step < plan.steps:
+            # Everything drawn, dropout included, depends on the seed and the items alone.
+            factor = plan.lr_factor(at.step)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            losses = _step(
+                prepared, stepper, drawn, plan, accelerator, at.step, hooks.stop_requested
+            )
+            at.ema.update(parameters, plan.ema_decay_at(at.step))
+            stop = bool(losses.pop("stop").any())
+            at.step += 1
+            at.recent.append(losses)
+            seen = at.step * plan.batch_size
+            _tell(at, seen, plan, hooks, average, learning_rate=rates[0] * factor)
+            if stop or plan.due(plan.checkpoint_every, at.step):
+                _save(checkpoints, at, accelerator)
+            hooks.progress(seen)
+            if stop:
+                raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
     return at.ema.copy_to(average).to("cpu")
 
 
