@@ -41,6 +41,7 @@ _TURNS = {
 
 _DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _DAMAGE += (zlib.error, LookupError, TypeError, AttributeError, OverflowError, RuntimeError)
+_DAMAGE += (AssertionError,)
 """What Pillow raises on damaged files. Not MemoryError: that is the machine's, not the file's."""
 
 
@@ -136,7 +137,8 @@ def _opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
             f"{name}: found no image, allowed are {', '.join(FORMATS)} files"
         ) from None
     except _DAMAGE as error:
-        raise PatchDMError(f"{name}: damaged image: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PatchDMError(f"{name}: damaged image: {reason}") from None
 
 
 def _orientation(image: Image.Image) -> int:
