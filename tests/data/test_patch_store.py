@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import multiprocessing
+import pickle
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +134,53 @@ def test_damaged_stores_are_named(
             index.write_bytes(index.read_bytes()[:-9])
     with pytest.raises(PatchDMError, match=r"store: (no readable|found 4 images in 2 shards)"):
         PatchStore(tmp_path / "store")
+
+
+def test_other_processes_read_the_same(store: PatchStore, images: Pixels) -> None:
+    again = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(again.images([4, 1]), images[[4, 1]])
+
+    def read(number: int) -> None:
+        np.testing.assert_array_equal(store.images([number] * 50), images[[number] * 50])
+
+    context = multiprocessing.get_context("fork")  # children share the files of this process
+    children = [context.Process(target=read, args=(number,)) for number in (1, 6)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+
+
+def test_memory_stays_flat_while_a_store_is_read(tmp_path: Path) -> None:
+    """Not the store's 60 MB: a memory map would count them."""
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    write_store(tmp_path / "store", plan_of(300), [image] * 300)
+    store = PatchStore(tmp_path / "store")
+    chosen = np.random.default_rng(1).permutation(300).reshape(-1, 10)
+    corner = np.zeros(10, int)
+    store.windows(chosen[0], corner, corner, 64)
+    before = resident()
+    for rows in chosen:
+        store.windows(rows, corner + 1, corner + 1, 64)
+        store.images(rows[:2])
+    assert resident() - before < 8 * 2**20
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_index_is_no_python_object_an_image(tmp_path: Path) -> None:
+    store = write(tmp_path / "store", np.zeros((7, 16, 16, 3), np.uint8))
+    assert "index" not in vars(store)
+    assert len(store) == 7
+    assert len(store.rows("train")) == 5
+    assert "index" not in vars(store)
+    assert {str(kind) for kind in store.index.dtypes} <= {"int64", "bool", "str", "float64"} | {
+        "uint32",
+        "uint64",
+    }
 
 
 def test_full_disk_is_an_error_not_a_crash(
