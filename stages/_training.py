@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import PartialState
+
 from patchdm.data.images import Pixels
 from patchdm.errors import PatchDMError
 from stages._common import die_with_parent, is_main, progress
@@ -137,6 +140,14 @@ def start_worker(_number: int) -> None:
 def launched() -> bool:
     """Say whether this is one of several processes that train together, whoever started them."""
     return "WORLD_SIZE" in os.environ
+
+
+def join() -> int:
+    """Meet the other processes of a launched training; return how many train together."""
+    # Where nothing is said of threads, accelerate sets what it thinks best.
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    # Without GPUs it must be told, or each process takes itself for the only one.
+    return int(PartialState(cpu=not torch.cuda.is_available()).num_processes)
 
 
 def train_together(module: str, processes: int) -> None:

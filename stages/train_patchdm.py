@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import nn
 
 from patchdm.config import Params
@@ -35,7 +34,7 @@ from stages._common import (
     state_dir,
     warn,
 )
-from stages._training import Watch, launched, start_worker, train_together, watched
+from stages._training import Watch, join, launched, start_worker, train_together, watched
 
 SHEET_IMAGES = 8
 SHEET_STEPS = 20
@@ -64,7 +63,7 @@ def train_patchdm(params: Params) -> None:
 
 def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
     config = params.train
-    plan = _plan(params, PartialState().num_processes)
+    plan = _plan(params, join())
     accelerator = make_accelerator(plan, config.mixed_precision)
     module = _module(params, store, len(store.rows("train")))
     draw = window_draw(
