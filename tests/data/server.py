@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import random
 import re
 import socket
@@ -32,6 +33,8 @@ class Site:
     """What happens at every request for a path."""
     sometimes: Callable[[str], Fault | None] = lambda _path: None
     """What happens at any other request."""
+    behind: str | None = None
+    """The server that this one stands before."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of each request, in order."""
 
@@ -63,10 +66,47 @@ class Handler(BaseHTTPRequestHandler):
         content = self.site.files.get(path)
         if fault := self.site.fault(path):
             fault(self, content or b"")
+        else:
+            self.right(content)
+
+    do_HEAD = do_GET  # noqa: N815 - the library's name
+
+    def right(self, content: bytes | None) -> None:
+        """Answer as one should."""
+        if self.site.behind:
+            self.relay(self.site.behind)
         elif content is None:
             self.send_error(404)
         else:
             self.answer(content)
+
+    def relay(self, behind: str) -> None:
+        """Answer what the server behind this one does; signatures hold for the same Host."""
+        connection = http.client.HTTPConnection(behind.removeprefix("http://"), timeout=30)
+        with contextlib.closing(connection):
+            connection.putrequest(
+                self.command, self.path, skip_host=True, skip_accept_encoding=True
+            )
+            for name, value in self.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            body = answer.read()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            if not answer.getheader("Content-Length"):
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def recorded(self, content: bytes) -> bytes:
+        """Return the bytes of the right answer instead of sending them."""
+        file, self.wfile = self.wfile, _Recorder()
+        self.right(content)
+        answer, self.wfile = self.wfile.content, file
+        return answer
 
     def answer(self, content: bytes, etag: str | None = None, **changed: str | None) -> None:
         """Send a file or the part that was asked for; change or leave out (None) headers."""
@@ -147,10 +187,7 @@ def cut(share: float, *, reset: bool = False) -> Fault:
     """Break off after a share of what is left to send, of what a right answer would be."""
 
     def fault(handler: Handler, content: bytes) -> None:
-        writes, handler.wfile = handler.wfile, _Recorder()
-        handler.answer(content)
-        answer, handler.wfile = handler.wfile.content, writes
-        head, mark, body = answer.partition(b"\r\n\r\n")
+        head, mark, body = handler.recorded(content).partition(b"\r\n\r\n")
         with contextlib.suppress(OSError):
             handler.wfile.write(head + mark + body[: int(share * len(body))])
             handler.wfile.flush()
@@ -206,6 +243,20 @@ def wrong(etag: str | None = None, **headers: str | None) -> Fault:
     def fault(handler: Handler, content: bytes) -> None:
         handler.answer(content, etag, **headers)
         handler.close_connection = True
+
+    return fault
+
+
+def lie(share: float) -> Fault:
+    """Announce a share of the length there is, send all, and close the connection."""
+
+    def fault(handler: Handler, content: bytes) -> None:
+        answer = handler.recorded(content)
+        length = re.compile(rb"(Content-Length: )(\d+)", re.IGNORECASE)
+        claim = length.sub(lambda m: m[1] + str(int(share * int(m[2]))).encode(), answer, count=1)
+        with contextlib.suppress(OSError):
+            handler.wfile.write(claim)
+        handler.hang_up()
 
     return fault
 

@@ -18,6 +18,8 @@ from patchdm.errors import PatchDMError
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 """Shows how far something is: called with its name, total and unit."""
 
+_TRIES = 4
+
 
 @dataclass(frozen=True)
 class Place:
@@ -89,9 +91,10 @@ def one_by_one(items: Iterable[Item], total: int, place: Place) -> Listing:
 
 
 def at_once(items: list[Item], place: Place) -> Listing:
-    """List items of which `place.transfers` are brought at the same time, each tried twice.
+    """List items of which `place.transfers` are brought at the same time.
 
-    A server in trouble may send an error page as if it were the image.
+    What arrives damaged is brought again, a few times: a server in trouble may send an error page
+    as if it were the image, or cut it off without a sign.
     """
     return Listing(len(items), partial(_outcomes, items, place, place.transfers))
 
@@ -110,7 +113,7 @@ def _outcomes(
     items = list(items)
     # Threads of this pool don't outlive the process, whatever they are waiting for.
     with ThreadPool(transfers) as pool:
-        arrivals = pool.imap(partial(bring, place.state, tries=2), items)
+        arrivals = pool.imap(partial(bring, place.state, tries=_TRIES), items)
         for item, arrival in zip(items, arrivals, strict=True):
             yield _placed(item, arrival, put)
 

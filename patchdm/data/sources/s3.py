@@ -14,7 +14,7 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumError
 from urllib3.exceptions import HTTPError
 
 from patchdm.config.data import Data
@@ -27,6 +27,8 @@ RETRIES = {"mode": "standard", "max_attempts": 12}
 ERRORS = (BotoCoreError, Boto3Error, ClientError, HTTPError)
 TRANSFER = TransferConfig(use_threads=False, num_download_attempts=12, max_io_queue=16)
 """One thread an object, of which many are fetched at the same time; large ones in ranges."""
+_TRIES = 5
+"""How often an object is fetched whose length or checksum is wrong, which no library repeats."""
 
 
 @contextmanager
@@ -85,12 +87,18 @@ def _bring(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
     if size > MAX_BYTES:
         raise PatchDMError(f"{name}: found {size} bytes, the limit is {MAX_BYTES}")
     try:
-        client.download_file(bucket, key, str(path), Config=TRANSFER)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                client.download_file(bucket, key, str(path), Config=TRANSFER)
+            except FlexibleChecksumError:
+                if not tries_left:
+                    raise
+            else:
+                if path.stat().st_size == size:
+                    return
     except ERRORS as error:
         raise PatchDMError(f"{name}: cannot be read: {_line(error)}") from None
-    found = path.stat().st_size
-    if found != size:
-        raise PatchDMError(f"{name}: found {found} bytes, listed are {size}")
+    raise PatchDMError(f"{name}: found {path.stat().st_size} bytes, listed are {size}")
 
 
 def _line(error: Exception) -> str:
