@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,15 @@ from pipelines.schedule import Future, run_in_order
 from pipelines.stage import run_by_worker
 
 
-def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
+def bring_up_to_date(
+    up_to: Sequence[str], place: Place, num_processes: Mapping[str, int] | None = None
+) -> None:
     """Bring all stages, or those up to some, up to date.
+
+    Args:
+        up_to: stages, with all they read from; none: every stage.
+        place: where stages run and how many at a time.
+        num_processes: of stages that `accelerate launch` runs.
 
     Raises:
         FlowError: the repository or a parameter is wrong, or stages failed. The others, as far as
@@ -40,24 +47,32 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
     with runner:
         run_in_order(
             {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
-            _submitter(graph, root, place, runner),
+            _submitter(graph, root, place, runner, num_processes or {}),
             concurrency=place.concurrency,
             on_done=_restorer(graph, root) if place.has_clones else lambda _name: None,
         )
 
 
 def _submitter(
-    graph: Graph, root: Path, place: Place, runner: TaskRunner[Any]
+    graph: Graph,
+    root: Path,
+    place: Place,
+    runner: TaskRunner[Any],
+    num_processes: Mapping[str, int],
 ) -> Callable[[str, list[Future]], Future]:
     def submit(name: str, done_before: list[Future]) -> Future:
         stage = graph.stages[name]
-        parameters = {
+        parameters: dict[str, Any] = {
             "stage": stage,
             "root": root,
-            "snapshot": clones.take_snapshot(root) if place.has_clones else None,
             "gpu_slot": place.gpu_slot if stage.gpu else None,
         }
-        task = run_by_worker if place.runner == "workers" else tasks.run_stage
+        if name in num_processes:
+            task = tasks.launch_stage
+            parameters["num_processes"] = num_processes[name]
+        else:
+            task = run_by_worker if place.runner == "workers" else tasks.run_stage
+            parameters["snapshot"] = clones.take_snapshot(root) if place.has_clones else None
         named = task.with_options(name=name, task_run_name=name)
         with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)

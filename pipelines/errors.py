@@ -15,8 +15,8 @@ TRANSIENT = re.compile(
 """What DVC or a stage says where trying again may help: the network, a remote, a lock."""
 
 
-RAISED = re.compile(r"[\w.]+(?:Error|Exception|Interrupt): ")
-"""The last line of a traceback."""
+RAISED = re.compile(r"(?:\[rank\d+\]: )?[\w.]+(?:Error|Exception|Interrupt): ")
+"""The last line of a traceback, of one of several processes perhaps."""
 
 
 class FlowError(Exception):

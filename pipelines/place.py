@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -92,6 +93,7 @@ def _dask(place: Place) -> TaskRunner[Any]:
 
 
 def _ray(place: Place) -> TaskRunner[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as Ray is imported
     from prefect_ray import RayTaskRunner  # noqa: PLC0415 - an extra
 
     if place.address is not None:

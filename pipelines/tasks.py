@@ -17,7 +17,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.tasks import Task
 
-from pipelines import artifacts, clones, process
+from pipelines import artifacts, clones, launch, process
 from pipelines.clones import Snapshot
 from pipelines.errors import FlowError, TransientError, failure
 from pipelines.graph import Stage
@@ -60,6 +60,15 @@ def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str
             artifacts.publish(stage.name, stage.outs, root)
         else:
             clones.run_stage(stage, snapshot, talk)
+
+
+@task(**OPTIONS)
+def launch_stage(stage: Stage, root: Path, num_processes: int, gpu_slot: str | None) -> None:
+    """Run one stage in several processes, in the flow's own tree, and hand its outputs to DVC."""
+    with slot(gpu_slot):
+        talk(stage.name, launch.command(f"stages.{stage.name}", num_processes), root)
+        talk(stage.name, ["dvc", "--wait-for-lock", "commit", "--force", stage.name], root)
+        artifacts.publish(stage.name, stage.outs, root)
 
 
 def reproduction(stage: str, *options: str) -> list[str]:

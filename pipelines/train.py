@@ -8,6 +8,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from patchdm.config import Train
 from pipelines.command import main
 from pipelines.engine import bring_up_to_date
 from pipelines.errors import FlowError
@@ -15,7 +16,8 @@ from pipelines.estimate import read_params, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
 
-TRAININGS = ["train_patchdm", "train_latent"]
+LAUNCHED = "train_patchdm"
+TRAININGS = [LAUNCHED, "train_latent"]
 
 
 @flow(name="train", persist_result=False)
@@ -27,16 +29,36 @@ def train(
     """Train both models with all they read from.
 
     Args:
-        num_processes: of one training; more than one is refused.
+        num_processes: of the image model's training, which share every batch: one a GPU, or
+            without GPUs sharing `base.threads`.
         place: where stages run and how many at a time.
         tflops: 10^12 operations a second that the device achieves, for the estimate.
     """
-    if num_processes > 1:
-        # Draws and checkpoints of the training loop are those of one process.
-        raise FlowError(f"num_processes is {num_processes}, allowed is 1: training is one process")
     root = begin()
-    show_estimate(root, read_params(root), tflops)
-    bring_up_to_date(TRAININGS, place)
+    params = read_params(root)
+    _check_processes(num_processes, params.train, place)
+    show_estimate(root, params, tflops)
+    several = {LAUNCHED: num_processes} if num_processes > 1 else None
+    bring_up_to_date(TRAININGS, place, several)
+
+
+def _check_processes(number: int, train: Train, place: Place) -> None:
+    if number == 1:
+        return
+    shares = train.batch_size // (train.micro_batch_size or 1)
+    if shares % number:
+        raise FlowError(
+            f"num_processes is {number}, allowed are divisors of {shares} "
+            f"(train.batch_size / train.micro_batch_size)"
+        )
+    if place.runner != "threads":
+        raise FlowError(f"num_processes is {number}, allowed with place.runner {place.runner} is 1")
+    from torch import cuda  # noqa: PLC0415 - seconds
+
+    if cuda.is_available() and number > cuda.device_count():
+        raise FlowError(
+            f"num_processes is {number}, allowed are at most the {cuda.device_count()} GPUs here"
+        )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pipelines.errors import FlowError
 from pipelines.reproduce import reproduce
 from pipelines.sample_at_scale import cut, sample_at_scale
 from pipelines.train import train
+from tests.conftest import REPO
 
 
 def test_arguments_are_parameters():
@@ -64,7 +65,16 @@ def test_wrong_parameters_are_one_line_and_nothing_starts(
 @pytest.mark.parametrize(
     ("flow", "parameters", "message"),
     [
-        (train, {"num_processes": 2}, "num_processes is 2, allowed is 1"),
+        (
+            train,
+            {"num_processes": 2, "place": {"runner": "workers"}},
+            "num_processes is 2, allowed with place.runner workers is 1",
+        ),
+        (
+            train,
+            {"num_processes": 3},
+            r"num_processes is 3, allowed are divisors of 16 \(train.batch_size /",
+        ),
         (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, allowed are FIRST:END"),
         (
             sample_at_scale,
@@ -82,9 +92,11 @@ def test_wrong_parameters_are_one_line_and_nothing_starts(
 def test_what_cannot_be_is_refused_before_anything_starts(
     tmp_dir: Path, flow: Any, parameters: dict[str, Any], message: str
 ):
+    params = tmp_dir / "params.yaml"
+    params.write_bytes((REPO / "presets/smoke.yaml").read_bytes())
     with pytest.raises(FlowError, match=message):
         flow(**parameters)
-    assert list(tmp_dir.iterdir()) == []
+    assert list(tmp_dir.iterdir()) == [params]
 
 
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch):

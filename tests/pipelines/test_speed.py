@@ -82,6 +82,7 @@ def test_the_overhead_of_a_flow(chain: Path):
     )
     assert engine < 5
     assert (again - repro) / STAGES < 2
+    assert again - repro < 15
     assert first_fresh < 30
     assert first < 15
 
