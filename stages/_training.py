@@ -138,7 +138,16 @@ def start_worker(_number: int) -> None:
 
 
 def launched() -> bool:
-    """Say whether this is one of several processes that train together, whoever started them."""
+    """Say whether this is one of several processes that train together, whoever started them.
+
+    Raises:
+        PatchDMError: several were meant, and this is the only one.
+    """
+    if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise PatchDMError(
+            "one process was launched and told of others: without GPUs, `accelerate launch "
+            "--num_processes N` needs --multi_gpu too; train.processes needs no launcher"
+        )
     return "WORLD_SIZE" in os.environ
 
 
@@ -147,7 +156,7 @@ def join() -> int:
     # Where nothing is said of threads, accelerate sets what it thinks best.
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     # Without GPUs it must be told, or each process takes itself for the only one.
-    return int(PartialState(cpu=not torch.cuda.is_available()).num_processes)
+    return int(PartialState(cpu=not torch.accelerator.is_available()).num_processes)
 
 
 def train_together(module: str, processes: int) -> None:

@@ -43,7 +43,7 @@ SHEET_STEPS = 20
 def train_patchdm(params: Params) -> None:
     """Write data/models/patchdm/ and reports/curves/patchdm/."""
     config = params.train
-    if config.processes > 1 and not launched():
+    if not launched() and config.processes > 1:
         train_together("stages.train_patchdm", config.processes)
         return
     store = PatchStore(PATCHES)

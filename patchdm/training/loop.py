@@ -105,7 +105,9 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     Raises:
         PatchDMError: the processes that were launched cannot share a step evenly.
     """
-    accelerator = Accelerator(mixed_precision=_precision(mixed_precision))
+    # accelerate joins processes without GPUs only where it is told that there are none.
+    cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(mixed_precision))
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:
         raise PatchDMError(
