@@ -141,7 +141,8 @@ def extract_rows(raw: Path, rows: Rows, *, width: int, height: int) -> Batch:
         record["mean"], record["sha256"] = describe(pixels[place])
         record["original_width"], record["original_height"] = decoded.size
         record["perceptual_hash"] = difference_hash(pixels[place])
-    return Batch(records, pixels[records["kept"]], damaged)
+    kept = records["kept"]
+    return Batch(records, pixels if kept.all() else pixels[kept], damaged)
 
 
 class _Decoded(NamedTuple):
