@@ -84,8 +84,8 @@ def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
         ):
             state = client.read_flow_run(child.id).state
     if not state.is_completed():
-        reason = (state.message or state.name).rpartition("FlowError: ")[2]
-        if state.is_crashed():
+        _, ours, reason = (state.message or state.name).rpartition("FlowError: ")
+        if not ours:  # it ended before the flow began, or was killed
             reason = _first_error(child.id) or reason
         raise FlowError(f"{stage.name}: {reason.removeprefix(f'{stage.name}: ')}")
 
