@@ -21,9 +21,11 @@ PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
 DATA = (Path("data/raw"), Path("data/patches"))
 PLAN_NOTES = """
-Hours: at {rate:g} TFLOP/s achieved. FLOP: of matrix products and convolutions, a multiplication
-and an addition being two. State: weights, gradients, Adam's two moments and EMA in float32.
-Activations: what autograd keeps in float32; mixed precision and fused attention keep less.
+Hours: at {rate:g} TFLOP/s achieved; photographs at {transfer:g} MB/s (assumed),
+{extraction:g} a second a worker (of 2 megapixels benchmarks/extraction.py measured 25 to 100). FLOP:
+of matrix products and convolutions, a multiplication and an addition being two. State: weights,
+gradients, Adam's two moments and EMA in float32. Activations: what autograd keeps in float32;
+mixed precision and fused attention keep less.
 [C]: from the authors' code, [2nd]: quoted by a second text, counted: in the authors' layout."""
 
 
@@ -58,23 +60,34 @@ def import_official(checkpoint: Path, out: Path) -> None:
     print(f"{out}: wrote {', '.join(parts)}")
 
 
-def plan(name: str, rate: float) -> None:
-    """Say what a preset costs: parameters, arithmetic, memory, hours."""
+def plan(name: str, rate: float, transfer: float, extraction: float) -> None:
+    """Say what a preset costs: parameters, arithmetic, memory, bytes, hours."""
     from patchdm.config import load_params
+    from patchdm.data.cost import data_cost
     from patchdm.data.sources import count
     from patchdm.plan import PAPER, tabulate, workload
 
-    if not rate > 0:
-        raise PatchDMError(f"--rate: found {rate:g}, allowed are TFLOP/s above 0")
+    for option, value, unit in (
+        ("rate", rate, "TFLOP/s"),
+        ("transfer", transfer, "MB/s"),
+        ("extraction", extraction, "photographs/s"),
+    ):
+        if not value > 0:
+            raise PatchDMError(f"--{option}: found {value:g}, allowed are {unit} above 0")
     params = load_params(_preset(name))
     paper = PAPER.get(name)
     photographs = paper.photographs if paper else count(params.data)
     table = tabulate(params, workload(params, photographs), rate, paper)
+    data = data_cost(
+        name, params.data, photographs, megabytes=transfer, photographs_a_second=extraction
+    )
     print(f"{'':34}{name:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
     for quantity, value, unit, reference in table.itertuples(index=False):
         digits = 2 if unit else 0
         print(f"{quantity:34}{value:14,.{digits}f} {unit:6}{reference}".rstrip())
-    print(PLAN_NOTES.format(rate=rate))
+    for quantity, value, unit in data.itertuples(index=False):
+        print(f"{quantity:34}{value:14,.2f} {unit}")
+    print(PLAN_NOTES.format(rate=rate, transfer=transfer, extraction=extraction))
 
 
 def data_verify(folders: list[Path]) -> None:
@@ -141,6 +154,18 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
                 "default": 100.0,
                 "metavar": "TFLOPS",
                 "help": "what the device achieves, in TFLOP/s; default: %(default)g",
+            },
+            "--transfer": {
+                "type": float,
+                "default": 50.0,
+                "metavar": "MB",
+                "help": "what the network brings, in MB/s; default: %(default)g",
+            },
+            "--extraction": {
+                "type": float,
+                "default": 25.0,
+                "metavar": "N",
+                "help": "photographs that a worker extracts in a second; default: %(default)g",
             },
         },
     ),

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from patchdm import plan
 from patchdm.cli import main
 from patchdm.config import Params, load_params
+from patchdm.data.cost import data_cost
 from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.models.build import build_code, build_latent, build_unet
@@ -201,6 +202,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert words["photographs"] == ["70,000", "70,000"]
     assert words["training"][1] == "h"
     assert "at 200 TFLOP/s" in " ".join(lines)
+    assert words["photographs to bring"] == ["89.10", "GB"]
     assert max(map(len, lines)) <= 100
 
 
@@ -219,6 +221,8 @@ def test_command_counts_the_photographs_of_other_presets(
     [
         (["nope"], "presets: no preset nope, allowed are "),
         (["smoke", "--rate", "0"], "--rate: found 0, allowed are TFLOP/s above 0"),
+        (["smoke", "--transfer", "0"], "--transfer: found 0, allowed are MB/s above 0"),
+        (["smoke", "--extraction", "-1"], "--extraction: found -1, allowed are photographs/s"),
         (["smoke", "--rate", "nan"], "--rate: found nan, allowed are TFLOP/s above 0"),
     ],
 )
@@ -226,3 +230,24 @@ def test_command_refuses(argv: list[str], message: str, monkeypatch: pytest.Monk
     monkeypatch.chdir(REPO)
     with pytest.raises(SystemExit, match=f"^error: {message}"):
         main(["plan", *argv])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_hours_of_data_are_counts_over_rates(name: str):
+    data = load_params(REPO / f"presets/{name}.yaml").data
+    table = data_cost(name, data, 7200, megabytes=10.0, photographs_a_second=0.5)
+    values = table.set_index("quantity")["value"]
+    assert values["bringing them"] == pytest.approx(values["photographs to bring"] * 100 / 3600)
+    assert values[f"extraction, {data.workers} workers"] == pytest.approx(4 / data.workers)
+
+
+def test_bytes_of_local_photographs_are_counted(tmp_path: Path):
+    data = load_params(REPO / "presets/demo.yaml").data
+    (tmp_path / "a").write_bytes(bytes(3_000_000))
+    for location in (tmp_path, tmp_path / "a"):
+        here = data.model_copy(update={"location": str(location)})
+        table = data_cost("demo", here, 2, megabytes=1.0, photographs_a_second=1.0)
+        assert table["value"][0] == 3e-3
+    gone = data.model_copy(update={"location": "s3://bucket/x"})
+    table = data_cost("demo", gone, 2, megabytes=1.0, photographs_a_second=1.0)
+    assert table["quantity"].tolist() == ["extraction, 2 workers"]
