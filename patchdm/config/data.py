@@ -47,6 +47,8 @@ class Origin(Section):
             raise ValueError(
                 f"endpoint: found {self.endpoint!r}, allowed with source {self.source} is null"
             )
+        if self.endpoint is not None and not re.match("https?://.", self.endpoint):
+            raise ValueError(f"endpoint: found {self.endpoint!r}, allowed is http(s)://...")
         return self
 
 

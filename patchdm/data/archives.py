@@ -37,14 +37,19 @@ class Member(NamedTuple):
     """A file of an archive whose name is that of a photograph."""
 
     name: str
+    """Its path in the archive, without `.` parts; not yet trusted."""
     open: Any
     """Opens it; of a tar archive only until the next member is asked for."""
     refused: str | None
     """Why it must not be opened."""
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(path: Path, name: str) -> Iterator[Member]:
     """Yield the photographs of an archive in its order, whatever its suffix.
+
+    Args:
+        path: the archive.
+        name: what error messages call it.
 
     Raises:
         PatchDMError: no such archive, damaged, or one that unpacks to far more than its size.
@@ -60,7 +65,7 @@ def members(path: Path) -> Iterator[Member]:
                 with _decompressed(file, begin) as stream:
                     yield from _tar_members(path, stream)
     except DAMAGES as error:
-        raise PatchDMError(f"{path}: no readable archive: {error}") from None
+        raise PatchDMError(f"{name}: no readable archive: {error}") from None
 
 
 def unpack(member: Member, path: Path, name: str) -> None:
@@ -92,7 +97,7 @@ def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[Member]:
             elif file.flag_bits & 1:
                 refused = "is encrypted"
             # its own name: zipfile cuts it at a zero byte
-            yield Member(file.orig_filename, partial(archive.open, file), refused)
+            yield Member(_plain(file.orig_filename), partial(archive.open, file), refused)
 
 
 def _tar_members(path: Path, stream: IO[bytes]) -> Iterator[Member]:
@@ -104,8 +109,13 @@ def _tar_members(path: Path, stream: IO[bytes]) -> Iterator[Member]:
                 continue
             regular = file.isreg() and not file.issparse()
             opener = partial(archive.extractfile, file)
-            yield Member(file.name, opener, None if regular else "is no regular file")
+            yield Member(_plain(file.name), opener, None if regular else "is no regular file")
     forward.check_end()
+
+
+def _plain(name: str) -> str:
+    """Return a path without the `./` that many archivers begin with."""
+    return PurePosixPath(name).as_posix()
 
 
 def _is_photograph(name: str) -> bool:

@@ -68,7 +68,7 @@ def fetch(
             else:
                 left_out += 1
                 if left_out > allowed:
-                    raise _too_many(reason, left_out, listing.total, allowed)
+                    raise _too_many(_text(reason), left_out, listing.total, allowed)
             plain = image if photograph else shown(image).strip("'\"")
             outcomes.add(_Row(plain, _text(source), _text(reason)))
             report(there + left_out)
@@ -96,8 +96,9 @@ def _place(file: Path, target: Path) -> None:
 
 
 def _text(text: str) -> str:
-    """Return a text on one line, which parquet can hold whatever bytes it came from."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    """Return a text as one printable line that is not endless, whatever a server had it say."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return line if len(line) <= 400 else f"{line[:200]}...{line[-197:]}"
 
 
 class _Table:

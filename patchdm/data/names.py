@@ -7,7 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from patchdm.data.raw import LMDB, MANIFEST, OUTCOMES
 
-_LONGEST_PART, _LONGEST = 200, 1000
+_LONGEST_PART, _LONGEST, _DEEPEST = 200, 1000, 32
 _KEPT = {MANIFEST, OUTCOMES, LMDB}
 _IGNORED = {".git", ".hg", ".dvc"}
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}
@@ -48,10 +48,10 @@ def refuse(name: str) -> str | None:
     if any(unicodedata.category(character) in _CONTROL for character in name):
         return f"found the name {shown(name)}, allowed is text without control characters"
     sizes = [len(part.encode()) for part in parts]
-    if max(sizes) > _LONGEST_PART or sum(sizes) > _LONGEST:
+    if max(sizes) > _LONGEST_PART or sum(sizes) > _LONGEST or len(sizes) > _DEEPEST:
         return (
-            f"found the name {shown(name)}, allowed are {_LONGEST_PART} bytes a part "
-            f"and {_LONGEST} in all"
+            f"found the name {shown(name)}, allowed are {_LONGEST_PART} bytes a part, "
+            f"{_LONGEST} in all, and {_DEEPEST} parts"
         )
     folded = {part.casefold() for part in parts}
     reserved = any(PureWindowsPath(part).is_reserved() or part[-1] in ". " for part in parts)

@@ -16,6 +16,8 @@ from patchdm.data.raw import environment, name_of_key
 from patchdm.errors import PatchDMError
 
 _BATCH = 1024
+_PATIENCE = 600
+"""Seconds to wait for a batch: damaged pages may lead round in a circle."""
 
 
 class Entry(NamedTuple):
@@ -32,8 +34,9 @@ def scan(folder: Path) -> Iterator[Entry]:
     """Check every image of an LMDB, in the order of keys.
 
     Raises:
-        PatchDMError: the LMDB is so damaged that reading it ended the process.
+        PatchDMError: the LMDB is so damaged that reading it ended the process or has no end.
     """
+    left = environment(folder).stat()["entries"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     here, there = context.Pipe(duplex=False)
@@ -41,13 +44,19 @@ def scan(folder: Path) -> Iterator[Entry]:
     process.start()
     there.close()  # so that its end is noticed
     try:
-        while batch := here.recv():
+        while here.poll(_PATIENCE) and (batch := here.recv()):
+            left -= len(batch)
+            if left < 0:
+                break
             yield from batch
     except EOFError:
-        raise PatchDMError(f"{folder / 'data.mdb'}: damaged LMDB, it cannot be read") from None
+        left = -1
     finally:
         here.close()  # ends a scan that nobody waits for, also if this process is killed
+        process.kill()
         process.join()
+    if left:
+        raise PatchDMError(f"{folder / 'data.mdb'}: damaged LMDB, it cannot be read")
 
 
 def _send_all(folder: str, there: Connection) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import boto3
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from patchdm.data.sources import count
+from patchdm.data.sources import count, s3
 from patchdm.errors import PatchDMError
 from tests.data import server
 from tests.data.arriving import arrive, data_section
@@ -73,7 +72,7 @@ def test_objects_under_a_prefix_arrive(tmp_path: Path, site: Site) -> None:
         ("bucket/sea", {}, "found 'bucket/sea', allowed with source s3 is s3://bucket/prefix"),
         ("https://b/sea", {}, "allowed with source s3 is s3://bucket/prefix"),
         ("s3://b/sea", {"credentials": "nobody"}, "profile .nobody. could not be found"),
-        ("s3://b/sea", {"endpoint": "not an address"}, "Invalid endpoint"),
+        ("s3://b/sea", {"endpoint": "http://a b"}, "Invalid endpoint"),
         ("s3://b/sea", {"endpoint": "http://127.0.0.1:9"}, "Could not connect to the endpoint"),
         ("s3://B A D/sea", {"endpoint": "http://127.0.0.1:9"}, "Invalid bucket name"),
     ],
@@ -119,7 +118,7 @@ def test_prefixes_without_images_are_named(tmp_path: Path, site: Site) -> None:
 def test_lost_objects_are_left_out_with_the_reason(
     tmp_path: Path, site: Site, fault: server.Fault, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(import_module("patchdm.data.sources.s3").RETRIES, "max_attempts", 2)
+    monkeypatch.setitem(s3.RETRIES, "max_attempts", 2)
     fill(site, {f"sea/{name}": content for name, content in jpegs(4).items()})
     site.always["b/sea/scene2.jpg"] = fault
     raw = arrive(tmp_path / "target", "s3", "s3://b/sea", endpoint=site.url, damaged_fraction=0.25)

@@ -11,27 +11,27 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from patchdm.config.data import Data
-from patchdm.data.sources.archive import archive
-from patchdm.data.sources.bundled import bundled
-from patchdm.data.sources.folder import folder
-from patchdm.data.sources.hub import hub
+from patchdm.data.sources.archive import open_archive
+from patchdm.data.sources.bundled import open_bundled
+from patchdm.data.sources.folder import open_folder
+from patchdm.data.sources.hub import open_hub
 from patchdm.data.sources.listing import Listing, Place
-from patchdm.data.sources.lsun import lsun
-from patchdm.data.sources.s3 import s3
-from patchdm.data.sources.table import table
+from patchdm.data.sources.lsun import open_lsun
+from patchdm.data.sources.s3 import open_s3
+from patchdm.data.sources.table import open_table
 from patchdm.data.transfer import is_address
 from patchdm.errors import PatchDMError
 
 __all__ = ["SOURCES", "Listing", "Place", "count"]
 
 SOURCES: dict[str, Callable[[Data, Place], AbstractContextManager[Listing]]] = {
-    "bundled": bundled,
-    "folder": folder,
-    "archive": archive,
-    "lsun": lsun,
-    "hub": hub,
-    "table": table,
-    "s3": s3,
+    "bundled": open_bundled,
+    "folder": open_folder,
+    "archive": open_archive,
+    "lsun": open_lsun,
+    "hub": open_hub,
+    "table": open_table,
+    "s3": open_s3,
 }
 """Every value of params key data.source."""
 

@@ -19,7 +19,7 @@ from patchdm.files import sha256
 
 
 @contextmanager
-def archive(data: Data, place: Place) -> Iterator[Listing]:
+def open_archive(data: Data, place: Place) -> Iterator[Listing]:
     """Yield every JPEG, PNG and WebP file of an archive, in its order.
 
     Raises:
@@ -27,11 +27,13 @@ def archive(data: Data, place: Place) -> Iterator[Listing]:
     """
     file = local_file(data, place)
     shown = data.location if is_address(data.location) else file.name
-    total = sum(1 for _ in members(file))
+    total = sum(1 for _ in members(file, data.location))
     if not total:
         raise PatchDMError(f"{data.location}: found no image in it")
     version = f"{data.pin} {file.stat().st_size} {file.stat().st_mtime_ns}"
-    items = (_item(data.location, shown, version, member) for member in members(file))
+    items = (
+        _item(data.location, shown, version, member) for member in members(file, data.location)
+    )
     yield one_by_one(items, total, place)
 
 

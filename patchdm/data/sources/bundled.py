@@ -19,7 +19,7 @@ _COLUMNS = ["file", "origin", "licence", "sha256"]
 
 
 @contextmanager
-def bundled(data: Data, place: Place) -> Iterator[Listing]:
+def open_bundled(data: Data, place: Place) -> Iterator[Listing]:
     """Yield the photographs of an archive, which are exactly those of the CSV beside it.
 
     Raises:
@@ -29,7 +29,7 @@ def bundled(data: Data, place: Place) -> Iterator[Listing]:
     location = place.root / data.location
     table = _read_table(location.with_suffix(".csv"))
     found = {}
-    for member in members(location):
+    for member in members(location, str(location)):
         name = PurePosixPath(member.name).name
         if name in found:
             raise PatchDMError(f"{location}: found two files named {name}, allowed is one")
@@ -40,7 +40,7 @@ def bundled(data: Data, place: Place) -> Iterator[Listing]:
     for missing in sorted(table.keys() - found.keys()):
         csv_path = location.with_suffix(".csv")
         raise PatchDMError(f"{location}: {missing} is missing, it is in {csv_path}")
-    items = (_item(location, member, table) for member in members(location))
+    items = (_item(location, member, table) for member in members(location, str(location)))
     yield one_by_one(items, len(table), place)
 
 

@@ -15,7 +15,7 @@ from patchdm.errors import PatchDMError
 
 
 @contextmanager
-def folder(data: Data, place: Place) -> Iterator[Listing]:
+def open_folder(data: Data, place: Place) -> Iterator[Listing]:
     """Yield every JPEG, PNG and WebP file below a folder, in the order of their paths.
 
     Raises:

@@ -7,32 +7,34 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import HfApi, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
+from urllib3.exceptions import MaxRetryError, ProtocolError
 
 from patchdm.config.data import Data
+from patchdm.data import transfer
 from patchdm.data.archives import members, unpack
 from patchdm.data.arrival import MAX_BYTES
 from patchdm.data.images import SUFFIXES
 from patchdm.data.sources.archive import download
 from patchdm.data.sources.listing import Item, Listing, Place, at_once, one_by_one
-from patchdm.data.transfer import open_session, transfer
 from patchdm.errors import PatchDMError
 
 _PARQUET = ".parquet"
 _HOLDERS = (_PARQUET, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 _ROWS = 16
 
+_Result = TypeVar("_Result")
+
 
 @contextmanager
-def hub(data: Data, place: Place) -> Iterator[Listing]:
+def open_hub(data: Data, place: Place) -> Iterator[Listing]:
     """Yield the image files of a data set, in the order of their paths.
 
     If it has none, those in its archives and parquet files, which are downloaded first.
@@ -41,16 +43,7 @@ def hub(data: Data, place: Place) -> Iterator[Listing]:
         PatchDMError: it cannot be listed, or holds no image.
     """
     token = False if data.credentials == "anonymous" else None
-    api = HfApi(endpoint=data.endpoint, token=token)
-    try:
-        commit = data.pin or api.dataset_info(data.location).sha
-        tree = api.list_repo_tree(
-            data.location, recursive=True, revision=commit, repo_type="dataset"
-        )
-        files = sorted((f for f in tree if isinstance(f, RepoFile)), key=lambda file: file.path)
-    except (HfHubHTTPError, HFValidationError, httpx.HTTPError, OSError, ValueError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise PatchDMError(f"{data.location}: cannot be listed: {line}") from None
+    commit, files = _patiently(partial(_list, data, token), data.location)
 
     def address(file: RepoFile) -> str:
         return hf_hub_url(
@@ -63,10 +56,10 @@ def hub(data: Data, place: Place) -> Iterator[Listing]:
 
     images = [file for file in files if PurePosixPath(file.path).suffix.lower() in SUFFIXES]
     holders = [file for file in files if file.path.endswith(_HOLDERS)]
-    with open_session(place.transfers) as session:
+    with transfer.open_session(place.transfers) as session:
         session.headers.update(build_hf_headers(token=token))
         if images:
-            get = partial(transfer, session, limit=MAX_BYTES)
+            get = partial(transfer.transfer, session, limit=MAX_BYTES)
             yield at_once([_item(file, address(file), get) for file in images], place)
         elif holders:
             with (
@@ -82,6 +75,39 @@ def hub(data: Data, place: Place) -> Iterator[Listing]:
             yield one_by_one(_inside(data.location, holders, here), total, place)
         else:
             raise PatchDMError(f"{data.location}: found neither images nor archives or parquet")
+
+
+def _list(data: Data, token: bool | None) -> tuple[str, list[RepoFile]]:
+    """Return the commit, and its files in the order of their paths."""
+    api = HfApi(endpoint=data.endpoint, token=token)
+    commit = data.pin or api.dataset_info(data.location).sha
+    tree = api.list_repo_tree(data.location, recursive=True, revision=commit, repo_type="dataset")
+    files = sorted((f for f in tree if isinstance(f, RepoFile)), key=lambda file: file.path)
+    return commit or "main", files
+
+
+def _patiently(request: Callable[[], _Result], name: str) -> _Result:
+    """Ask the hub until it answers.
+
+    Raises:
+        PatchDMError: it refuses, or does not answer after all the pauses of `RETRY`.
+    """
+    retry = transfer.RETRY.new(total=transfer.RETRY.connect)
+    while True:
+        try:
+            return request()
+        except (HTTPError, HFValidationError, OSError, ValueError, KeyError) as error:
+            # ValueError, KeyError: an answer that is none of the hub's
+            line = " ".join(str(error).split())[:300] or type(error).__name__
+            response = getattr(error, "response", None)
+            final = response is not None and response.status_code not in transfer.TRANSIENT
+            try:
+                if final or not isinstance(error, HTTPError):
+                    raise PatchDMError(f"{name}: cannot be listed: {line}") from None
+                retry = retry.increment("GET", name, error=ProtocolError(line))
+            except MaxRetryError:
+                raise PatchDMError(f"{name}: cannot be listed: {line}") from None
+            retry.sleep()
 
 
 def _item(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Item:
@@ -108,7 +134,7 @@ def _inside(location: str, holders: list[RepoFile], files: list[Path]) -> Iterat
 
 
 def _members(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    for member in members(file):
+    for member in members(file, source):
         yield member.name, partial(unpack, member, name=f"{source}/{member.name}")
 
 

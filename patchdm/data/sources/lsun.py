@@ -21,7 +21,7 @@ from patchdm.errors import PatchDMError
 
 
 @contextmanager
-def lsun(data: Data, place: Place) -> Iterator[Listing]:
+def open_lsun(data: Data, place: Place) -> Iterator[Listing]:
     """Yield the images of an LMDB: a folder with data.mdb, or the zip of one, here or elsewhere.
 
     Raises:

@@ -32,7 +32,7 @@ _TRIES = 5
 
 
 @contextmanager
-def s3(data: Data, place: Place) -> Iterator[Listing]:
+def open_s3(data: Data, place: Place) -> Iterator[Listing]:
     """Yield every JPEG, PNG and WebP object under `s3://bucket/prefix`, in the order of keys.
 
     Raises:

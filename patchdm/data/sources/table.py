@@ -23,7 +23,7 @@ COLUMNS = ("url", "sha256", "name", "licence")
 
 
 @contextmanager
-def table(data: Data, place: Place) -> Iterator[Listing]:
+def open_table(data: Data, place: Place) -> Iterator[Listing]:
     """Yield the photograph of every row of a CSV or parquet file.
 
     A row without a name gets its number, and the suffix of its address.
