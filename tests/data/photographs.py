@@ -69,8 +69,13 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 def data_params(**data: object) -> Params:
     """Return the parameters of params.yaml with other values in section data."""
-    params = load_params(ROOT / "params.yaml")
+    params = _params()
     return params.model_copy(update={"data": params.data.model_copy(update=data)})
+
+
+@functools.cache
+def _params() -> Params:
+    return load_params(ROOT / "params.yaml")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
