@@ -1,0 +1,160 @@
+"""One training in several processes: the same losses, one line on failure, no one left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from patchdm.config import Params
+from stages._common import PATCHDM, PATCHDM_CURVES, STATE
+from stages.train_patchdm import train_patchdm
+from tests.conftest import REPO
+from tests.stages.models import bytes_of, small_params, start, wait_for, write_inputs
+
+STEPS = 20
+SHARED = {
+    "images_seen": 8 * STEPS,
+    "micro_batch_size": 4,
+    "log_every": 8,
+    "checkpoint_every": 40,
+    "sheet_every": 160,
+}
+WEIGHTS = PATCHDM / "unet/diffusion_pytorch_model.safetensors"
+
+
+def params_of(processes: int = 1, **train: object) -> Params:
+    """Twenty steps with dropout, each of two micro-batches."""
+    return small_params(model={"dropout": 0.1}, train=SHARED | {"processes": processes} | train)
+
+
+@pytest.fixture
+def place(tmp_path: Path, landscapes: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that makes and enters a folder with the inputs of a training."""
+
+    def enter(name: str, params: Params) -> None:
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        write_inputs(Path(), landscapes, params)
+
+    return enter
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def losses() -> np.ndarray:
+    return pd.read_csv(PATCHDM_CURVES / "plots/metrics/loss.tsv", sep="\t")["loss"].to_numpy()
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_none_left(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert alive == []
+
+
+def test_two_processes_train_as_one(place):
+    """Twenty steps with dropout: losses and weights equal up to the order of sums."""
+    place("one", params_of())
+    train_patchdm(params_of())
+    expected, weights = losses(), load_file(WEIGHTS)
+    place("two", params_of(2))
+    done = run("stages.train_patchdm")
+    assert done.returncode == 0, done.stderr
+    assert len(losses()) == STEPS
+    np.testing.assert_allclose(losses(), expected, rtol=1e-5)
+    for name, value in load_file(WEIGHTS).items():
+        assert_close(value, weights[name], atol=1e-5, rtol=0, msg=name)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_it_too(place):
+    place("one", params_of())
+    train_patchdm(params_of())
+    expected = losses()
+    place("two", params_of())
+    two = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    done = run(*two, "-m", "stages.train_patchdm")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(losses(), expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_ends_in_the_same_bytes(place):
+    """Any of the two, or the one that started them; nobody survives, nothing is lost."""
+    params = params_of(2, images_seen=960, log_every=80)
+    place("whole", params)
+    assert run("stages.train_patchdm").returncode == 0
+    whole = bytes_of(PATCHDM, PATCHDM_CURVES)
+    place("killed", params)
+    for victim in ("rank", "parent", "rank"):
+        before = set(STATE.rglob("??????????-*.pt"))
+        process = start("train_patchdm")
+        wait_for(process, lambda before=before: set(STATE.rglob("??????????-*.pt")) - before)
+        time.sleep(random.uniform(0, 0.3))
+        ranks = family(process)
+        assert len(ranks) == 2
+        (process if victim == "parent" else random.choice(ranks)).kill()
+        _, errors = process.communicate(timeout=60)
+        if victim == "rank":
+            assert errors.strip().splitlines()[-1].endswith("was killed by signal 9")
+        assert_none_left(ranks)
+    assert run("stages.train_patchdm").returncode == 0
+    assert bytes_of(PATCHDM, PATCHDM_CURVES) == whole
+
+
+@pytest.mark.slow
+def test_sigterm_saves_once_and_says_so_in_one_line(place):
+    place("stopped", params_of(2, images_seen=4800, checkpoint_every=4800))
+    process = start("train_patchdm")
+    wait_for(process, lambda: list(STATE.rglob("loss.tsv")))
+    ranks = family(process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert errors.count("error: ") == 1
+    assert errors.strip().splitlines()[-1].endswith(" of 4800; run again to go on")
+    assert_none_left(ranks)
+    assert len(list(STATE.rglob("??????????-*.pt"))) == 1
+
+
+@pytest.mark.slow
+def test_a_number_of_processes_that_does_not_fit(place):
+    place("three", params_of())
+    three = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "3"]
+    done = run(*three, "-m", "stages.train_patchdm")
+    assert done.returncode != 0
+    assert (
+        "error: found 3 processes, allowed are divisors of train.batch_size / "
+        "train.micro_batch_size = 8 / 4"
+    ) in done.stderr
+
+
+def test_a_launcher_that_starts_one_process_of_several(place, monkeypatch: pytest.MonkeyPatch):
+    """As `accelerate launch --num_processes 2` does where there is no GPU."""
+    place("alone", params_of())
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    done = run("stages.train_patchdm")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: one process was launched and told of others")
