@@ -50,7 +50,11 @@ def test_stages_that_use_a_gpu_say_so():
     stages = YAML(typ="safe").load(REPO / "dvc.yaml")["stages"]
     marked = {name for name, stage in stages.items() if stage.get("meta") == {"gpu": True}}
     code = {name: (REPO / f"stages/{name}.py").read_text() for name in stages}
-    users = {name for name, text in code.items() if re.search(r"cuda|Accelerator\(", text)}
+    users = {
+        name
+        for name, text in code.items()
+        if re.search(r"cuda|Accelerator\(|stages\._training", text)
+    }
     assert marked == users | {"ablate_train", "ablate_evaluate"}  # which call those
 
 
