@@ -9,9 +9,12 @@ from pydantic import Field, model_validator
 
 from patchdm.config.section import Positive, Section
 
+_PINS = {"archive": 64, "lsun": 64, "hub": 40}
+"""Sources that can be pinned, and the length of a SHA-256 and of a commit."""
+
 
 class Origin(Section):
-    """Which photographs: the keys of section data that the bytes of data/raw depend on."""
+    """Which photographs: the keys of section data that say what a download brings."""
 
     source: Literal["bundled", "folder", "archive", "lsun", "hub", "table", "s3"]
     """Kind of source: docs/data.md has an example of each.
@@ -29,26 +32,23 @@ class Origin(Section):
     repository; null: whatever is there."""
     endpoint: str | None
     """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
-    damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the photographs that may be missing or unreadable and are then left out: at most
-    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
-    in `extract_patches` (its quarantine list). 0: the first one is an error."""
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
-        hub, file = self.source == "hub", self.source in ("archive", "lsun")
-        if self.pin is not None and not (hub or file):
-            raise ValueError(f"pin: found {self.pin!r}, allowed with source {self.source} is null")
-        if self.pin is not None and file and not re.fullmatch(r"[0-9a-f]{64}", self.pin):
-            raise ValueError(f"pin: found {self.pin!r}, allowed are 64 hex digits, the SHA-256")
-        if self.pin is not None and hub and not re.fullmatch(r"[0-9a-f]{40}", self.pin):
-            raise ValueError(f"pin: found {self.pin!r}, allowed are 40 hex digits, the commit")
-        if self.endpoint is not None and not (hub or self.source == "s3"):
+        digits = _PINS.get(self.source, 0)
+        if self.pin is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", self.pin or "-"):
+            allowed = f"null or {digits} hex digits" if digits else "null"
             raise ValueError(
-                f"endpoint: found {self.endpoint!r}, allowed with source {self.source} is null"
+                f"pin: found {self.pin!r}, allowed with source {self.source}: {allowed}"
             )
-        if self.endpoint is not None and not re.match("https?://.", self.endpoint):
-            raise ValueError(f"endpoint: found {self.endpoint!r}, allowed is http(s)://...")
+        elsewhere = self.source in ("hub", "s3")
+        if self.endpoint is not None and not (
+            elsewhere and re.fullmatch(r"https?://\S+", self.endpoint)
+        ):
+            allowed = "null or http(s)://..." if elsewhere else "null"
+            raise ValueError(
+                f"endpoint: found {self.endpoint!r}, allowed with source {self.source}: {allowed}"
+            )
         return self
 
 
@@ -58,6 +58,10 @@ class Data(Origin):
     credentials: str
     """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
     `anonymous`, or for S3 the name of a profile."""
+    damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the photographs that may be missing or unreadable and are then left out: at most
+    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
+    in `extract_patches` (its quarantine list). 0: the first one is an error."""
     transfers: Positive
     """Files that are transferred at the same time; does not change what arrives."""
     workers: Positive
@@ -70,6 +74,15 @@ class Data(Origin):
     """Add the mirror image of every training photograph as an image with its own code."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     """At least this share of the source photographs is held out of training."""
+
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        if self.source == "hub" and self.credentials not in ("default", "anonymous"):
+            raise ValueError(
+                f"credentials: found {self.credentials!r}, allowed with source hub: default, "
+                "anonymous"
+            )
+        return self
 
     @property
     def origin(self) -> Origin:

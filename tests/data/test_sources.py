@@ -10,7 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
+from patchdm.config import load_params
 from patchdm.data import arrival
 from patchdm.data.raw import read_manifest
 from patchdm.data.sources import SOURCES, Place, count
@@ -18,6 +20,7 @@ from patchdm.errors import PatchDMError
 from tests.data.arriving import arrive, data_section, silent
 from tests.data.photographs import (
     BUNDLED,
+    ROOT,
     contents,
     encoded,
     jpegs,
@@ -246,3 +249,36 @@ def test_copying_does_not_hold_a_file_in_memory(tmp_path: Path) -> None:
     arrival.copy(Stream(bytes(5_000_000)), tmp_path / "a.jpg", "a.jpg")
     assert (tmp_path / "a.jpg").stat().st_size == sum(sizes) == 5_000_000
     assert max(sizes) == arrival.CHUNK
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "found"),
+    [
+        ("folder", {"pin": "0" * 64}, "data: pin: found '0+', allowed with source folder: null"),
+        ("archive", {"pin": "0" * 40}, "with source archive: null or 64 hex digits"),
+        ("lsun", {"pin": ""}, "data: pin: found '', allowed with source lsun: null or 64"),
+        ("hub", {"pin": "main"}, "data: pin: found 'main', .* source hub: null or 40 hex digits"),
+        ("table", {"endpoint": "http://a"}, "data: endpoint: found 'http://a', .* table: null"),
+        ("s3", {"endpoint": "a:9000"}, "data: endpoint: found 'a:9000', .* s3: null or http"),
+        ("hub", {"credentials": "me"}, "data: credentials: found 'me', .* default, anonymous"),
+        ("ftp", {}, "data.source: found 'ftp', input should be 'bundled', 'folder', 'archive'"),
+        ("s3", {"damaged_fraction": 1.0}, "data.damaged_fraction: found 1.0, .* less than 1"),
+        ("s3", {"transfers": 0}, "data.transfers: found 0, input should be greater than 0"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(
+    tmp_path: Path, source: str, data: dict[str, object], found: str
+) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    values = yaml.load(ROOT / "presets/smoke.yaml")
+    values["data"] |= {"source": source, **data}
+    yaml.dump(values, tmp_path / "params.yaml")
+    with pytest.raises(PatchDMError, match=found):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_how_photographs_are_used_does_not_change_which_they_are() -> None:
+    data = data_section("s3", "s3://b/sea")
+    other = {"width": 128, "workers": 7, "transfers": 9, "credentials": "anonymous"}
+    assert data.origin == data.model_copy(update=other | {"damaged_fraction": 0.5}).origin
+    assert data.origin != data_section("s3", "s3://b/lake").origin
