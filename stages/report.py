@@ -129,7 +129,7 @@ def _sheets(store: PatchStore, seeds: np.ndarray, most: int) -> Section:
 
 def _upright(store: PatchStore) -> np.ndarray:
     rows = store.rows("train")
-    return rows[~store.index["flipped"].to_numpy()[rows]]
+    return rows[~store.columns("flipped")["flipped"].to_numpy()[rows]]
 
 
 def _spread(rows: np.ndarray, most: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def extract(
         writer.finish()
         kept = journal.records()
         kept = kept[kept["kept"]]
-        lost = {"train", "test"} - set(plan["split"].iloc[kept["row"]])
+        lost = {"train", "test"} - set(plan["split"].iloc[kept["row"]].unique())
         if lost:
             raise PatchDMError(f"{raw}: every {lost.pop()} photograph is damaged")
         write_index(journal.store, plan, kept)

@@ -53,8 +53,8 @@ def in_order(
             yield waiting.popleft().result()
     except BrokenProcessPool:
         raise PatchDMError(
-            f"found one of {workers} workers killed, perhaps for want of memory: fewer workers "
-            "need less; the same command goes on where it stopped"
+            f"data.workers: found one of {workers} processes killed, perhaps for want of memory, "
+            "which fewer need less of; the same command goes on where it stopped"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -78,6 +78,10 @@ class PatchStore:
         """
         return pd.read_parquet(self.folder / INDEX)
 
+    def columns(self, *names: str) -> pd.DataFrame:
+        """Return some columns of the index; all of millions of images would be gigabytes."""
+        return pd.read_parquet(self.folder / INDEX, columns=list(names))
+
     def shards(self) -> list[tuple[Path, tuple[int, ...]]]:
         """Return the file and the shape, (n, H, W, 3), of every shard."""
         return [(shard.path, shard.shape) for shard in self._shards]

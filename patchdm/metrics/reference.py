@@ -54,7 +54,7 @@ def describe(
     store: PatchStore, extractor: Extractor, config: Evaluate, patch_size: int
 ) -> dict[str, str | int]:
     """Return what statistics depend on; only equal ones are compared with each other."""
-    index = store.index[["split", "sha256"]]
+    index = store.columns("split", "sha256")
     lines = "".join(f"{split} {pixels}\n" for split, pixels in index.itertuples(index=False))
     return {
         "data_hash": hashlib.sha256(lines.encode()).hexdigest(),

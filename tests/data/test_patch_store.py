@@ -176,6 +176,7 @@ def test_index_is_no_python_object_an_image(tmp_path: Path) -> None:
     assert "index" not in vars(store)
     assert len(store) == 7
     assert len(store.rows("train")) == 5
+    assert store.columns("flipped", "split").shape == (7, 2)
     assert "index" not in vars(store)
     assert {str(kind) for kind in store.index.dtypes} <= {"int64", "bool", "str", "float64"} | {
         "uint32",
