@@ -56,10 +56,10 @@ def kill_often(folder: Path, site: Site, kills: int, kill: int) -> None:
     """Start the stage and end it at random moments while it transfers."""
     dice = random.Random(kills)
     for _ in range(kills):
-        asked = len(site.asked)
+        enough = len(site.asked) + dice.randrange(6, 16)
         process = subprocess.Popen(STAGE, cwd=folder, stderr=subprocess.DEVNULL)
         family = psutil.Process(process.pid)
-        while len(site.asked) < asked + dice.randrange(2, 12) and process.poll() is None:
+        while len(site.asked) < enough and process.poll() is None:
             time.sleep(0.005)
         children = family.children(recursive=True) if process.poll() is None else []
         os.kill(process.pid, kill)
