@@ -29,6 +29,7 @@ from patchdm.report.gallery import (
 )
 from patchdm.report.inputs import (
     Cell,
+    CodeHealth,
     Metrics,
     read_curves,
     read_frame,
@@ -76,9 +77,11 @@ def report(params: Params) -> None:
     store, seeds = PatchStore(PATCHES), read_manifest(SAMPLES)["seed"].to_numpy()
     weights = read_weights(PATCHDM)
     curves = _curves(PATCHDM_CURVES, "U-Net and codes", "images seen")
+    health = None
     if params.model.code != "none":  # otherwise there is no latent model
         weights += read_weights(LATENT)
         curves += _curves(LATENT_CURVES, "Latent model", "codes seen")
+        health = read_metrics(LATENT_CURVES / "health.json", CodeHealth)
     cells = {
         name: read_metrics(ABLATION_METRICS / f"{name}.json", Cell)
         for variant in params.ablation.variants
@@ -92,7 +95,7 @@ def report(params: Params) -> None:
             _memorisation(store, metrics, params.report.nearest_images),
             *_applications(),
             _paper_tables(),
-            training(curves),
+            training(curves, health),
             development(read_sheets(PATCHDM_CURVES / "sheets", PROGRESS_SHEETS)),
         ]
         versions = {"Python": platform.python_version()}

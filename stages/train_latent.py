@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,14 +13,19 @@ from patchdm.config import Params
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.files import replacing
+from patchdm.metrics.codes import code_health
 from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
+from patchdm.sampling.codes import sample_codes
+from patchdm.sampling.solve import generators
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator
 from patchdm.training.plan import Plan
 from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, warn
 from stages._training import watched
+
+HEALTH_CODES = 1000
 
 
 def train_latent(params: Params) -> None:
@@ -32,7 +39,20 @@ def train_latent(params: Params) -> None:
             if average is not None:
                 average.save_pretrained(fresh / "latent")
                 latent_scheduler(params.latent.beta).save_pretrained(fresh / "scheduler")
+                health = _health(params, average, vectors)
+                (state / "curves/health.json").write_text(json.dumps(health, indent=2) + "\n")
         publish(LATENT_CURVES, {".": state / "curves"})
+
+
+def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, float]:
+    """Compare codes of the trained model with the table's: see `patchdm.metrics.codes`."""
+    z_T = torch.stack(
+        [torch.randn(codes.shape[1], generator=g) for g in generators(range(HEALTH_CODES))]
+    )
+    scheduler = latent_scheduler(params.latent.beta)
+    sampled = sample_codes(latent, scheduler, z_T, num_steps=params.latent.num_steps)
+    health = code_health(sampled.numpy(), codes)
+    return {name: round(value, 4) for name, value in health.items()}
 
 
 def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:

@@ -10,7 +10,8 @@ import pandas as pd
 from patchdm.data.images import Pixels
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
-from patchdm.report.parts import Picture, Section
+from patchdm.report.inputs import CodeHealth
+from patchdm.report.parts import Picture, Section, Table
 
 REAL = "training images"
 
@@ -104,33 +105,61 @@ def seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
     )
 
 
-def training(pictures: Sequence[Picture]) -> Section:
-    """Show the curves of all trainings."""
+def training(pictures: Sequence[Picture], health: CodeHealth | None) -> Section:
+    """Show the curves of all trainings, and the health of the latent model if there is one."""
     return Section(
         key="curves",
         title="Training",
         text="Each point is the mean since the point before it.",
+        tables=[_health_table(health)] if health else [],
         pictures=pictures,
+    )
+
+
+def _health_table(health: CodeHealth) -> Table:
+    sampled = (health.mean_error, health.std_ratio, health.nearest)
+    return Table(
+        "Codes that the latent model samples, beside those of the training images; every dimension "
+        "in units of its deviation there. Error of the mean and distances are root mean squares "
+        "over dimensions; a model that copies codes has a distance of 0.",
+        ["codes", "error of the mean", "deviation", "distance to the nearest training code"],
+        [
+            ["training", "0", "1", f"{health.nearest_training:.3f}"],
+            ["sampled", *(f"{value:.3f}" for value in sampled)],
+        ],
     )
 
 
 def curve_pictures(
     curves: Mapping[str, pd.Series], *, name: str, model: str, seen: str
 ) -> list[Picture]:
-    """Plot the curves of one training: losses, learning rate, norm of the gradients.
+    """Plot the curves of one training: losses, also by time, learning rate, norm of gradients.
 
     Args:
-        curves: by name; those called loss.. share a plot.
+        curves: by name; those called loss_q.. share a plot, the other loss.. too.
         name: start of the pictures' names.
         model: what was trained.
         seen: what the steps count.
     """
+    quarters = {
+        f"quarter {curve[-1]}": values
+        for curve, values in curves.items()
+        if curve.startswith("loss_q")
+    }
     losses = {
         curve.replace("_", ", "): values
         for curve, values in curves.items()
-        if curve.partition("_")[0] == "loss"
+        if curve.startswith("loss") and not curve.startswith("loss_q")
     }
     rate, norm = curves["learning_rate"], curves["grad_norm"]
+    by_time = [
+        Picture(
+            f"{name}-loss-by-time",
+            f"{model}: loss by time step",
+            "Unweighted, for each quarter of the time steps; the first has least noise.",
+            figures.curves(quarters, x_label=seen, log=True),
+        )
+    ]
     return [
         Picture(
             f"{name}-loss",
@@ -138,6 +167,7 @@ def curve_pictures(
             f"Last: {losses['loss'].iloc[-1]:.4f}.",
             figures.curves(losses, x_label=seen, log=True),
         ),
+        *(by_time if quarters else []),
         Picture(
             f"{name}-learning-rate",
             f"{model}: learning rate",

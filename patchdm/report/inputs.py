@@ -55,6 +55,15 @@ class Metrics(BaseModel):
     git_revision: str
 
 
+class CodeHealth(BaseModel):
+    """How sampled codes compare with the training codes: see `patchdm.metrics.codes`."""
+
+    mean_error: float
+    std_ratio: float
+    nearest: float
+    nearest_training: float
+
+
 class Cell(BaseModel):
     """What the report takes from the metrics of a cell of the ablation."""
 

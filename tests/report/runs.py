@@ -104,6 +104,9 @@ rescaled,64,32,3,1.004
 """
 
 
+HEALTH = {"mean_error": 0.25, "std_ratio": 0.75, "nearest": 0.625, "nearest_training": 0.875}
+
+
 def write_run(folder: Path, landscapes: Path, params: Params) -> None:
     """Write every input of the stage report below the working folder, which is empty.
 
@@ -115,9 +118,10 @@ def write_run(folder: Path, landscapes: Path, params: Params) -> None:
     _write_samples(folder / SAMPLES, samples)
     build_unet(params.model).save_pretrained(folder / PATCHDM / "unet")
     build_latent(params.latent, params.model.code_dim).save_pretrained(folder / LATENT / "latent")
-    losses = {"loss": 2.0, "loss_shifted": 1.0, "loss_plain": 1.0}
+    losses = {"loss": 2.0, "loss_shifted": 1.0, "loss_plain": 1.0, "loss_q1": 4.0, "loss_q4": 1.0}
     _write_curves(folder / PATCHDM_CURVES, losses | {"grad_norm": 3.0, "learning_rate": 1e-3})
     _write_curves(folder / LATENT_CURVES, {"loss": 2.0, "grad_norm": 3.0, "learning_rate": 1e-3})
+    (folder / LATENT_CURVES / "health.json").write_text(json.dumps(HEALTH))
     for seen in (128, 256):
         save_png(folder / PATCHDM_CURVES / f"sheets/{seen:09d}.png", contact_sheet(samples[:4], 4))
     (folder / METRICS).write_text(json.dumps(METRICS_VALUES))

@@ -82,7 +82,7 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
 def test_every_picture_decodes_and_is_a_figure_too(params: Params) -> None:
     report(params)
     page = Page(REPORT.read_text())
-    assert len(page.images) == 3 + 4 + 2 + 2 + 2 + 3 + (3 + 3) + 2
+    assert len(page.images) == 3 + 4 + 2 + 2 + 2 + 3 + (4 + 3) + 2
     assert all(page.alts)
     assert all(pixels(png).std() > 5 for png in page.images)
     assert sorted(page.images) == sorted(contents(FIGURES).values())
