@@ -82,6 +82,15 @@ def test_the_papers_data_is_known_by_folder_and_width(params: Params):
     assert own["measured (efficientnet-lite0, n = 8)"].item() == 31.0
 
 
+def test_the_papers_data_is_known_by_lsuns_archive(params: Params):
+    location = "http://dl.yf.io/lsun/scenes/church_outdoor_train_lmdb.zip"
+    run = tiny_params(data={"source": "lsun", "location": location, "width": 256, "height": 256})
+    tables(run.model_copy(update={"ablation": params.ablation}))
+    quality = pd.read_csv(PAPER_TABLES / "quality.csv", index_col=["data", "model", "metric"])
+    own = quality.loc[("lsun-church256", "Patch-DM", "FID")]
+    assert own["paper (Inception, n = 50,000)"].item() == 5.49
+
+
 def test_cells_of_another_extractor_are_refused(params: Params):
     write_metrics(ABLATION_METRICS / "no-code-1.json", 5.0, "inception-adm")
     with pytest.raises(PatchDMError, match=r"^column measured: found numbers of efficientnet"):

@@ -45,6 +45,7 @@ def compressed(kind: str, content: bytes) -> bytes:
     return pack[kind](content)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:30])
 def test_names(tmp_path: Path, kind: str, name: str) -> None:
