@@ -64,6 +64,17 @@ def test_names_of_a_table_are_used(tmp_path: Path, site: Site) -> None:
     assert set(raw.manifest["licence"]) == {"unknown"}
 
 
+def test_rows_that_repeat_do_not_disturb_each_other(tmp_path: Path, site: Site) -> None:
+    (url,) = site.add({"a.jpg": PHOTOGRAPHS["scene0.jpg"]})
+    site.sometimes = server.at_random(0.5, [server.cut(0.7)])
+    rows = [{"url": url, "name": ""}] * 20 + [{"url": url, "name": "same.jpg"}] * 5
+    location = table_of(tmp_path / "table.csv", rows)
+    raw = arrive(tmp_path / "target", "table", location, transfers=16, damaged_fraction=0.2)
+    assert len(raw.files) == 21
+    assert set(raw.files.values()) == {PHOTOGRAPHS["scene0.jpg"]}
+    assert set(raw.reasons) == {"same.jpg"}
+
+
 def test_dead_links_are_recorded(tmp_path: Path, site: Site) -> None:
     site.add(PHOTOGRAPHS)
     site.add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,15 +34,16 @@ def open_table(data: Data, place: Place) -> Iterator[Listing]:
     """
     rows = _read(place.root / data.location)
     with open_session(place.transfers) as session:
-        items = []
+        items, times = list[Item](), Counter[str]()
         for number, (url, sha256, name, licence) in enumerate(zip(*rows, strict=True)):
+            times[url] += 1
             items.append(
                 Item(
                     name or f"{number:08}{_suffix(url)}",
                     url,
                     url,
                     partial(transfer, session, url, limit=MAX_BYTES),
-                    version=sha256,
+                    version=f"{sha256} {times[url]}",  # the same one twice is two transfers
                     licence=licence or "unknown",
                     sha256=sha256 or None,
                 )
