@@ -179,7 +179,8 @@ def steps_of(way: Way, case: Case, folder: Path, threads: int) -> tuple[float, f
     else:
         with tempfile.TemporaryDirectory() as state:
             train(way, case, folder, Path(state), lambda _: clock.append(time.perf_counter()))
-    return float(np.median(np.diff(clock[WARM - 1 : -1]))), peak_rss_mib()
+    steps = np.diff(clock[WARM - 1 : -1])  # the main process alone hears of them
+    return float(np.median(steps)) if len(steps) else 0.0, peak_rss_mib()
 
 
 def work_of(way: Way, case: Case, folder: Path) -> float:

@@ -87,7 +87,7 @@ def sections_read(stage: Path) -> set[str]:
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     own.add("cell_folder")
-    run = (module_file(name) for name in commands(tree))
+    run = {module_file(name) for name in commands(tree)} - {stage}
     sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _is_params(node.value):

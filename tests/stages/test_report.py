@@ -136,7 +136,7 @@ def test_applications_are_shown_with_their_tables(params: Params) -> None:
     restored, large = page.tables[1:3]
     assert restored[3] == ["inpainting", "photographs", "3", "–", "–", "1.102"]
     assert large[0] == ["set", "width", "height", "n", "seam"]
-    assert len(page.tables) == 1 + 2 + 3
+    assert len(page.tables) == 1 + 2 + 3 + 1
 
 
 def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
