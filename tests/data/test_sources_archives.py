@@ -116,6 +116,31 @@ def test_bad_entries_are_left_out_of_the_manifest(tmp_path: Path) -> None:
         arrive(tmp_path / "target", "lsun", location)
 
 
+@pytest.mark.parametrize("source", ["archive", "lsun"])
+@pytest.mark.usefixtures("no_pauses")
+def test_what_could_not_be_read_is_brought_anew(tmp_path: Path, site: Site, source: str) -> None:
+    content = PACKERS["tar.gz"](FILES)
+    if source == "lsun":
+        content = lsun_zip(tmp_path, KEYS).read_bytes()
+    (url,) = site.add({"mine": content})
+    for bad in (b"<html>Sorry</html>", content[:-2000], zip_of({"data.mdb": b"junk" * 9999})):
+        site.next["mine"] = [server.other(bad)]
+        with pytest.raises(PatchDMError, match="mine: |data.mdb: |no image"):
+            arrive(tmp_path / "target", source, url)
+    assert len(arrive(tmp_path / "target", source, url).manifest) in (len(FILES), len(KEYS))
+
+
+def test_a_damaged_database_is_copied_anew(tmp_path: Path) -> None:
+    location = write_lmdb(tmp_path / "x_lmdb", KEYS)
+    whole = (location / "data.mdb").read_bytes()
+    for bad in (whole[:9000], whole[:8192] + b"\xff" * (len(whole) - 8192)):
+        (location / "data.mdb").write_bytes(bad)
+        with pytest.raises(PatchDMError, match=r"data\.mdb: "):
+            arrive(tmp_path / "target", "lsun", location)
+    (location / "data.mdb").write_bytes(whole)
+    assert len(arrive(tmp_path / "target", "lsun", location).manifest) == len(KEYS)
+
+
 def test_any_key_has_a_name(tmp_path: Path) -> None:
     keys = [b"a/../b", b"\x00\xff", b"a b%", "é".encode(), b".", b"A", b"a"]
     entries = dict(zip(keys, KEYS.values(), strict=False))

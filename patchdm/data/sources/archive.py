@@ -27,9 +27,10 @@ def open_archive(data: Data, place: Place) -> Iterator[Listing]:
     """
     file = local_file(data, place)
     shown = data.location if is_address(data.location) else file.name
-    total = sum(1 for _ in members(file, data.location))
-    if not total:
-        raise PatchDMError(f"{data.location}: found no image in it")
+    with dropped_if_bad(file, place):
+        total = sum(1 for _ in members(file, data.location))
+        if not total:
+            raise PatchDMError(f"{data.location}: found no image in it")
     version = f"{data.pin} {file.stat().st_size} {file.stat().st_mtime_ns}"
     items = (
         _item(data.location, shown, version, member) for member in members(file, data.location)
@@ -85,6 +86,17 @@ def download(
             raise
         part.rename(file)
     return file
+
+
+@contextmanager
+def dropped_if_bad(file: Path, place: Place) -> Iterator[None]:
+    """Remove a file from the state folder if it cannot be read: the next call gets it anew."""
+    try:
+        yield
+    except PatchDMError:
+        if place.state in file.parents:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _check_pin(name: str, file: Path, pin: str | None) -> None:

@@ -14,7 +14,7 @@ from patchdm.data.archives import DAMAGES
 from patchdm.data.arrival import CHUNK
 from patchdm.data.raw import LMDB, Photograph, environment
 from patchdm.data.scan import scan
-from patchdm.data.sources.archive import local_file
+from patchdm.data.sources.archive import dropped_if_bad, local_file
 from patchdm.data.sources.listing import Listing, Outcome, Place
 from patchdm.data.transfer import is_address
 from patchdm.errors import PatchDMError
@@ -31,9 +31,10 @@ def open_lsun(data: Data, place: Place) -> Iterator[Listing]:
     database = place.state / LMDB / "data.mdb"
     if not database.exists():
         _bring(data, place, database)
-    total = environment(database.parent).stat()["entries"]
+    with dropped_if_bad(database, place):
+        total = environment(database.parent).stat()["entries"]
     shown = data.location if is_address(data.location) else PurePosixPath(data.location).name
-    arrive = partial(_outcomes, database.parent, shown)
+    arrive = partial(_outcomes, database, place, shown)
     yield Listing(total, arrive, {f"{LMDB}/data.mdb": database})
 
 
@@ -47,7 +48,8 @@ def _bring(data: Data, place: Place, database: Path) -> None:
         shutil.copyfile(folder / "data.mdb", part)
     else:
         file = local_file(data, place)
-        _unpack(file, part, data.location)
+        with dropped_if_bad(file, place):
+            _unpack(file, part, data.location)
         if place.state in file.parents:
             file.unlink()  # tens of gigabytes
     database.parent.mkdir(exist_ok=True)
@@ -72,8 +74,9 @@ def _unpack(file: Path, part: Path, name: str) -> None:
 
 
 def _outcomes(
-    folder: Path, source: str, _put: Callable[[Path, str], str | None]
+    database: Path, place: Place, source: str, _put: Callable[[Path, str], str | None]
 ) -> Iterator[Outcome]:
-    for name, sha256, size, refused in scan(folder):
-        photograph = None if refused else Photograph(name, source, "unknown", sha256, size)
-        yield Outcome(name, source, photograph, refused or "ok")
+    with dropped_if_bad(database, place):
+        for name, sha256, size, refused in scan(database.parent):
+            photograph = None if refused else Photograph(name, source, "unknown", sha256, size)
+            yield Outcome(name, source, photograph, refused or "ok")
