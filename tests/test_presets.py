@@ -58,7 +58,8 @@ EVERY_MODEL: dict[str, dict[str, Any]] = {
         "warmup_images": 0,
         "lr_decay": "none",
         "ema_decay": 0.9999,
-        "ema_warmup": False,
+        "ema_profile": "constant",
+        "micro_batch_size": 32,
         "grad_clip": 1.0,
     },
     "latent": {

@@ -195,7 +195,14 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             losses = _step(
-                prepared, stepper, drawn, plan, accelerator, at.step, hooks.stop_requested
+                prepared,
+                parameters,
+                stepper,
+                drawn,
+                plan,
+                accelerator,
+                at.step,
+                hooks.stop_requested,
             )
             at.ema.update(parameters, plan.ema_decay_at(at.step))
             stop = bool(losses.pop("stop").any())
@@ -232,6 +239,7 @@ def _save(checkpoints: Checkpoints, at: _Progress, accelerator: Accelerator) -> 
 
 def _step(
     module: nn.Module,
+    parameters: list[nn.Parameter],
     optimizer: AcceleratedOptimizer,
     drawn: Iterator[Batch],
     plan: Plan,
@@ -260,7 +268,7 @@ def _step(
             origin = {name: batch[name].to(losses["loss"]) for name in ("t", "image")}  # type: ignore[union-attr]
             parts.append({name: value.detach() for name, value in (losses | origin).items()})
             if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(module.parameters(), plan.grad_clip)
+                norm = accelerator.clip_grad_norm_(parameters, plan.grad_clip)
                 found = _everywhere(parts, stop_requested(), accelerator)
                 _check_finite(found, norm, step, scaled=accelerator.scaler is not None)
             optimizer.step()

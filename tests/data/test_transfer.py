@@ -186,7 +186,7 @@ def test_nobody_there_is_named_in_a_few_words(site: Site, path: Path) -> None:
     del site
     with (
         open_session(1) as session,
-        pytest.raises(PatchDMError, match=r"^http://127\.0\.0\.1:9/a: cannot be reached: Connec"),
+        pytest.raises(PatchDMError, match=r"^http://127\.0\.0\.1:9/a: cannot be reached: Conn"),
     ):
         transfer(session, "http://127.0.0.1:9/a", path, limit=None)
 
