@@ -131,6 +131,7 @@ def tabulate(
     """
     train, sample, latent = params.train, params.sample, params.latent
     batch = train.batch_size
+    micro = train.micro_batch_size or batch // train.processes
     state, activations = workload.state_bytes, workload.activation_bytes
     hour = tflops * 1e12 * 3600
     rows = [(name, n / 1e6, "M") for name, n in workload.parameters.items()]
@@ -148,8 +149,7 @@ def tabulate(
         ("latent step, a code", workload.latent_flops / 1e9, "GFLOP"),
         ("memory: state", state / 1e9, "GB"),
         ("memory: activations of an image", activations / 1e9, "GB"),
-        ("memory: a batch on one device", (state + batch * activations) / 1e9, "GB"),
-        ("memory: a batch on 4, each", (state + batch / 4 * activations) / 1e9, "GB"),
+        (f"memory: a process, {micro} images at once", (state + micro * activations) / 1e9, "GB"),
         ("training", train.images_seen * workload.train_flops / hour, "h"),
         ("latent training", latent.codes_seen * workload.latent_flops / hour, "h"),
         (f"{sample.num_images:,} samples", sample.num_images * workload.sample_flops / hour, "h"),

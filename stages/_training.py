@@ -21,7 +21,7 @@ from accelerate import PartialState
 
 from patchdm.data.images import Pixels
 from patchdm.errors import PatchDMError
-from stages._common import die_with_parent, is_main, progress
+from stages._common import die_with_parent, is_main, progress, warn
 
 _GRACE = 20.0
 """Seconds in which the processes of a training save and end, once one has ended."""
@@ -42,8 +42,12 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watched(stage: str, state: Path, total: int, unit: str) -> Iterator[Watch]:
+def watched(
+    stage: str, state: Path, total: int, unit: str, *, compiled: bool = False
+) -> Iterator[Watch]:
     """Show a training's progress, and keep its curves in `state`.
+
+    Of a compiled training it says how long the first step took, which is when it compiles.
 
     `state/curves` is for DVC and holds nothing that another run would write differently.
     `state/tensorboard` has the speed and the pictures too. Both start afresh: a resumed training
@@ -58,6 +62,7 @@ def watched(stage: str, state: Path, total: int, unit: str) -> Iterator[Watch]:
         board = stack.enter_context(_tensorboard(state / "tensorboard"))
         show = stack.enter_context(progress(stage, total, unit))
         speed = _Speed()
+        start = time.monotonic()
 
         def report(seen: int, metrics: dict[str, float]) -> None:
             curves(seen, metrics)
@@ -65,6 +70,8 @@ def watched(stage: str, state: Path, total: int, unit: str) -> Iterator[Watch]:
                 board.add_scalar(name, value, seen)
 
         def step(seen: int) -> None:
+            if compiled and not speed.running:
+                warn(f"train.compile: the first step took {time.monotonic() - start:.0f} s")
             speed.running = True
             show(seen)
 

@@ -74,7 +74,9 @@ def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
         whole_images=params.model.code == "encoder",
         seed=params.base.seed,
     )
-    with watched("train_patchdm", state, config.images_seen, "images") as watch:
+    with watched(
+        "train_patchdm", state, config.images_seen, "images", compiled=config.compile
+    ) as watch:
         return fit(
             module,
             _optimizer(module, params),

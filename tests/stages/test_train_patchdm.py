@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -155,3 +156,30 @@ def test_features_of_other_images_are_refused(tmp_dir: Path, landscapes: Path) -
         PatchDMError, match=r"features\.parquet: found 5 images, allowed are the 18"
     ):
         train_patchdm(params)
+
+
+@pytest.mark.slow
+def test_a_compiled_training_says_what_that_took(
+    tmp_dir: Path, landscapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And learns the same, up to rounding; checkpoints and names of weights are the same too."""
+    params = small_params()
+    write_inputs(tmp_dir, landscapes, params)
+    train_patchdm(params)
+    expected = PatchUNet.from_pretrained(PATCHDM / "unet").state_dict()
+    train_patchdm(small_params(train={"compile": True}))
+    assert re.search(r"warning: train\.compile: the first step took \d+ s", capsys.readouterr().err)
+    for name, value in PatchUNet.from_pretrained(PATCHDM / "unet").state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=0)
+
+
+def test_less_memory_changes_nothing_but_rounding(tmp_dir: Path, landscapes: Path) -> None:
+    params = small_params(model={"dropout": 0.1})
+    write_inputs(tmp_dir, landscapes, params)
+    train_patchdm(params)
+    expected = PatchUNet.from_pretrained(PATCHDM / "unet").state_dict()
+    train_patchdm(
+        small_params(model={"dropout": 0.1}, train={"gradient_checkpointing": True, "workers": 1})
+    )
+    for name, value in PatchUNet.from_pretrained(PATCHDM / "unet").state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)
