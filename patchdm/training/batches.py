@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def batches(
     workers: int,
     device: torch.device,
     start_worker: Callable[[int], None] | None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the micro-batches of one process, on its device.
 
     The micro-batches of a step go round the processes in turn.

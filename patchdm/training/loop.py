@@ -7,6 +7,7 @@ is the same on every rank; the main one alone speaks and writes.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -188,7 +189,7 @@ def fit(
         device=accelerator.device,
         start_worker=hooks.start_worker,
     )
-    with workers_named(workers):
+    with workers_named(workers), contextlib.closing(drawn):
         while at.step < plan.steps:
             # Everything drawn, dropout included, depends on the seed and the items alone.
             factor = plan.lr_factor(at.step)
