@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.pipelines import toy
+
+# Prefect's threads tell the interpreter to wait for them at its exit. A process that another test
+# forks from this one has none of them, would wait for them all the same, and end with status 1.
+os.register_at_fork(after_in_child=threading._threading_atexits.clear)
 
 
 @pytest.fixture(scope="session")
