@@ -140,7 +140,7 @@ def run(way: Way, case: Case, folder: Path, threads: int) -> tuple[float, float]
     world = {"WORLD_SIZE": str(way.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[tuple[float, float]] = context.Queue()
-    share = threads // way.processes
+    share = max(1, threads // way.processes)
     ranks = []
     for number in map(str, range(way.processes)):
         rank = world | {"RANK": number, "LOCAL_RANK": number}

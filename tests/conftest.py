@@ -15,6 +15,11 @@ REPO = Path(__file__).parents[1]
 torch.set_num_threads(1)  # the machine is shared with the other test processes
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest test, or at the end all other processes wait for it."""
+    items.sort(key=lambda item: item.path.name != "test_smoke.py")
+
+
 @pytest.fixture
 def tmp_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder."""

@@ -93,7 +93,7 @@ def preset(name: str) -> Params:
 def one_step(params: Params) -> Params:
     """Cut the budgets down to one image, one code and one solver step, and nothing else."""
     changes = {
-        "train": {"images_seen": 1, "batch_size": 1},
+        "train": {"images_seen": 1, "batch_size": 1, "micro_batch_size": 1, "workers": 0},
         "latent": {"codes_seen": 1, "batch_size": 1, "num_steps": 1},
         "sample": {"num_images": 1, "num_steps": 1},
     }
@@ -189,14 +189,14 @@ def test_paper_presets_take_a_step_at_full_size(name: str, monkeypatch: pytest.M
     unet = PatchUNet.from_pretrained(_common.PATCHDM / "unet")
     assert unet.head[2].weight.abs().sum() > 0  # it started at zero
     assert (_common.PATCHDM / params.model.code.replace("table", "code_table")).is_dir()
-    sampled = read_image(_common.SAMPLES / "000000.png")
+    sampled = read_image(_common.SAMPLES / "000000/000000.png")
     assert sampled.shape == (params.data.height, params.data.width, 3)
     assert sampled.std() > 0
     for folder in ("data", ".state"):  # gigabytes
         shutil.rmtree(folder)
 
 
-def no_sheets(_: PatchStore, folder: Path) -> Callable[..., None]:
+def no_sheets(_store: PatchStore, folder: Path, _watch: object) -> Callable[..., None]:
     """Stand in for the training's sheets."""
     folder.mkdir()
     return lambda *_: None
