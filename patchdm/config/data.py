@@ -73,7 +73,8 @@ class Data(Origin):
     flips: bool
     """Add the mirror image of every training photograph as an image with its own code."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    """At least this share of the source photographs is held out of training."""
+    """Share of the source photographs that is held out of training, rounded up; as nearly as groups
+    of photographs that look alike permit."""
 
     @model_validator(mode="after")
     def _credentials_fit(self) -> Self:
