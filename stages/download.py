@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 from patchdm.config import Params
+from patchdm.console import progress, warn
 from patchdm.data.fetch import fetch
 from patchdm.data.raw import OUTCOMES
 from patchdm.data.sources import SOURCES, Place
 from patchdm.files import replacing
-from stages._common import RAW, progress, run_stage, state_dir, warn
+from stages._common import RAW, run_stage, state_dir
 
 
 def download(params: Params) -> None:
@@ -24,7 +25,7 @@ def download(params: Params) -> None:
         place = Place(Path(), folder / "files", data.transfers, progress)
         with (
             SOURCES[data.source](data, place) as listing,
-            progress("photographs", listing.total, "images") as show,
+            progress("download", listing.total, "photographs") as show,
             replacing(RAW) as raw,
         ):
             left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params, params_hash
+from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
@@ -36,7 +37,6 @@ from stages._common import (
     SAMPLES,
     TABLES,
     git_revision,
-    progress,
     run_stage,
     state_dir,
 )

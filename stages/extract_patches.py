@@ -6,11 +6,12 @@ import os
 import shutil
 
 from patchdm.config import Params
+from patchdm.console import progress, warn
 from patchdm.data.extract import extract
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
 from patchdm.files import replacing
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn
+from stages._common import PATCHES, RAW, run_stage, state_dir
 
 
 def extract_patches(params: Params) -> None:
@@ -22,7 +23,7 @@ def extract_patches(params: Params) -> None:
     settings = data.model_copy(update={"workers": 1})
     with (
         state_dir("extract_patches", [settings], [RAW / MANIFEST]) as state,
-        progress("extract", len(plan), "images") as show,
+        progress("extract_patches", len(plan), "images") as show,
     ):
         work = state / "progress"
         store, findings = extract(

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
@@ -25,7 +26,7 @@ from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.reference import Reference, describe, write_reference
 from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics, collect
-from stages._common import PATCHES, REFERENCE, progress, run_stage, state_dir
+from stages._common import PATCHES, REFERENCE, run_stage, state_dir
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -8,11 +8,12 @@ import shutil
 import torch
 
 from patchdm.config import Params, params_hash
+from patchdm.console import progress
 from patchdm.files import replacing
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import LATENT, PATCHDM, SAMPLES, progress, run_stage, state_dir
+from stages._common import LATENT, PATCHDM, SAMPLES, run_stage, state_dir
 
 
 def sample(params: Params) -> None:
