@@ -46,31 +46,35 @@ def reference(params: Params) -> None:
         Path(config.weights) if config.weights else None,
         "cuda" if torch.cuda.is_available() else "cpu",
     )
-    with state_dir("reference", [], []):  # its lock: one writer at a time
-        measured = _measure(params, store, extractor)
+    images = 2 * len(store.rows("train")) + len(store.rows("test"))
+    with (
+        state_dir("reference", [], []),  # its lock: one writer at a time
+        progress("reference", images, "images") as show,
+    ):
+        measured = _measure(params, store, extractor, show)
         about = describe(store, extractor, config, params.model.patch_size)
         about |= {"resizer": extractor.resizer, "seed": params.base.seed}
         with replacing(REFERENCE) as fresh:
             write_reference(fresh, measured, about)
 
 
-def _measure(params: Params, store: PatchStore, extractor: Extractor) -> Reference:
+def _measure(
+    params: Params, store: PatchStore, extractor: Extractor, show: Callable[[int], None]
+) -> Reference:
     config, patch_size = params.evaluate, params.model.patch_size
+    train, held_out = store.rows("train"), store.rows("test")
 
-    def statistics(split: str, change: Change | None = None) -> Statistics:
-        rows = store.rows(split)
-        name = f"{split} images{', blurred' if change else ''}"
-        with progress(f"reference: {name}", len(rows), "images") as advance_to:
-            return collect(
-                _batches(store, rows, config.batch_size, change, advance_to),
-                len(rows),
-                extractor,
-                crop_size=config.crop_size,
-                crops_per_image=config.crops_per_image,
-                seed=params.base.seed,
-            )
+    def statistics(rows: np.ndarray, before: int, change: Change | None = None) -> Statistics:
+        return collect(
+            _batches(store, rows, config.batch_size, change, lambda done: show(before + done)),
+            len(rows),
+            extractor,
+            crop_size=config.crop_size,
+            crops_per_image=config.crops_per_image,
+            seed=params.base.seed,
+        )
 
-    real, test = statistics("train"), statistics("test")
+    real, test = statistics(train, 0), statistics(held_out, len(train))
     real_radii = radii(real.features, config.nearest_k)
 
     def row(images: Statistics) -> dict[str, float]:
@@ -86,7 +90,7 @@ def _measure(params: Params, store: PatchStore, extractor: Extractor) -> Referen
 
     sets = {
         "train": {"n": real.steps.count, **seams(real, patch_size)},
-        "blurred": row(statistics("train", blur8)),
+        "blurred": row(statistics(train, len(train) + len(held_out), blur8)),
         "test": row(test),
     }
     return Reference(
