@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines import artifacts
+from pipelines import artifacts, process
 
 
 @pytest.fixture
@@ -34,6 +35,16 @@ def test_progress_becomes_an_artifact(shown: list[float]):
     ):
         progress.follow(line)
     assert shown == [0, 25, 100]
+
+
+def test_what_a_child_of_a_flow_shows_is_followed(shown: list[float], tmp_path: Path):
+    (tmp_path / "work.py").write_text(
+        "from patchdm import console\n"
+        "with console.progress('train_patchdm', 8, 'images') as advance_to: advance_to(4)\n"
+    )
+    progress = artifacts.Progress("b@one")
+    assert process.run(["work"], progress.follow, tmp_path) == 0
+    assert shown == [50]
 
 
 def test_other_lines_are_none(shown: list[float]):
