@@ -70,6 +70,8 @@ def test_the_rate_is_that_of_the_recent_past(meter: Meter, clock: Clock):
 def test_slow_steps_have_a_rate(meter: Meter, clock: Clock):
     work(meter, clock, 0, 10, each=1, seconds=90)
     assert meter.line().pace == "40/h, 156 d 5 h left"
+    clock.now += 80  # in the midst of a step
+    assert meter.line().pace.startswith("31/h, ")
     work(meter, clock, 10, 20, each=1, seconds=15)
     assert meter.line().pace.startswith("4.0/min, ")
 
