@@ -10,19 +10,17 @@ from patchdm.console import progress, warn
 from patchdm.data.extract import extract
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
-from patchdm.files import replacing
-from stages._common import PATCHES, RAW, run_stage, state_dir
+from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 
 def extract_patches(params: Params) -> None:
     """Write the patch store: images of one size, split by photograph; and what was found odd."""
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
-    # Another number of workers goes on with the progress of a killed run. The manifest stands
-    # for the photographs: it has their hashes, which are compared as they are read.
-    settings = data.model_copy(update={"workers": 1})
+    # The manifest stands for the photographs: it has their hashes, which are compared as they
+    # are read.
     with (
-        state_dir("extract_patches", [settings], [RAW / MANIFEST]) as state,
+        state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
         progress("extract_patches", len(plan), "images") as show,
     ):
         work = state / "progress"
@@ -36,7 +34,7 @@ def extract_patches(params: Params) -> None:
             workers=data.workers,
             report=show,
         )
-        with replacing(PATCHES) as folder:
+        with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)
     for name, count in findings.items():

@@ -18,7 +18,6 @@ from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.manifolds import radii
@@ -26,7 +25,7 @@ from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.reference import Reference, describe, write_reference
 from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics, collect
-from stages._common import PATCHES, REFERENCE, run_stage, state_dir
+from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -47,14 +46,11 @@ def reference(params: Params) -> None:
         "cuda" if torch.cuda.is_available() else "cpu",
     )
     images = 2 * len(store.rows("train")) + len(store.rows("test"))
-    with (
-        state_dir("reference", [], []),  # its lock: one writer at a time
-        progress("reference", images, "images") as show,
-    ):
+    with locked("reference"), progress("reference", images, "images") as show:
         measured = _measure(params, store, extractor, show)
         about = describe(store, extractor, config, params.model.patch_size)
         about |= {"resizer": extractor.resizer, "seed": params.base.seed}
-        with replacing(REFERENCE) as fresh:
+        with writing(REFERENCE) as fresh:
             write_reference(fresh, measured, about)
 
 

@@ -86,7 +86,7 @@ def sections_read(stage: Path) -> set[str]:
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    own.add("cell_folder")
+    own |= {"cell_folder", "state_dir", "params_digest"}  # which know what is declared
     run = {module_file(name) for name in commands(tree)} - {stage}
     sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):
