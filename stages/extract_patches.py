@@ -6,10 +6,11 @@ import os
 import shutil
 
 from patchdm.config import Params
+from patchdm.console import progress, warn
 from patchdm.data.extract import extract
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn, writing
+from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 
 def extract_patches(params: Params) -> None:
@@ -20,7 +21,7 @@ def extract_patches(params: Params) -> None:
     # are read.
     with (
         state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
-        progress("extract", len(plan), "images") as show,
+        progress("extract_patches", len(plan), "images") as show,
     ):
         work = state / "progress"
         store, findings = extract(
