@@ -137,7 +137,7 @@ def publish(target: Path, parts: dict[str, Path]) -> None:
 
 def warn(message: str) -> None:
     """Say on standard error what went wrong but does not stop the stage."""
-    Console(stderr=True).print(f"warning: {message}", markup=False, highlight=False)
+    Console(stderr=True).print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
 
 
 def git_revision() -> str:

@@ -27,6 +27,8 @@ def download(params: Params) -> None:
             progress("photographs", listing.total, "images") as show,
             replacing(RAW) as raw,
         ):
+            if listing.passed_over:
+                warn(f"{data.location}: {listing.passed_over}")
             left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)
         shutil.rmtree(place.state, ignore_errors=True)
     if left_out:
