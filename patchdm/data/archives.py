@@ -29,7 +29,7 @@ _LARGEST_READ = 2**24
 """tarfile reads a member's extended header in one go: what it announces is not to be believed."""
 _LARGEST_WINDOW = 2**27
 """Bytes of memory for decompression: what `zstd --long` uses, and twice what `xz -9` does."""
-KINDS = "zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst"
+_KINDS = "zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst"
 
 DAMAGES = (
     OSError, EOFError, RuntimeError, UnicodeError, ValueError,
@@ -72,7 +72,8 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
                 with _decompressed(file, begin) as stream:
                     yield from _tar_members(path, stream, passed_over)
     except DAMAGES as error:
-        raise PatchDMError(f"{name}: no readable archive: {error}; expected {KINDS}") from None
+        expected = "" if isinstance(error, OSError) and error.errno else f"; expected {_KINDS}"
+        raise PatchDMError(f"{name}: no readable archive: {error}{expected}") from None
 
 
 def unpack(member: Member, path: Path, name: str) -> None:

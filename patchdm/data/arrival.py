@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from PIL import Image
 
@@ -21,6 +22,8 @@ _MOST_PARTS = 2**16
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """Begins a segment of a JPEG. In the data of a scan, which follow one, 0xff stands before zero or a
 restart marker alone."""
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
+"""Type of a value -> its bytes."""
 
 Content = bytes | mmap.mmap
 
@@ -90,7 +93,7 @@ def _is_whole(content: Content, image: Image.Image) -> bool:
         case "PNG":
             return content.rfind(b"IEND\xaeB`\x82") > 0
         case "TIFF":
-            return _tiff_end(image) <= len(content)
+            return max(_tiff_ends(content, image)) <= len(content)
         case "AVIF" | "HEIF":
             return _has_media(content)
         case _:  # WebP: a RIFF file, whose length stands in its header
@@ -118,13 +121,24 @@ def _has_jpeg_end(content: Content) -> bool:
     return False
 
 
-def _tiff_end(image: Image.Image) -> int:
-    """Return where the pixels of a TIFF's first page end."""
+def _tiff_ends(content: Content, image: Image.Image) -> Iterator[int]:
+    """Yield where the directory of a TIFF's first page ends, its long values, and its pixels."""
+    order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(content[at : at + size], order)
+
+    long, large = (8, 8) if number(2, 2) == 43 else (4, 2)  # BigTIFF
+    start, entry = number(long, long), 4 + 2 * long
+    count = min(number(start, large), _MOST_PARTS)
+    yield start + large + count * entry + long  # with the place of the next page's
+    for at in range(start + large, start + large + count * entry, entry):
+        size = _TIFF_SIZES.get(number(at + 2, 2), 0) * number(at + 4, long)
+        if size > long:
+            yield number(at + 4 + long, long) + size
     tags = image.tag_v2  # type: ignore[attr-defined]
-    ends = [0]
-    for offsets, counts in ((273, 279), (324, 325)):  # of strips and tiles
-        ends += [sum(part) for part in zip(tags.get(offsets, ()), tags.get(counts, ()))]  # noqa: B905
-    return max(ends)
+    for offsets, sizes in ((273, 279), (324, 325)):  # of strips and tiles
+        yield from map(sum, zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False))
 
 
 def _has_media(content: Content) -> bool:

@@ -18,6 +18,8 @@ _CLASSES = ("scnr", "mntr", "prtr", "spac")
 _INTENT = ImageCms.Intent.PERCEPTUAL
 """The usual one of photographs. Without a table for it, as in the profiles of cameras and screens,
 lcms takes relative colorimetric."""
+_EXACT = ImageCms.Flags.NOOPTIMIZE
+"""Without it, lcms computes the dark levels of a linear curve up to 11 levels off."""
 _FEWEST_LEVELS = 64
 """Between white and black; a profile with fewer is broken."""
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
@@ -73,8 +75,9 @@ def _grey16(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode == "F" or bits > 16 or tags.get(339, (1,))[0] != 1:
         raise ValueError("found floats, signed levels or 32 bits, expected 8 or 16 bits")
     top = 2**bits - 1
-    levels = np.asarray(image).astype(np.int64).clip(0, top)
-    ramp = np.asarray(_converted(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), profile))
+    levels = np.asarray(image).clip(0, top)
+    ramp_8bit = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    ramp = np.asarray(_converted(ramp_8bit, profile, _EXACT))
     places = np.arange(top + 1) * (255 / top)
     curve = np.stack([np.interp(places, np.arange(256), ramp[0, :, k]) for k in range(3)], axis=-1)
     if tags.get(262) == 0:  # white is zero, which Pillow knows of 8 bits alone
@@ -91,14 +94,16 @@ def _over_white(image: Image.Image, alpha: Image.Image | None) -> Image.Image:
     return Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
 
 
-def _converted(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _converted(
+    image: Image.Image, profile: bytes | None, flags: ImageCms.Flags = ImageCms.Flags.NONE
+) -> Image.Image:
     """Convert an image of mode L, RGB, CMYK or LAB to sRGB."""
     if image.mode == "LAB":
         return ImageCms.applyTransform(image, _lab()) or image
-    transform = _transform(profile, image.mode) if profile else None
+    transform = _transform(profile, image.mode, flags) if profile else None
     if profile and transform is None and image.mode == "L":  # grey with a profile of colours
         image = image.convert("RGB")
-        transform = _transform(profile, "RGB")
+        transform = _transform(profile, "RGB", flags)
     if transform is None:
         return image.convert("RGB")
     return ImageCms.applyTransform(image, transform) or image
@@ -115,7 +120,9 @@ def _lab() -> ImageCms.ImageCmsTransform:
 
 
 @lru_cache(maxsize=8)
-def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+def _transform(
+    profile: bytes, mode: str, flags: ImageCms.Flags
+) -> ImageCms.ImageCmsTransform | None:
     """Return what converts a mode to sRGB; None: the profile is broken, does not fit, or is sRGB.
 
     Most photographs have sRGB's own profile: converted, they would take twice the time and some
@@ -128,7 +135,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         facts = source.profile
         if facts.xcolor_space.strip() != _SPACES[mode] or facts.device_class not in _CLASSES:
             return None
-        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", _INTENT)
+        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     probe = _probe(mode)

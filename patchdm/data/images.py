@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import struct
 import warnings
 import zlib
@@ -20,6 +22,8 @@ from torch import Tensor
 from patchdm.data.colour import to_srgb
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs what it raises as well
 
 Pixels = NDArray[np.uint8]
 
@@ -78,7 +82,7 @@ def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
         PatchDMError: the file is missing, truncated, no such image, or too large.
     """
     with opened(file, name or str(file)) as image:
-        return np.asarray(_upright(image, _orientation(image)))
+        return np.asarray(_upright(image))
 
 
 def read_fitted(
@@ -91,13 +95,12 @@ def read_fitted(
     further from the exact result than another good filter is (tests/data/test_images.py).
     """
     with opened(file, name or str(file)) as image:
-        orientation = _orientation(image)
-        turned = orientation in (5, 6, 7, 8)
-        size = image.size[::-1] if turned else image.size
-        if image.width * image.height > DRAFT_PIXELS:
+        size = image.size
+        if image.format == "JPEG" and image.width * image.height > DRAFT_PIXELS:
             twice = (2 * width, 2 * height)
-            image.draft(image.mode, twice[::-1] if turned else twice)  # JPEGs alone know how
-        return _fitted(_upright(image, orientation), width, height), size
+            image.draft(image.mode, twice[::-1] if _is_turned(image) else twice)
+        fitted = _fitted(_upright(image), width, height)
+        return fitted, size[::-1] if _is_turned(image) else size
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
@@ -180,10 +183,33 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def _is_turned(image: Image.Image) -> bool:
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
     """Decode an image as RGB and turn it."""
-    rgb = to_srgb(image)
+    with _no_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        rgb = to_srgb(image)
+    orientation = _orientation(image)  # only now: to know a PNG's, Pillow decodes it
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Silence libtiff, which writes of damaged data to the process's standard error by itself."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of the user's
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _fitted(image: Image.Image, width: int, height: int) -> Pixels:

@@ -64,7 +64,8 @@ class PassedOver:
         counts = [(_kind(suffix), n) for suffix, n in self._suffixes.most_common(_MOST_KINDS)]
         counts.append(("of other kinds", self._suffixes.total() - sum(n for _, n in counts)))
         words = [f"{n} {kind}" for kind, n in [*counts, *self._others.items()] if n]
-        return f"passed over {total} files: {', '.join(words)}" if total else ""
+        files = "file" if total == 1 else "files"
+        return f"passed over {total} {files}: {', '.join(words)}" if total else ""
 
 
 def _kind(suffix: str) -> str:

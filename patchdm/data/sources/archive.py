@@ -32,7 +32,8 @@ def open_archive(data: Data, place: Place) -> Iterator[Listing]:
         passed_over = PassedOver()
         total = sum(1 for _ in members(file, data.location, passed_over))
         if not total:
-            raise PatchDMError(f"{data.location}: found no image in it, {str(passed_over) or 'no file'}")
+            found = str(passed_over) or "it is empty"
+            raise PatchDMError(f"{data.location}: found no image in it, {found}")
     version = f"{data.pin} {file.stat().st_size} {file.stat().st_mtime_ns}"
     items = (
         _item(data.location, shown, version, member) for member in members(file, data.location)
