@@ -35,6 +35,8 @@ def download(params: Params) -> None:
             progress("download", listing.total, "photographs") as show,
             writing(RAW) as raw,
         ):
+            if listing.passed_over:
+                warn(f"{data.location}: {listing.passed_over}")
             left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)
             if look(data) != listed:
                 raise PatchDMError(

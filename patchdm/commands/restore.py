@@ -124,6 +124,7 @@ def _restore(
     chosen = _restoring_options(pipe, run) | given(options)
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)
+    # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
     for seed in numbers:
         try:
