@@ -30,6 +30,7 @@ def extract_patches(params: Params) -> None:
             work,
             width=data.width,
             height=data.height,
+            test_fraction=data.test_fraction,
             damaged_fraction=data.damaged_fraction,
             workers=data.workers,
             report=show,
@@ -37,9 +38,8 @@ def extract_patches(params: Params) -> None:
         with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)
-    for name, count in findings.items():
-        if count:
-            warn(f"{PATCHES / name}: found {count} photographs")
+    for name, found in findings.items():
+        warn(f"{PATCHES / name}: {found}")
 
 
 def _link(source: str, target: str) -> None:
