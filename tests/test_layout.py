@@ -13,6 +13,7 @@ from tests.imports import REPO, STAGES
 LIBRARY = sorted(path.relative_to(REPO) for path in REPO.glob("patchdm/**/*.py"))
 CLI = Path("patchdm/cli.py")
 CONSOLE = Path("patchdm/console.py")
+PACKAGE = Path("patchdm/__init__.py")
 ABOVE_THE_LIBRARY = {"stages", "pipelines", "tests", "dvc", "dvclive", "prefect"}
 COMMAND_LINES = {"argparse", "click", "typer", "optparse", "getopt"}
 TERMINAL = {"patchdm.console", "rich", "rich.console", "rich.progress"}
@@ -32,7 +33,8 @@ def breaches(file: Path, tree: ast.AST) -> list[str]:
         found = ABOVE_THE_LIBRARY & packages
     else:
         found = (ABOVE_THE_LIBRARY | COMMAND_LINES) & packages
-        found |= _uses(tree, names, ENVIRONMENT)
+        if file != PACKAGE:  # it tells MKL how to compute, for whoever imports the library
+            found |= _uses(tree, names, ENVIRONMENT)
         if file != CONSOLE:
             found |= TERMINAL & names
             found |= _uses(tree, names, STREAMS)

@@ -68,8 +68,9 @@ def test_image_i_depends_on_seed_i_alone(models: Path, mode: str, latent: bool):
     pipe = load(models, mode, latent=latent)
     together = sample(pipe, [5, 6, 7])
     assert together.shape == (3, 3, HEIGHT, WIDTH)
-    assert_close(sample(pipe, [7]), together[2:], atol=1e-5, rtol=0.0)
-    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], atol=1e-5, rtol=0.0)
+    rounding = {"atol": 1e-4, "rtol": 0.0}  # 6e-6 was found
+    assert_close(sample(pipe, [7]), together[2:], **rounding)
+    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], **rounding)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
