@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import hashlib
 import os
@@ -28,7 +27,7 @@ from rich.progress import (
 from threadpoolctl import threadpool_limits
 
 from patchdm.config import Params, Section, load_params, params_hash
-from patchdm.errors import PatchDMError
+from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
 from patchdm.files import replacing, sha256
 
 PARAMS = Path("params.yaml")
@@ -60,18 +59,17 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     """Run a stage as a command: read params.yaml, work, exit 0, or print one line and exit 1."""
     die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    show_any_text()
     try:
         params = load_params(PARAMS)
         threads = max(1, params.base.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         torch.set_num_threads(threads)
         with threadpool_limits(threads):  # numpy's linear algebra
             stage(params)
-    except PatchDMError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
             raise
-        sys.exit(f"error: {error.filename or 'output'}: no space left on the disk")
+        sys.exit(f"error: {line}")
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from patchdm.config.section import Positive, Section
+from patchdm.config.section import Positive, Section, Text
 
 _PINS = {"archive": 64, "lsun": 64, "hub": 40}
 """Sources that can be pinned, and the length of a SHA-256 and of a commit."""
@@ -24,10 +24,10 @@ class Origin(Section):
     zip of one; hub: a data set of the Hugging Face hub; table: a CSV or parquet of addresses;
     s3: the objects under a prefix.
     """
-    location: str
+    location: Text
     """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),
     `owner/name` (hub), or `s3://bucket/prefix` (s3)."""
-    pin: str | None
+    pin: Annotated[str, StringConstraints(to_lower=True)] | None
     """What must be found there: the SHA-256 of an archive or LSUN's zip, or the commit of a hub
     repository; null: whatever is there."""
     endpoint: str | None
@@ -55,7 +55,7 @@ class Origin(Section):
 class Data(Origin):
     """Where the photographs come from and how they become training images."""
 
-    credentials: str
+    credentials: Text
     """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
     `anonymous`, or for S3 the name of a profile."""
     damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
@@ -93,9 +93,9 @@ class Data(Origin):
 class Features(Section):
     """The frozen backbone whose features start the code table."""
 
-    backbone: str
+    backbone: Text
     """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`."""
-    weights: str | None
+    weights: Text | None
     """A local weights file for the backbone; null: the weights its package carries or loads."""
     batch_size: Positive
     """Images per forward pass; does not change the features."""
