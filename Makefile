@@ -139,8 +139,9 @@ constraints: install ## Pin what .venv holds in constraints.txt
 	touch .venv/installed
 
 .PHONY: clean
-clean: ## Remove outputs, saved progress and caches; .venv and DVC's cache stay
-	@git clean -fdXq data reports
+clean: install ## Remove outputs, saved progress and caches; .venv, DVC's cache, data/sources stay
+	@python -m stages._outputs
+	git clean -fdXq -- data reports ':(exclude)data/sources'
 	rm -rf .state .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +
 

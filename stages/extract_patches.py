@@ -10,8 +10,7 @@ from patchdm.data.extract import extract
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
-from patchdm.files import replacing
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn
+from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn, writing
 
 
 def extract_patches(params: Params) -> None:
@@ -19,11 +18,10 @@ def extract_patches(params: Params) -> None:
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
     check_counts(params, **plan["split"].value_counts())
-    # Another number of workers goes on with the progress of a killed run. The manifest stands
-    # for the photographs: it has their hashes, which are compared as they are read.
-    settings = data.model_copy(update={"workers": 1})
+    # The manifest stands for the photographs: it has their hashes, which are compared as they
+    # are read.
     with (
-        state_dir("extract_patches", [settings], [RAW / MANIFEST]) as state,
+        state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
         progress("extract", len(plan), "images") as show,
     ):
         work = state / "progress"
@@ -39,7 +37,7 @@ def extract_patches(params: Params) -> None:
         )
         kept = PatchStore(store)
         check_counts(params, train=len(kept.rows("train")), test=len(kept.rows("test")))
-        with replacing(PATCHES) as folder:
+        with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)
     for name, count in findings.items():

@@ -17,7 +17,6 @@ import torch
 from patchdm.config import Params
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.manifolds import radii
@@ -25,7 +24,7 @@ from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.reference import Reference, describe, write_reference
 from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics, collect
-from stages._common import PATCHES, REFERENCE, progress, run_stage, state_dir
+from stages._common import PATCHES, REFERENCE, locked, progress, run_stage, writing
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -45,11 +44,11 @@ def reference(params: Params) -> None:
         Path(config.weights) if config.weights else None,
         "cuda" if torch.cuda.is_available() else "cpu",
     )
-    with state_dir("reference", [], []):  # its lock: one writer at a time
+    with locked("reference"):
         measured = _measure(params, store, extractor)
         about = describe(store, extractor, config, params.model.patch_size)
         about |= {"resizer": extractor.resizer, "seed": params.base.seed}
-        with replacing(REFERENCE) as fresh:
+        with writing(REFERENCE) as fresh:
             write_reference(fresh, measured, about)
 
 

@@ -15,7 +15,6 @@ from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.sampling.solve import generators, solve
@@ -33,6 +32,7 @@ from stages._common import (
     run_stage,
     state_dir,
     warn,
+    writing,
 )
 from stages._training import Watch, join, launched, start_worker, train_together, watched
 
@@ -48,8 +48,7 @@ def train_patchdm(params: Params) -> None:
         return
     store = PatchStore(PATCHES)
     check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
-    sections = [params.base, params.model, params.diffusion, params.train]
-    with state_dir("train_patchdm", sections, [PATCHES / "index.parquet", FEATURES]) as state:
+    with state_dir("train_patchdm", params, [PATCHES / "index.parquet", FEATURES]) as state:
         average = _train(params, store, state)
         if is_main():
             _save(average, PATCHDM)
@@ -171,7 +170,7 @@ def _sheet_writer(
 
 
 def _save(average: nn.Module, folder: Path) -> None:
-    with replacing(folder) as fresh:
+    with writing(folder) as fresh:
         average.unet.save_pretrained(fresh / "unet")
         average.scheduler.save_pretrained(fresh / "scheduler")
         if average.code is not None:

@@ -87,7 +87,8 @@ def sections_read(stage: Path) -> set[str]:
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    own |= {"cell_folder", "check_counts"}
+    own |= {"cell_folder", "state_dir", "params_digest"}  # which know what is declared
+    own.add("check_counts")
     run = {module_file(name) for name in commands(tree)} - {stage}
     sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):

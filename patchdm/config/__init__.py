@@ -15,7 +15,7 @@ from pydantic import ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from patchdm.config.data import Data, Features
+from patchdm.config.data import Data, Features, check_location
 from patchdm.config.evaluate import Ablation, Evaluate, Report
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
@@ -183,9 +183,13 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise PatchDMError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
+        check_location(params.data, path.parent)
     except ValidationError as error:
         raise PatchDMError(f"{path}: {_one_line(error)}") from None
+    except ValueError as error:
+        raise PatchDMError(f"{path}: {error}") from None
+    return params
 
 
 def params_hash(*sections: Section) -> str:

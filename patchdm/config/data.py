@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from patchdm.config.section import Positive, Section, Text
+
+OUTPUTS = (
+    Path("data/source.json"),
+    Path("data/raw"),
+    Path("data/patches"),
+    Path("data/features.parquet"),
+    Path("data/models"),
+    Path("data/codes.parquet"),
+    Path("data/reference"),
+    Path("data/samples"),
+    Path("data/applications"),
+    Path("data/ablations"),
+    Path("reports"),
+    Path(".state"),
+)
+"""Where stages write, relative to the repository: no place for photographs, which would be
+replaced."""
 
 _PINS = {"archive": 64, "lsun": 64, "hub": 40}
 """Sources that can be pinned, and the length of a SHA-256 and of a commit."""
@@ -33,6 +51,11 @@ class Origin(Section):
     endpoint: str | None
     """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the location is a path on this machine."""
+        return self.source not in ("hub", "s3") and not is_address(self.location)
+
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
         digits = _PINS.get(self.source, 0)
@@ -50,6 +73,34 @@ class Origin(Section):
                 f"endpoint: found {self.endpoint!r}, allowed with source {self.source}: {allowed}"
             )
         return self
+
+
+def is_address(location: str) -> bool:
+    """Say whether a location is an address and no path."""
+    return re.match(r"https?://", location, re.IGNORECASE) is not None
+
+
+def check_location(data: Origin, root: Path) -> None:
+    """See that local photographs lie apart from what stages write.
+
+    Args:
+        data: section data, or its part that says which photographs.
+        root: of the repository.
+
+    Raises:
+        ValueError: data.location is inside an output, or around one.
+    """
+    if not data.is_local:
+        return
+    location = (root / data.location).resolve()
+    for output in OUTPUTS:
+        path = (root / output).resolve()
+        if location.is_relative_to(path) or path.is_relative_to(location):
+            where = "inside" if location.is_relative_to(path) else "around"
+            raise ValueError(
+                f"data.location: found {data.location}, which is {where} {output}, where stages "
+                "write; expected another place, such as data/sources/NAME"
+            )
 
 
 class Data(Origin):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from requests import Session
 
-from patchdm.config.data import Data
+from patchdm.config.data import Data, is_address
 from patchdm.data.archives import Member, members, unpack
 from patchdm.data.sources.listing import Item, Listing, Place, one_by_one
-from patchdm.data.transfer import is_address, open_session, transfer
+from patchdm.data.transfer import open_session, transfer
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 

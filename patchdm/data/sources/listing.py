@@ -96,7 +96,7 @@ def read_csv(path: Path) -> list[list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
-            rows = []
+            rows = list[list[str]]()
             for row in lines:
                 if rows and len(row) > len(rows[0]):
                     raise PatchDMError(
