@@ -22,6 +22,8 @@ from patchdm.sampling.solvers import solver
 
 HALF = 127.5
 """Levels of a PIL mask from here on are white."""
+SLACK = 8.0
+"""By which images may leave [-1, 1], as a solver leaves them. Pixels of 0 to 255 are further out."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
@@ -209,7 +211,7 @@ def _to_tensor(image: ImageInput) -> Tensor:
             f"`image` is {_described(image)}, expected PIL images or float (B, channels, H, W) in "
             "[-1, 1]"
         )
-    _check_range("image", image, -1.0)
+    _check_range("image", image, -1.0, slack=SLACK)
     return image
 
 
@@ -224,7 +226,7 @@ def _mask_tensor(mask: MaskInput) -> Tensor:
         return torch.from_numpy(levels >= HALF)[:, None]
     if mask.dtype == torch.bool:
         return mask
-    _check_range("mask", mask, 0.0)
+    _check_range("mask", mask, 0.0, slack=0.0)
     return mask >= 0.5
 
 
@@ -248,10 +250,10 @@ def _over_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_range(name: str, values: Tensor, least: float) -> None:
-    """Refuse values outside [least, 1], but for the rounding of half precision."""
+def _check_range(name: str, values: Tensor, least: float, *, slack: float) -> None:
+    """Refuse values that are not in [least, 1], give or take some, or not finite."""
     low, high = (float(value) for value in values.float().aminmax()) if values.numel() else (0, 0)
-    if not (low >= least - 0.01 and high <= 1.01):  # a NaN is neither
+    if not (low >= least - slack and high <= 1 + slack):  # a NaN is neither
         raise ValueError(f"`{name}` has values from {low:g} to {high:g}, expected [{least:g}, 1]")
 
 
