@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from patchdm.config import Params, load_params
-from patchdm.errors import PatchDMError
+from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
 from patchdm.files import sha256
 from stages._declared import declared_code, declared_outputs, declared_params, files_of
 from stages._outputs import refuse_foreign_files, writing
@@ -59,6 +58,7 @@ def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Pa
     """Run a stage that writes these outputs, which may hold nothing of the user's."""
     die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    show_any_text()
     try:
         params = load_params(PARAMS)
         if is_main():
@@ -68,12 +68,10 @@ def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Pa
             torch.set_num_threads(threads)
         with threadpool_limits(threads), _unchanged(name, params):  # numpy's linear algebra
             stage(params)
-    except PatchDMError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
             raise
-        sys.exit(f"error: {error.filename or 'output'}: no space left on the disk")
+        sys.exit(f"error: {line}")
 
 
 @contextlib.contextmanager

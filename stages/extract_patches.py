@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 
-from patchdm.config import Params
+from patchdm.config import Params, check_counts
 from patchdm.console import progress, warn
 from patchdm.data.extract import extract
+from patchdm.data.patch_store import PatchStore
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
 from stages._common import PATCHES, RAW, run_stage, state_dir, writing
@@ -17,6 +18,7 @@ def extract_patches(params: Params) -> None:
     """Write the patch store: images of one size, split by photograph; and what was found odd."""
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
+    check_counts(params, **plan["split"].value_counts())
     # The manifest stands for the photographs: it has their hashes, which are compared as they
     # are read.
     with (
@@ -35,6 +37,8 @@ def extract_patches(params: Params) -> None:
             workers=data.workers,
             report=show,
         )
+        kept = PatchStore(store)
+        check_counts(params, train=len(kept.rows("train")), test=len(kept.rows("test")))
         with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)

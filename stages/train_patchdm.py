@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from patchdm.config import Params
+from patchdm.config import Params, check_counts
 from patchdm.console import warn
 from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
@@ -47,12 +47,7 @@ def train_patchdm(params: Params) -> None:
         train_together("stages.train_patchdm", config.processes)
         return
     store = PatchStore(PATCHES)
-    images = store.rows("train")
-    if len(images) < config.batch_size:
-        raise PatchDMError(
-            f"train.batch_size is {config.batch_size}, allowed are at most the "
-            f"{len(images)} training images of {PATCHES}"
-        )
+    check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
     with state_dir("train_patchdm", params, [PATCHES / "index.parquet", FEATURES]) as state:
         average = _train(params, store, state)
         if is_main():
@@ -97,7 +92,7 @@ def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
 
 def _module(params: Params, store: PatchStore, num_images: int) -> ImageTraining:
     torch.manual_seed(params.base.seed)  # initial weights
-    unet = build_unet(params.model, (store.height, store.width))
+    unet = build_unet(params.model, (store.height, store.width), params.train)
     code = _code(params, num_images)
     scheduler = image_scheduler(params.diffusion)
     module = ImageTraining(unet, code, scheduler, min_snr_gamma=params.train.min_snr_gamma)

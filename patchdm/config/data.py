@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from patchdm.config.section import Positive, Section
+from patchdm.config.section import Positive, Section, Text
 
 OUTPUTS = (
     Path("data/source.json"),
@@ -42,10 +42,10 @@ class Origin(Section):
     publishes it, or the zip of one; hub: a data set of the Hugging Face hub; table: a CSV or
     parquet of addresses; s3: the objects under a prefix.
     """
-    location: str
+    location: Text
     """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),
     `owner/name` (hub), or `s3://bucket/prefix` (s3)."""
-    pin: str | None
+    pin: Annotated[str, StringConstraints(to_lower=True)] | None
     """What must be found there: the SHA-256 of an archive or LSUN's zip, or the commit of a hub
     repository; null: whatever is there."""
     endpoint: str | None
@@ -106,7 +106,7 @@ def check_location(data: Origin, root: Path) -> None:
 class Data(Origin):
     """Where the photographs come from and how they become training images."""
 
-    credentials: str
+    credentials: Text
     """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
     `anonymous`, or for S3 the name of a profile."""
     damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
@@ -144,9 +144,9 @@ class Data(Origin):
 class Features(Section):
     """The frozen backbone whose features start the code table."""
 
-    backbone: str
+    backbone: Text
     """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`."""
-    weights: str | None
+    weights: Text | None
     """A local weights file for the backbone; null: the weights its package carries or loads."""
     batch_size: Positive
     """Images per forward pass; does not change the features."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from patchdm.data.arrival import check_file
 from patchdm.data.names import PassedOver
 from patchdm.data.raw import Photograph
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 """Shows how far something is: called with its name, total and unit."""
@@ -86,6 +87,29 @@ class Listing:
     """Files that hold the photographs, by their names below data/raw."""
     passed_over: str = ""
     """Which files of the source are not taken, in a line; empty: all are."""
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Read a CSV file in UTF-8: its header and its rows, of which none has a surplus cell.
+
+    Raises:
+        PatchDMError: it cannot be read, or a row is longer than the header, so that a cell may
+            stand in the wrong column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            rows = list[list[str]]()
+            for row in lines:
+                if rows and len(row) > len(rows[0]):
+                    raise PatchDMError(
+                        f"{path}: line {lines.line_num}: found {len(row)} cells, expected "
+                        f"{len(rows[0])} as in the header (quote text that has commas)"
+                    )
+                rows += [row] if row else []  # an empty line is none
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
+        raise PatchDMError(f"{path}: no readable CSV: {one_line(error)}") from None
+    return rows
 
 
 def one_by_one(
