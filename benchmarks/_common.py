@@ -64,9 +64,17 @@ def machine_peaks() -> dict[str, float]:
 
 
 def describe(peaks: Mapping[str, float]) -> str:
-    """Return the measured peaks and the threads they were measured with, in one line."""
+    """Return the CPU, its measured peaks and the threads they were measured with, in one line."""
     measured = ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items())
-    return f"{torch.get_num_threads()} threads; peak GFLOP/s: {measured}"
+    return f"{cpu()}, {torch.get_num_threads()} threads; peak GFLOP/s: {measured}"
+
+
+def cpu() -> str:
+    """Return the name of the CPU, with the numbers of its kind, which hosts hide from the name."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    name, family, model = (found.get(key, "?") for key in ("model name", "cpu family", "model"))
+    return f"{name} (family {family}, model {model})"
 
 
 def in_process(function: Callable[..., _Result], *args: object) -> _Result:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
 from patchdm.options import INPAINT, OUTPAINT, SAMPLE
 
 PARAMS = Path("params.yaml")
@@ -195,19 +195,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
 
 
 @contextlib.contextmanager
-def _progress(description: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """Show a bar on standard error, once its total is known; yield what that is told."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def _progress(name: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Show how many images are done, once their number is known; yield what that is told."""
+    from patchdm.console import progress
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-
-        def start(total: int) -> Callable[[int], None]:
-            task = bar.add_task(description, total=total)
-            return lambda done: bar.update(task, completed=done)
-
-        yield start
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress(name, total, "images"))
 
 
 def _preset(name: str) -> Path:
@@ -222,21 +215,47 @@ def _preset(name: str) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake of the user prints one line and exits with 1."""
+    show_any_text()
     try:
-        arguments = vars(_parser().parse_args(argv))
+        words = _options_first(sys.argv[1:] if argv is None else argv)
+        arguments = vars(_parser().parse_args(words))
         run = arguments.pop("run")
         run(**arguments)
         sys.stdout.flush()
-    except PatchDMError as error:
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         # `patchdm plan NAME | head` has read enough. Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        sys.exit(f"error: {error.filename or 'output'}: {error.strerror}")
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+
+
+def _options_first(argv: Sequence[str]) -> list[str]:
+    """Put the options of a command before its other arguments, which argparse wants in a row."""
+    commands = {tuple(words.split()): arguments for words, (_, arguments) in COMMANDS.items()}
+    head = next((words for words in commands if words == tuple(argv[: len(words)])), None)
+    if head is None:
+        return list(argv)
+    valued = [name for name, details in commands[head].items() if "action" not in details]
+    options, others = list[str](), list[str]()
+    rest = iter(argv[len(head) :])
+    for word in rest:
+        if word == "--":
+            others += [word, *rest]
+        elif not word.startswith("-"):
+            others.append(word)
+        else:
+            options.append(word)
+            if any(name.startswith(word) for name in valued):  # or begins so, as argparse allows
+                value = next(rest, None)
+                if value is None:
+                    return list(argv)  # argparse says what is missing
+                options.append(value)
+    return [*head, *options, *others]
 
 
 def _parser() -> argparse.ArgumentParser:

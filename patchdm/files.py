@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from patchdm.errors import FULL, PatchDMError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,8 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
     are removed by the next call. One writer at a time: callers hold the stage's lock.
 
     Raises:
-        OSError: the disk is full (ENOSPC) or its quota is (EDQUOT), however whatever wrote says
-            so; the file named is `path`.
+        OSError: the disk is full, read-only or broken, however whatever wrote says so; the file
+            named is `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.partial")
@@ -36,8 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             old.rename(path)
         _remove(fresh)
-        if full := _full_disk(error):
-            raise OSError(full, os.strerror(full), str(path)) from error
+        if refusal := _refusal(error, fresh):
+            raise OSError(refusal, os.strerror(refusal), str(path)) from error
         raise
     _remove(old)
 
@@ -48,14 +50,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _full_disk(error: BaseException | None) -> int | None:
-    """Return the number of the error if a full disk is behind it.
+def _refusal(error: BaseException | None, fresh: Path) -> int | None:
+    """Return the number of the error if a disk that cannot be written is behind it.
 
     A write that fails does not know its file; torch hides the OSError behind another error,
     safetensors and `shutil.copytree` keep no more than its text.
     """
     while error is not None:
-        for number in (errno.ENOSPC, errno.EDQUOT):
+        named = error.filename if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and named == str(fresh):
+            return error.errno
+        said = named is not None or isinstance(error, PatchDMError)  # which file it is
+        for number in FULL if said else (*FULL, errno.EROFS, errno.EACCES, errno.EIO):
             if os.strerror(number) in str(error):
                 return number
         error = error.__cause__ or error.__context__

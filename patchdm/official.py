@@ -258,6 +258,7 @@ def _unet(state: _Checkpoint, patch_size: int) -> _Part:
         time_channels=time_channels,
         position_channels=state.shape("time_embed.pos_embed.0.weight", 2)[1] // 2,
         cond_dim=cond_dim,
+        unconditional=True,  # their training drops code and position, whatever its settings
     )
     return _Part(model, _keys(model, unet_names(model)))
 

@@ -18,7 +18,7 @@ from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.restoring import OUTPUT_TYPES, Generators, inpaint_images, outpaint_images
 from patchdm.sampling.codes import sample_codes
-from patchdm.sampling.solve import solve
+from patchdm.sampling.solve import begin, check_count, check_guidance, solve
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
@@ -87,6 +87,9 @@ class PatchDMPipeline(DiffusionPipeline):
         Raises:
             PatchDMError: a folder is missing or of another kind.
         """
+        for part in filter(None, (image_model, latent_model)):
+            if not part.is_dir():
+                raise PatchDMError(f"{part}: not found, expected the folder of a trained model")
         try:
             unet = PatchUNet.from_pretrained(image_model / "unet")
             parts: dict[str, Any] = {
@@ -173,8 +176,11 @@ class PatchDMPipeline(DiffusionPipeline):
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         shape = self._shape(height, width, latents)
-        self.check_inputs(batch_size, shape, generator, cond, latents, output_type)
+        self.check_inputs(
+            batch_size, shape, generator, cond, latents, output_type, guidance_scale=guidance_scale
+        )
         self._check_callback(callback_on_step_end_tensor_inputs)
+        begin(self.scheduler, num_inference_steps)  # before anything is drawn
 
         self._guidance_scale = guidance_scale
         x_T = self.gaussian(batch_size, shape, generator) if latents is None else latents
@@ -199,6 +205,7 @@ class PatchDMPipeline(DiffusionPipeline):
 
     def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
         """Draw global codes, (batch_size, code_dim), from the latent model."""
+        check_count("latent_num_inference_steps", num_steps)
         z_T = self.gaussian(batch_size, (self.latent.config.code_dim,), generator)
         return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
 
@@ -259,8 +266,12 @@ class PatchDMPipeline(DiffusionPipeline):
         cond: Tensor | None,
         latents: Tensor | None,
         output_type: str,
+        *,
+        guidance_scale: float,
     ) -> None:
-        """Raise a ValueError that names the argument, what was found and what is allowed."""
+        """Raise a ValueError that names the argument, what was found and what is expected."""
+        check_count("batch_size", batch_size)
+        check_guidance(self.unet, guidance_scale)
         PatchGrid.of(shape[1], shape[2], self.unet.config.patch_size)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise ValueError(

@@ -11,25 +11,31 @@ from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
 
+from patchdm.data.colour import to_srgb
 from patchdm.data.images import to_tensor
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
-from patchdm.sampling.solve import tiling_of_step
+from patchdm.sampling.solve import begin, check_count, check_solver, tiling_of_step
 from patchdm.sampling.solvers import solver
 
+HALF = 127.5
+"""Levels of a PIL mask from here on are white."""
+SLACK = 8.0
+"""By which images may leave [-1, 1], as a solver leaves them. Pixels of 0 to 255 are further out."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
+MaskInput = ImageInput
 
 
 @torch.no_grad()
 def inpaint_images(
     pipe: DiffusionPipeline,
     image: ImageInput,
-    mask: Tensor,
+    mask: MaskInput,
     num_inference_steps: int = 50,
     guidance_scale: float = 0.0,
     generator: Generators = None,
@@ -54,8 +60,10 @@ def inpaint_images(
     solvers. With a list of generators, image i depends on generator i alone.
 
     Args:
-        image: PIL images, or (B, channels, H, W) in [-1, 1]; sides multiples of the patch size.
-        mask: (H, W) or (B, 1, H, W) bool, True where pixels are to be made.
+        image: PIL images, transparency over white, or (B, channels, H, W) float in [-1, 1]; sides
+            multiples of the patch size.
+        mask: (H, W) or (B, 1, H, W), True where pixels are to be made; as numbers in [0, 1], or
+            PIL images, white there.
         num_inference_steps: DDIM steps; each is made `resamplings` times.
         generator: as in `__call__`; each gives x_T first, then the draws of the code, then the
             noise of the resamplings.
@@ -77,13 +85,17 @@ def inpaint_images(
     known = pipe.to_device(_to_tensor(image))
     batch, *shape = known.shape
     height, width = shape[1:]
-    pipe.check_inputs(batch, tuple(shape), generator, cond, None, output_type)
+    pipe.check_inputs(
+        batch, tuple(shape), generator, cond, None, output_type, guidance_scale=guidance_scale
+    )
     if code not in ("image", "latent"):
         raise ValueError(f"`code` is {code!r}, allowed are image and latent")
-    if num_inference_steps < 1:
-        raise ValueError(f"`num_inference_steps` is {num_inference_steps}, allowed are 1 and more")
-    mask = checked_mask(mask, known)
+    check_count("resamplings", resamplings)
+    check_count("blend_width", blend_width, least=0)
+    mask = checked_mask(_mask_tensor(mask), known)
+    check_solver(pipe.scheduler)
     scheduler = solver(pipe.scheduler, "ddim")
+    begin(scheduler, num_inference_steps)
     x_T = pipe.to_device(pipe.gaussian(batch, tuple(shape), generator))
     if cond is None and code == "image":
         cond = _code_of(pipe, known, mask, scheduler, generator, fit)
@@ -97,7 +109,6 @@ def inpaint_images(
         cols_per_chunk=cols_per_chunk,
         grid_shape=pipe.grid_shape(positions),
     )
-    scheduler.set_timesteps(num_inference_steps)
     first, last = guidance_interval or (0, scheduler.config.num_train_timesteps)
     with pipe.progress_bar(total=num_inference_steps * resamplings) as bar:
 
@@ -142,7 +153,7 @@ def outpaint_images(
     Positions count from the canvas' first patch.
 
     Args:
-        image: PIL images, or (B, channels, h, w) in [-1, 1], of any size.
+        image: as in `inpaint`, of any size.
         left, top, right, bottom: pixels to make on each side.
         output_type, return_dict: as in `__call__`.
         **options: further ones of `inpaint`.
@@ -188,8 +199,62 @@ def _code_of(
 
 
 def _to_tensor(image: ImageInput) -> Tensor:
-    """Return images as (B, channels, H, W) in [-1, 1]."""
-    if isinstance(image, Tensor):
-        return image
-    images = [image] if isinstance(image, Image.Image) else image
-    return to_tensor(np.stack([np.asarray(each.convert("RGB")) for each in images]))
+    """Return images as (B, channels, H, W) in [-1, 1].
+
+    Raises:
+        ValueError: they are something else, such as pixels of 0 to 255, or of different sizes.
+    """
+    if not isinstance(image, Tensor):
+        images = _pil_images("image", image)
+        return to_tensor(np.stack([np.asarray(to_srgb(each)) for each in images]))
+    if image.ndim != 4 or not image.is_floating_point():
+        raise ValueError(
+            f"`image` is {_described(image)}, expected PIL images or float (B, channels, H, W) in "
+            "[-1, 1]"
+        )
+    _check_range("image", image, -1.0, slack=SLACK)
+    return image
+
+
+def _mask_tensor(mask: MaskInput) -> Tensor:
+    """Return a mask as bool; numbers count from a half on, as diffusers' pipelines take them.
+
+    Raises:
+        ValueError: it is something else, or its numbers are not in [0, 1].
+    """
+    if not isinstance(mask, Tensor):
+        levels = np.stack([np.asarray(each.convert("L")) for each in _pil_images("mask", mask)])
+        return torch.from_numpy(levels >= HALF)[:, None]
+    if mask.dtype == torch.bool:
+        return mask
+    _check_range("mask", mask, 0.0, slack=0.0)
+    return mask >= 0.5
+
+
+def _pil_images(name: str, given: object) -> list[Image.Image]:
+    """Return one or more PIL images as a list, all of one size."""
+    several = given if isinstance(given, list | tuple) else [given]
+    images = [each for each in several if isinstance(each, Image.Image)]
+    if not images or len(images) < len(several):
+        raise ValueError(f"`{name}` is {_described(given)}, expected PIL images or a tensor")
+    sizes = {each.size for each in images}
+    if len(sizes) > 1:
+        raise ValueError(f"`{name}` has images of sizes {sorted(sizes)}, expected one size")
+    return images
+
+
+def _check_range(name: str, values: Tensor, least: float, *, slack: float) -> None:
+    """Refuse values that are not in [least, 1], give or take some, or not finite."""
+    low, high = (float(value) for value in values.float().aminmax()) if values.numel() else (0, 0)
+    if not (low >= least - slack and high <= 1 + slack):  # a NaN is neither
+        raise ValueError(f"`{name}` has values from {low:g} to {high:g}, expected [{least:g}, 1]")
+
+
+def _described(given: object) -> str:
+    """Return what was given instead of images, in few words."""
+    if isinstance(given, Tensor):
+        return f"{given.dtype} of shape {tuple(given.shape)}"
+    if isinstance(given, list | tuple):
+        kinds = sorted({type(each).__name__ for each in given})
+        return f"a {type(given).__name__} of {', '.join(kinds) or 'nothing'}"
+    return f"a {type(given).__name__}"

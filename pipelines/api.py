@@ -10,26 +10,47 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import httpx
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import get_client
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_HOME,
+    temporary_settings,
+)
 
 from pipelines import process
-from pipelines.errors import FlowError
+from pipelines.errors import FlowError, reason
 
 START_SECONDS = 120
 """A fresh database takes 10 to 30."""
+
+
+ANSWER_SECONDS = 10
+"""In which a server that Prefect is told of must answer."""
 
 
 def start_api() -> None:
     """Serve the API on a free port until this process ends; unless Prefect is told of another.
 
     Raises:
-        FlowError: the server does not start.
+        FlowError: the server does not start, or the other one does not answer.
     """
-    if PREFECT_API_URL.value():
+    if url := PREFECT_API_URL.value():
+        check_api(url)
         return
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as error:
+        raise FlowError(
+            f"PREFECT_HOME is {home}, expected a folder for Prefect's database: {error.strerror}"
+        ) from None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,6 +63,23 @@ def start_api() -> None:
     at_exit.callback(server.terminate)
     _wait(server, url)
     at_exit.enter_context(temporary_settings({PREFECT_API_URL: url}))
+
+
+def check_api(url: str) -> None:
+    """See that a Prefect server answers, and lets us in.
+
+    Raises:
+        FlowError: it does not.
+    """
+    patience = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
+    try:
+        with temporary_settings(patience), get_client(sync_client=True) as client:
+            client.read_flows(limit=1)
+    except Exception as error:  # noqa: BLE001 - of httpx, pydantic, Prefect, as the server answers
+        raise FlowError(
+            f"PREFECT_API_URL is {url}, expected the address of a running Prefect server such as "
+            f"http://127.0.0.1:4200/api, or none: {reason(error)}"
+        ) from None
 
 
 def _wait(server: subprocess.Popen[bytes], url: str) -> None:

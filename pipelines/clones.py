@@ -90,6 +90,7 @@ def run_stage(stage: Stage, snapshot: Snapshot, talk: Talk) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _bring_to(root, snapshot, where)
         if stage.upstream:
+            talk(stage.name, ["stages._outputs"], root)
             talk(stage.name, [*dvc, "pull", "--force", *stage.upstream], root)
         talk(stage.name, [*dvc, "repro", "--single-item", "--pull", stage.name], root)
         talk(stage.name, [*dvc, "push", "--run-cache", stage.name], root)

@@ -6,20 +6,23 @@ reaches into one (`place.concurrency=4`). Values are YAML.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from prefect.exceptions import ParameterTypeError, TerminationSignal
+import httpx
+from prefect.exceptions import ParameterTypeError, PrefectException, TerminationSignal
 from prefect.flows import Flow
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from patchdm.errors import MISTAKES, mistake, show_any_text
 from pipelines.api import start_api
-from pipelines.errors import FlowError
+from pipelines.errors import FlowError, reason
 
 
 def main(flow: Flow[..., Any], argv: Sequence[str]) -> None:
@@ -29,17 +32,31 @@ def main(flow: Flow[..., Any], argv: Sequence[str]) -> None:
             f"{__doc__}\n{flow.name}{inspect.signature(flow.fn)}\n\n{flow.fn.__doc__}\n"
         )
         return
-    try:
+    with ending_in_one_line():
         parameters = parse(argv, list(inspect.signature(flow.fn).parameters))
         checked(flow, parameters)
         start_api()
         flow(**parameters)
+
+
+@contextlib.contextmanager
+def ending_in_one_line() -> Iterator[None]:
+    """Within it, what the user or the machine refuses prints one line and ends the process."""
+    show_any_text()
+    try:
+        yield
     except FlowError as error:
         sys.exit(f"error: {error}")
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except (PrefectException, httpx.HTTPError) as error:
+        sys.exit(f"error: Prefect: {reason(error)}")
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:

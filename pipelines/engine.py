@@ -43,6 +43,10 @@ def bring_up_to_date(
         return
     if place.has_clones:
         clones.check_remote(root, tasks.talk)
+        for stage in graph.pending:
+            if stage.here:
+                tasks.run_stage.with_options(name=stage.name)(stage, root, None, None)
+                graph = graph.without(stage.name)
         clones.push_inputs(graph, root, tasks.talk)
     with runner:
         run_in_order(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from pipelines import process
 from pipelines.errors import FlowError, TransientError
 
 
@@ -30,6 +32,8 @@ class Stage:
     upstream: tuple[str, ...]
     outs: tuple[Out, ...]
     gpu: bool
+    here: bool
+    """Whether its output stays when it runs anew, so that no run cache hands it on."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Graph:
 
     stages: dict[str, Stage]
     stale: frozenset[str]
+
+    def without(self, name: str) -> Graph:
+        """Return the graph with one stage more up to date."""
+        return Graph(self.stages, self.stale - {name})
 
     @property
     def pending(self) -> list[Stage]:
@@ -56,18 +64,13 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
         FlowError: no repository, a broken one, or an unknown stage.
         TransientError: another DVC command holds the lock.
     """
-    try:
-        with Repo(str(root)) as repo:
-            _check_root(root, Path(repo.root_dir))
-            stages = _ordered(repo, up_to)
-            changed = _changed(repo, stages)
-    except NotDvcRepoError:
-        raise FlowError(f"{root}: not a DVC repository, run in the root of one") from None
-    except LockError as error:
-        busy = _one_line(error) if "is busy" in str(error) else "another DVC command holds the lock"
-        raise TransientError(f"{root}: {busy}") from None
-    except DvcException as error:
-        raise FlowError(f"{root}: {_one_line(error)}") from None
+    with _dvc(root) as repo:
+        stages = _ordered(repo, up_to)
+        always = {stage.name for stage in repo.index.stages if stage.always_changed}
+    for name in always.intersection(stages):
+        _look(name, root)
+    with _dvc(root) as repo:
+        changed = _changed(repo, stages)
     stale: set[str] = set()
     for name, stage in stages.items():
         if name in changed or stale.intersection(stage.upstream):
@@ -75,11 +78,40 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
     return Graph(stages, frozenset(stale))
 
 
+@contextlib.contextmanager
+def _dvc(root: Path) -> Iterator[Repo]:
+    """Open a repository; errors of DVC become ours."""
+    try:
+        with Repo(str(root)) as repo:
+            _check_root(root, Path(repo.root_dir))
+            yield repo
+    except NotDvcRepoError:
+        raise FlowError(f"{root}: not a DVC repository, run in the root of one") from None
+    except LockError as error:
+        busy = _one_line(error) if "is busy" in str(error) else "another DVC command holds the lock"
+        raise TransientError(f"{root}: {busy}") from None
+    except DvcException as error:
+        raise FlowError(f"{root}: {_one_line(error)}") from None
+
+
+def _look(stage: str, root: Path) -> None:
+    """Run a stage that DVC always runs, so that DVC sees whether its output changes.
+
+    Raises:
+        FlowError: it failed.
+    """
+    lines: list[str] = []
+    if process.run([f"stages.{stage}"], lines.append, root):
+        reason = lines[-1] if lines else "killed"
+        raise FlowError(f"{stage}: {reason.removeprefix('error: ')}")
+
+
 def _changed(repo: Repo, stages: Iterable[str]) -> set[str]:
     """Return the stages whose files or parameters are not those of dvc.lock."""
     addresses = {s.addressing: s.name for s in repo.index.stages if s.name in stages}
     status = repo.status(targets=list(addresses)) if addresses else {}
-    return {name for address, name in addresses.items() if address in status}
+    unknown = ["always changed"]  # and `_look` has just seen that it is not
+    return {name for address, name in addresses.items() if status.get(address, unknown) != unknown}
 
 
 def _ordered(repo: Repo, up_to: Sequence[str]) -> dict[str, Stage]:
@@ -98,6 +130,7 @@ def _ordered(repo: Repo, up_to: Sequence[str]) -> dict[str, Stage]:
             upstream=tuple(other.name for other in upstream),
             outs=tuple(Out(out.def_path, bool(out.metric)) for out in stage.outs),
             gpu=bool((stage.meta or {}).get("gpu")),
+            here=any(out.persist for out in stage.outs),
         )
 
     for stage in _by_name(wanted):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from prefect import serve
 from prefect.flows import EntrypointType
+from prefect.settings import PREFECT_API_URL
 
+from pipelines.api import check_api
+from pipelines.command import ending_in_one_line
 from pipelines.evaluate_ablations import evaluate_ablations
 from pipelines.reproduce import reproduce
 from pipelines.sample_at_scale import sample_at_scale
@@ -14,4 +17,7 @@ if __name__ == "__main__":
     flows = (reproduce, train, evaluate_ablations, sample_at_scale)
     # By module: Prefect takes a file's folder from what `make deploy` left, which has none.
     by_module = EntrypointType.MODULE_PATH
-    serve(*(flow.to_deployment("local", entrypoint_type=by_module) for flow in flows))
+    with ending_in_one_line():
+        if url := PREFECT_API_URL.value():
+            check_api(url)
+        serve(*(flow.to_deployment("local", entrypoint_type=by_module) for flow in flows))

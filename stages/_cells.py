@@ -18,7 +18,8 @@ from patchdm.ablation import variant_params
 from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
-from stages._common import PARAMS, die_with_parent, run_stage, state_dir
+from stages._common import PARAMS, die_with_parent, locked, run_command
+from stages._declared import declared_outputs
 
 CODE = (Path("patchdm"), Path("stages"))
 
@@ -28,12 +29,13 @@ def run_cell_stage(stage: Callable[[Params, str], None]) -> None:
 
     The stage gets the cell's params, and the cell's name: VARIANT-SEED.
     """
+    name, words = stage.__name__, sys.argv[1:]
 
     def run(params: Params) -> None:
-        variant, seed = _arguments(sys.argv[1:])
+        variant, seed = _arguments(words)
         stage(variant_params(params, variant, seed), f"{variant}-{seed}")
 
-    run_stage(run)
+    run_command(name, run, declared_outputs(name, cell="-".join(words)))
 
 
 @contextlib.contextmanager
@@ -51,7 +53,7 @@ def cell_folder(
     Raises:
         PatchDMError: another process works in it.
     """
-    with state_dir(f"{stage}/{cell}", [], []) as folder:
+    with locked(f"{stage}/{cell}") as folder:
         for path, target in ({code: code for code in CODE} | dict(inputs)).items():
             link = folder / path
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from threadpoolctl import threadpool_limits
 
-from patchdm.config import Params, Section, load_params, params_hash
-from patchdm.errors import PatchDMError
-from patchdm.files import replacing, sha256
+from patchdm.config import Params, load_params
+from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
+from patchdm.files import sha256
+from stages._declared import declared_code, declared_outputs, declared_params, files_of
+from stages._outputs import refuse_foreign_files, writing
 
 PARAMS = Path("params.yaml")
+SOURCE = Path("data/source.json")
 RAW = Path("data/raw")
 PATCHES = Path("data/patches")
 FEATURES = Path("data/features.parquet")
@@ -58,46 +51,101 @@ _PR_SET_PDEATHSIG = 1
 
 def run_stage(stage: Callable[[Params], None]) -> None:
     """Run a stage as a command: read params.yaml, work, exit 0, or print one line and exit 1."""
+    run_command(stage.__name__, stage, declared_outputs(stage.__name__))
+
+
+def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Path]) -> None:
+    """Run a stage that writes these outputs, which may hold nothing of the user's."""
     die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
+    show_any_text()
     try:
         params = load_params(PARAMS)
+        if is_main():
+            refuse_foreign_files(outputs)
         threads = max(1, params.base.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        torch.set_num_threads(threads)
-        with threadpool_limits(threads):  # numpy's linear algebra
+        if torch := sys.modules.get("torch"):  # not every stage needs it
+            torch.set_num_threads(threads)
+        with threadpool_limits(threads), _unchanged(name, params):  # numpy's linear algebra
             stage(params)
-    except PatchDMError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
             raise
-        sys.exit(f"error: {error.filename or 'output'}: no space left on the disk")
+        sys.exit(f"error: {line}")
 
 
 @contextlib.contextmanager
-def state_dir(stage: str, sections: list[Section], inputs: list[Path]) -> Iterator[Path]:
+def _unchanged(stage: str, params: Params) -> Iterator[None]:
+    """See at the end that params and code are still those of the start.
+
+    DVC records what it finds when a stage ends, and would take an edit for what was run.
+
+    Raises:
+        PatchDMError: a parameter or a file of code that the stage declares was edited.
+    """
+    values, code = declared_params(stage, params), declared_code(stage)
+    yield
+    edited = _flat(declared_params(stage, load_params(PARAMS)))
+    for key, value in _flat(values).items():
+        if edited.get(key) != value:
+            raise PatchDMError(
+                f"{PARAMS}: {key} was {value} when {stage} began and is {edited.get(key)} now, "
+                "so the result is not recorded; run the same command again"
+            )
+    for path in sorted(code.items() ^ declared_code(stage).items()):
+        raise PatchDMError(
+            f"{path[0]}: edited while {stage} ran, so the result is not recorded; run the same "
+            "command again"
+        )
+
+
+def _flat(values: dict[str, object]) -> dict[str, object]:
+    """Return values with sections taken apart: dotted key -> value."""
+    return {
+        f"{key}.{name}" if name else key: part
+        for key, value in values.items()
+        for name, part in (value.items() if isinstance(value, dict) else [("", value)])
+    }
+
+
+@contextlib.contextmanager
+def state_dir(stage: str, params: Params, inputs: Iterable[Path]) -> Iterator[Path]:
     """Yield `.state/<stage>/<key>/`, locked, where a killed stage finds its progress again.
 
-    Of processes that train together the main one alone holds the lock.
-
-    The key hashes parameters, the code of `stages` and `patchdm`, and the inputs, so that
-    progress made under other circumstances is never picked up.
+    The key hashes what dvc.yaml declares of the stage, its parameters and code, and the inputs,
+    so that progress made under other circumstances is never picked up.
 
     Raises:
         PatchDMError: another process runs the same stage on the same inputs.
     """
-    code = sorted([*Path("stages").rglob("*.py"), *Path("patchdm").rglob("*.py")])
-    files = [*code, *(file for path in inputs for file in _files(path))]
-    digest = hashlib.sha256(params_hash(*sections).encode())
-    for file in files:
-        digest.update(f"{file}\0{sha256(file)}\0".encode())
-    folder = STATE / stage / digest.hexdigest()[:16]
+    files = [file for path in inputs for file in _existing(path)]
+    facts = [
+        declared_params(stage, params),
+        declared_code(stage),
+        {file.as_posix(): sha256(file) for file in files},
+    ]
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    with locked(f"{stage}/{key}") as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[Path]:
+    """Yield the folder `.state/<name>`, which no other process has at the same time.
+
+    Of processes that train together the main one alone holds the lock.
+
+    Raises:
+        PatchDMError: another process has it.
+    """
+    folder = STATE / name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             if is_main():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            stage = name.partition("/")[0]
             raise PatchDMError(f"{folder}: another process is running stage {stage}") from None
         yield folder
 
@@ -107,37 +155,11 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@contextlib.contextmanager
-def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with rate and ETA; yield a function that sets how much is done."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} " + unit + "/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, rate="-")
-
-        def advance_to(done: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
-
-        yield advance_to
-
-
 def publish(target: Path, parts: dict[str, Path]) -> None:
     """Copy folders into one output: name in the output (`.` is its top) -> folder."""
-    with replacing(target) as fresh:
+    with writing(target) as fresh:
         for name, folder in parts.items():
             shutil.copytree(folder, fresh / name, dirs_exist_ok=True)
-
-
-def warn(message: str) -> None:
-    """Say on standard error what went wrong but does not stop the stage."""
-    Console(stderr=True).print(f"warning: {message}", markup=False, highlight=False)
 
 
 def git_revision() -> str:
@@ -158,11 +180,11 @@ def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check)  # noqa: S603, S607 - fixed
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the files of a path, sorted; of a folder those below it."""
+def _existing(path: Path) -> list[Path]:
+    """Return the files of a path that must be there."""
     if not path.exists():
         raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return files_of(path)
 
 
 def die_with_parent() -> None:

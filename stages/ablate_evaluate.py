@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 from patchdm.config import Params
-from patchdm.files import replacing
 from stages._cells import cell_folder, run_cell_stage, run_in
 from stages._common import (
     ABLATION_METRICS,
@@ -17,6 +16,7 @@ from stages._common import (
     REFERENCE,
     SAMPLES,
     publish,
+    writing,
 )
 
 
@@ -29,7 +29,7 @@ def ablate_evaluate(params: Params, cell: str) -> None:
         run_in(folder, "stages.sample")
         run_in(folder, "stages.evaluate")
         publish(ABLATIONS / cell / "samples", {".": folder / SAMPLES})
-        with replacing(ABLATION_METRICS / f"{cell}.json") as fresh:
+        with writing(ABLATION_METRICS / f"{cell}.json") as fresh:
             shutil.copyfile(folder / METRICS, fresh)
 
 

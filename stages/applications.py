@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import png_name, read_images
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.fidelity import fid
 from patchdm.metrics.restoration import mask_seam_score, restoration
@@ -41,9 +41,9 @@ from stages._common import (
     LATENT,
     PATCHDM,
     PATCHES,
-    progress,
     run_stage,
     state_dir,
+    writing,
 )
 
 GREY = 128
@@ -75,21 +75,18 @@ def applications(params: Params) -> None:
     if len(rows) < 2:
         raise PatchDMError(f"{PATCHES}: found {len(rows)} test images, allowed are 2 or more")
     extractor = load_extractor(params.evaluate.extractor, _path(params.evaluate.weights), _device())
-    sections = [params.base, params.data, params.features, params.model, params.latent]
-    sections = [params.base, params.data, params.features, params.model, params.latent]
-    sections += [params.sample, params.applications]
     with (
-        state_dir("applications", sections, [PATCHES, PATCHDM, LATENT]) as state,
+        state_dir("applications", params, [PATCHES, PATCHDM, LATENT]) as state,
         progress("applications", 5 * len(rows), "images") as show,
     ):
         tools = Tools(_pipeline(params), store, extractor, state, show)
         restored, pictures = _restore(params, tools, store.images(rows))
         large, samples = _enlarge(params, tools, rows)
-        with replacing(APPLICATIONS) as fresh:
+        with writing(APPLICATIONS) as fresh:
             for folder, images in (pictures | samples).items():
                 for number, image in enumerate(images):
                     save_png(fresh / folder / png_name(number), image)
-        with replacing(APPLICATION_TABLES) as fresh:
+        with writing(APPLICATION_TABLES) as fresh:
             fresh.mkdir()
             restored.to_csv(fresh / "applications.csv", index=False)
             large.to_csv(fresh / "large.csv", index=False)

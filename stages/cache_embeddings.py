@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import to_tensor
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from stages._common import CODES, PATCHDM, PATCHES, progress, run_stage
+from stages._common import CODES, PATCHDM, PATCHES, run_stage, writing
 
 ENCODER_BATCH = 32
 
@@ -26,7 +27,8 @@ def cache_embeddings(params: Params) -> None:
             codes = _encode(store, images)
         case "none":
             images, codes = images[:0], np.empty((0, params.model.code_dim), np.float32)
-    write_vectors(CODES, images, codes, {"code": params.model.code})
+    with writing(CODES) as fresh:
+        write_vectors(fresh, images, codes, {"code": params.model.code})
 
 
 @torch.inference_mode()

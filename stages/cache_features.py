@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import INDEX, PatchStore
 from patchdm.data.vectors import write_vectors
 from patchdm.files import replacing
 from patchdm.models.backbones import load_backbone
-from stages._common import FEATURES, PATCHES, progress, run_stage, state_dir
+from stages._common import FEATURES, PATCHES, run_stage, state_dir, writing
 
 PART_IMAGES = 4096
 """About so many images are one step that a killed run does not do again."""
@@ -25,15 +26,16 @@ def cache_features(params: Params) -> None:
     store = PatchStore(PATCHES)
     images = store.rows("train")
     if params.model.code != "table":  # nothing starts from them
-        write_vectors(FEATURES, images[:0], np.empty((0, params.model.code_dim)), {})
+        with writing(FEATURES) as fresh:
+            write_vectors(fresh, images[:0], np.empty((0, params.model.code_dim)), {})
         return
     weights = Path(config.weights) if config.weights else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = load_backbone(config.backbone, weights, device)
     step = max(1, PART_IMAGES // config.batch_size) * config.batch_size
     with (
-        state_dir("cache_features", [params.base, config], [PATCHES / INDEX]) as state,
-        progress("features", len(images), "images") as show,
+        state_dir("cache_features", params, [PATCHES / INDEX]) as state,
+        progress("cache_features", len(images), "images") as show,
     ):
         parts = state / backbone.weights_hash
         parts.mkdir(exist_ok=True)
@@ -51,7 +53,8 @@ def cache_features(params: Params) -> None:
                     np.save(file, np.concatenate(vectors))
             show(min(start + step, len(images)))
         metadata = {"backbone": backbone.name, "weights_hash": backbone.weights_hash}
-        write_vectors(FEATURES, images, np.concatenate([np.load(f) for f in files]), metadata)
+        with writing(FEATURES) as fresh:
+            write_vectors(fresh, images, np.concatenate([np.load(f) for f in files]), metadata)
         shutil.rmtree(parts)
 
 

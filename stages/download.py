@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 from patchdm.config import Params
+from patchdm.console import progress, warn
 from patchdm.data.fetch import fetch
+from patchdm.data.local import look
 from patchdm.data.raw import OUTCOMES
 from patchdm.data.sources import SOURCES, Place
-from patchdm.files import replacing
-from stages._common import RAW, progress, run_stage, state_dir, warn
+from patchdm.errors import PatchDMError
+from stages._common import RAW, SOURCE, run_stage, state_dir, writing
 
 
 def download(params: Params) -> None:
@@ -20,14 +22,27 @@ def download(params: Params) -> None:
     on; data/raw then holds the same files under their names.
     """
     data = params.data
-    with state_dir("download", [data.origin], []) as folder:
+    listed = look(data)
+    if SOURCE.exists() and SOURCE.read_text() != listed:
+        raise PatchDMError(
+            f"data.location: {data.location} has changed since {SOURCE} was written, "
+            "run `dvc repro download`"
+        )
+    with state_dir("download", params, []) as folder:
         place = Place(Path(), folder / "files", data.transfers, progress)
         with (
             SOURCES[data.source](data, place) as listing,
-            progress("photographs", listing.total, "images") as show,
-            replacing(RAW) as raw,
+            progress("download", listing.total, "photographs") as show,
+            writing(RAW) as raw,
         ):
+            if listing.passed_over:
+                warn(f"{data.location}: {listing.passed_over}")
             left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)
+            if look(data) != listed:
+                raise PatchDMError(
+                    f"data.location: {data.location} changed while it was read, run the same "
+                    "command again"
+                )
         shutil.rmtree(place.state, ignore_errors=True)
     if left_out:
         warn(f"{left_out} of {listing.total} photographs left out, {RAW / OUTCOMES} says why")

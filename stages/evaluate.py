@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from patchdm.config import Params, params_hash
+from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing, sha256
+from patchdm.files import sha256
 from patchdm.metrics.compare import MEASURES, columns, compare, rounded
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.neighbours import nearer_share, nearest
@@ -36,10 +37,11 @@ from stages._common import (
     SAMPLES,
     TABLES,
     git_revision,
-    progress,
+    locked,
     run_stage,
-    state_dir,
+    writing,
 )
+from stages._declared import params_digest
 
 UNET_WEIGHTS = PATCHDM / "unet" / "diffusion_pytorch_model.safetensors"
 
@@ -57,7 +59,7 @@ def evaluate(params: Params) -> None:
     )
     about = describe(store, extractor, config, params.model.patch_size)
     reference = read_reference(REFERENCE, about)
-    with state_dir("evaluate", [], []):  # its lock: one writer at a time
+    with locked("evaluate"):
         blocks, neighbours = _measure(params, seeds, store, extractor, reference)
         means = rounded({measure: float(blocks[measure].mean()) for measure in MEASURES})
         samples = pd.DataFrame({"n": blocks["n"].iloc[0], **means}, index=["samples"])
@@ -69,10 +71,10 @@ def evaluate(params: Params) -> None:
             **about,
             "resizer": extractor.resizer,
         }
-        with replacing(METRICS) as fresh:
+        with writing(METRICS) as fresh:
             fresh.write_text(json.dumps(metrics, indent=2) + "\n")
         titles = columns(extractor.label)
-        with replacing(TABLES) as fresh:
+        with writing(TABLES) as fresh:
             fresh.mkdir()
             sets.rename(columns=titles).to_csv(fresh / "metrics.csv", index_label="set")
             blocks.rename(columns=titles).to_csv(fresh / "blocks.csv", index=False)
@@ -199,7 +201,7 @@ def _provenance(params: Params, blocks: pd.DataFrame, reference: Reference) -> d
         "seeds": {"first": params.sample.first_seed, "count": params.sample.num_images},
         "kid_subset_size": params.evaluate.kid_subset_size,
         "unet_weights_hash": sha256(UNET_WEIGHTS),
-        "params_hash": params_hash(params),
+        "params_hash": params_digest("evaluate", params),
         "git_revision": git_revision(),
     }
 

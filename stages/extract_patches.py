@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 
-from patchdm.config import Params
+from patchdm.config import Params, check_counts
+from patchdm.console import progress, warn
 from patchdm.data.extract import extract
+from patchdm.data.patch_store import PatchStore
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
-from patchdm.files import replacing
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn
+from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 
 def extract_patches(params: Params) -> None:
     """Write the patch store: images of one size, split by photograph; and what was found odd."""
     data = params.data
     plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
-    # Another number of workers goes on with the progress of a killed run. The manifest stands
-    # for the photographs: it has their hashes, which are compared as they are read.
-    settings = data.model_copy(update={"workers": 1})
+    check_counts(params, **plan["split"].value_counts())
+    # The manifest stands for the photographs: it has their hashes, which are compared as they
+    # are read.
     with (
-        state_dir("extract_patches", [settings], [RAW / MANIFEST]) as state,
-        progress("extract", len(plan), "images") as show,
+        state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
+        progress("extract_patches", len(plan), "images") as show,
     ):
         work = state / "progress"
         store, findings = extract(
@@ -36,7 +37,9 @@ def extract_patches(params: Params) -> None:
             workers=data.workers,
             report=show,
         )
-        with replacing(PATCHES) as folder:
+        kept = PatchStore(store)
+        check_counts(params, train=len(kept.rows("train")), test=len(kept.rows("test")))
+        with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)
     for name, found in findings.items():

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import Pixels, read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.metrics.seams import step_maps
 from patchdm.report.ablation import Variant, ablation, by_place
 from patchdm.report.applications import beyond, restoring
@@ -58,9 +58,9 @@ from stages._common import (
     REPORT,
     SAMPLES,
     TABLES,
-    progress,
+    locked,
     run_stage,
-    state_dir,
+    writing,
 )
 
 PROGRESS_SHEETS = 6
@@ -87,7 +87,7 @@ def report(params: Params) -> None:
         for variant in params.ablation.variants
         for name in _cells(params, variant)
     }
-    with state_dir("report", [], []):  # its lock: one writer at a time
+    with locked("report"):
         sections = [
             _sheets(store, seeds, params.report.sheet_images),
             *_seams(store, seeds, params.model.patch_size),
@@ -103,11 +103,11 @@ def report(params: Params) -> None:
         page = render(
             params, metrics, table, sections, weights=weights, cells=cells, versions=versions
         )
-        with replacing(FIGURES) as fresh:
+        with writing(FIGURES) as fresh:
             fresh.mkdir()
             for picture in (picture for section in sections for picture in section.pictures):
                 (fresh / f"{picture.name}.png").write_bytes(picture.png)
-        with replacing(REPORT) as fresh:
+        with writing(REPORT) as fresh:
             fresh.write_text(page, encoding="utf-8")
 
 

@@ -7,21 +7,21 @@ import shutil
 
 import torch
 
-from patchdm.config import Params, params_hash
-from patchdm.files import replacing
+from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import LATENT, PATCHDM, SAMPLES, progress, run_stage, state_dir
+from stages._common import LATENT, PATCHDM, SAMPLES, run_stage, state_dir, writing
+from stages._declared import params_digest
 
 
 def sample(params: Params) -> None:
     """Write data/samples/: shards, manifest.parquet and samples.json, what they follow from."""
     config = params.sample
     seeds = range(config.first_seed, config.first_seed + config.num_images)
-    sections = [params.base, params.data, params.model, params.latent, params.sample]
     with (
-        state_dir("sample", sections, [PATCHDM, LATENT]) as state,
+        state_dir("sample", params, [PATCHDM, LATENT]) as state,
         progress("sample", len(seeds), "images") as show,
     ):
         generate(
@@ -33,11 +33,11 @@ def sample(params: Params) -> None:
             shard_size=config.shard_size,
             batch_size=config.batch_size,
             format=config.format,
-            key={"params_hash": params_hash(*sections)},
+            key={"params_hash": params_digest("sample", params)},
             on_progress=show,
             **sampling_options(config, params.latent),
         )
-        with replacing(SAMPLES) as fresh:
+        with writing(SAMPLES) as fresh:
             hidden = shutil.ignore_patterns(".*")
             shutil.copytree(state / "samples", fresh, copy_function=_link, ignore=hidden)
 

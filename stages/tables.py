@@ -6,12 +6,19 @@ from pathlib import Path
 
 from patchdm.config import Params
 from patchdm.data.patch_store import PatchStore
-from patchdm.files import replacing
 from patchdm.models.parts import count_parameters, meta_networks
 from patchdm.tables.build import ablation_table, parameters_table, quality_table, resolution_table
 from patchdm.tables.results import read_resolutions, read_result
 from patchdm.tables.write import write_tables
-from stages._common import ABLATION_METRICS, METRICS, PAPER_TABLES, PATCHES, run_stage, state_dir
+from stages._common import (
+    ABLATION_METRICS,
+    METRICS,
+    PAPER_TABLES,
+    PATCHES,
+    locked,
+    run_stage,
+    writing,
+)
 
 RESOLUTIONS = Path("benchmarks/results/resolution.csv")
 
@@ -35,7 +42,7 @@ def tables(params: Params) -> None:
         "parameters": parameters_table(counted),
         "resolution": resolution_table(read_resolutions(RESOLUTIONS)),
     }
-    with state_dir("tables", [], []), replacing(PAPER_TABLES) as fresh:
+    with locked("tables"), writing(PAPER_TABLES) as fresh:
         fresh.mkdir()
         write_tables(fresh, built)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from patchdm.config import Params
+from patchdm.console import warn
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import latent_scheduler
-from patchdm.files import replacing
 from patchdm.metrics.codes import code_health
 from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
@@ -22,7 +22,7 @@ from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator
 from patchdm.training.plan import Plan
-from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, warn
+from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, writing
 from stages._training import watched
 
 HEALTH_CODES = 1000
@@ -30,11 +30,11 @@ HEALTH_CODES = 1000
 
 def train_latent(params: Params) -> None:
     """Write data/models/latent/ and reports/curves/latent/; both empty without a global code."""
-    with state_dir("train_latent", [params.base, params.latent], [CODES]) as state:
+    with state_dir("train_latent", params, [CODES]) as state:
         _, vectors, _ = read_vectors(CODES)
         (state / "curves").mkdir(exist_ok=True)
         average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
-        with replacing(LATENT) as fresh:
+        with writing(LATENT) as fresh:
             fresh.mkdir()
             if average is not None:
                 average.save_pretrained(fresh / "latent")

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from patchdm.config import Params
+from patchdm.config import Params, check_counts
+from patchdm.console import warn
 from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.sampling.solve import generators, solve
@@ -32,7 +32,7 @@ from stages._common import (
     publish,
     run_stage,
     state_dir,
-    warn,
+    writing,
 )
 from stages._training import Watch, join, launched, start_worker, train_together, watched
 
@@ -47,14 +47,8 @@ def train_patchdm(params: Params) -> None:
         train_together("stages.train_patchdm", config.processes)
         return
     store = PatchStore(PATCHES)
-    images = store.rows("train")
-    if len(images) < config.batch_size:
-        raise PatchDMError(
-            f"train.batch_size is {config.batch_size}, allowed are at most the "
-            f"{len(images)} training images of {PATCHES}"
-        )
-    sections = [params.base, params.model, params.diffusion, params.train]
-    with state_dir("train_patchdm", sections, [PATCHES / "index.parquet", FEATURES]) as state:
+    check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
+    with state_dir("train_patchdm", params, [PATCHES / "index.parquet", FEATURES]) as state:
         average = _train(params, store, state)
         if is_main():
             _save(average, PATCHDM)
@@ -98,7 +92,7 @@ def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
 
 def _module(params: Params, store: PatchStore, num_images: int) -> ImageTraining:
     torch.manual_seed(params.base.seed)  # initial weights
-    unet = build_unet(params.model, (store.height, store.width))
+    unet = build_unet(params.model, (store.height, store.width), params.train)
     code = _code(params, num_images)
     scheduler = image_scheduler(params.diffusion)
     module = ImageTraining(unet, code, scheduler, min_snr_gamma=params.train.min_snr_gamma)
@@ -176,7 +170,7 @@ def _sheet_writer(
 
 
 def _save(average: nn.Module, folder: Path) -> None:
-    with replacing(folder) as fresh:
+    with writing(folder) as fresh:
         average.unet.save_pretrained(fresh / "unet")
         average.scheduler.save_pretrained(fresh / "scheduler")
         if average.code is not None:

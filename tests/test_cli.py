@@ -82,7 +82,7 @@ def test_full_disk_leaves_the_old_params(repository: Path, monkeypatch: pytest.M
 
     before = (repository / "params.yaml").read_bytes()
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert refusal("params", "use", "smoke") == "params.yaml: No space left on device"
+    assert refusal("params", "use", "smoke") == "params.yaml: no space left on the disk"
     assert (repository / "params.yaml").read_bytes() == before
     assert not (repository / ".params.yaml.partial").exists()
 

@@ -18,6 +18,7 @@ from patchdm.models import CodeTable, LatentMLP, SemanticEncoder
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.solve import generators
+from tests.data.profiles import PROFILES, seen
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH, CODE = 8, 16, 24, 6
@@ -85,6 +86,14 @@ def test_known_pixels_come_back_to_the_bit(pipe, fit, photographs, mask):
     for picture, photograph in zip(found, photographs, strict=True):
         assert np.array_equal(np.asarray(picture)[known], photograph[known])
         assert not np.array_equal(np.asarray(picture)[~known], photograph[~known])
+
+
+def test_pil_images_are_taken_as_seen(pipe, fit, photographs, mask):
+    stored = Image.fromarray(photographs[0])
+    stored.info["icc_profile"] = PROFILES["Display P3"]
+    made = pipe.inpaint(stored, mask, generator=generators([0]), fit=fit, **QUICK).images[0]
+    expected = seen(stored, PROFILES["Display P3"])[~mask.numpy()]
+    np.testing.assert_array_equal(np.asarray(made)[~mask.numpy()], expected)
 
 
 def test_known_floats_come_back_exactly(pipe, fit, mask):
@@ -172,14 +181,28 @@ def test_chunks_change_nothing(pipe, fit, photographs, mask):
 
 
 WRONG = [
-    ({"mask": torch.zeros(HEIGHT, WIDTH)}, "`mask` is torch.float32, allowed is torch.bool"),
+    ({"mask": torch.full((HEIGHT, WIDTH), 255.0)}, "`mask` has values from 255 to 255, expected"),
+    ({"mask": torch.full((HEIGHT, WIDTH), 255, dtype=torch.uint8)}, "`mask` has values from 255"),
+    ({"mask": "hole.png"}, "`mask` is a str, expected PIL images or a tensor"),
+    ({"mask": Image.new("L", (8, 8), 255)}, r"`mask` has shape \(1, 1, 8, 8\), allowed are"),
+    ({"image": torch.zeros(3, 3, HEIGHT, WIDTH, dtype=torch.uint8)}, "`image` is torch.uint8 of"),
+    ({"image": torch.zeros(3, HEIGHT, WIDTH)}, r"`image` is torch.float32 of shape \(3, 16, 40\)"),
+    ({"image": torch.full((3, 3, HEIGHT, WIDTH), 255.0)}, "`image` has values from 255 to 255"),
+    ({"image": torch.full((3, 3, HEIGHT, WIDTH), torch.nan)}, "`image` has values from nan"),
+    ({"image": np.zeros((HEIGHT, WIDTH, 3))}, "`image` is a ndarray, expected PIL images or"),
+    ({"image": []}, "`image` is a list of nothing, expected PIL images"),
+    (
+        {"image": [Image.new("RGB", size) for size in ((8, 8), (8, 16))]},
+        "`image` has images of sizes",
+    ),
     ({"mask": torch.ones(8, 8, dtype=torch.bool)}, r"`mask` has shape \(8, 8\), allowed are"),
     ({"mask": torch.ones(2, 1, HEIGHT, WIDTH, dtype=torch.bool)}, "`mask` has shape"),
     ({"mask": torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)}, "`mask` is False everywhere"),
     ({"image": torch.zeros(3, 3, 12, WIDTH)}, "height is 12, allowed are multiples"),
-    ({"num_inference_steps": 0}, "`num_inference_steps` is 0, allowed are 1 and more"),
+    ({"num_inference_steps": 0}, "`num_inference_steps` is 0, expected a whole number"),
     ({"resamplings": 0}, "`resamplings` is 0"),
     ({"blend_width": -1}, "`blend_width` is -1"),
+    ({"guidance_scale": -1.0}, "`guidance_scale` is -1.0, expected 0 or more"),
     ({"code": "guess"}, "`code` is 'guess', allowed are image and latent"),
     ({"fit": None}, "`fit` is None, a code table needs features of quantiles"),
     ({"positions": "stretch"}, "`positions` is 'stretch'"),

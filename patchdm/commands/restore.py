@@ -15,13 +15,12 @@ from patchdm.commands.words import (
     PAPER_STEPS,
     given,
     load_pipeline,
-    one_line,
     parse_seeds,
     run_of,
 )
 from patchdm.config import Params
 from patchdm.data.images import Pixels, read_image, save_png, to_tensor, to_uint8
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.models.backbones import load_backbone
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
@@ -119,10 +118,12 @@ def _restore(
     if out.suffix != ".png" or out.is_dir():
         raise PatchDMError(f"--out: found {out}, allowed is a file named .png")
     pipe = load_pipeline(model, device)
-    run = run_of(model)
+    pipe.set_progress_bar_config(disable=None)  # but in a terminal
+    run = run_of(model, pipe)
     chosen = _restoring_options(pipe, run) | given(options)
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)
+    # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
     for seed in numbers:
         try:

@@ -14,14 +14,13 @@ from patchdm.commands.words import (
     PAPER_STEPS,
     given,
     load_pipeline,
-    one_line,
     parse_seeds,
     parse_size,
     run_of,
 )
 from patchdm.data.images import contact_sheet, save_png
 from patchdm.data.shards import read_images, read_manifest
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
@@ -71,7 +70,7 @@ def sample(
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=True)
     height, width = height_width or _trained_size(pipe, model)
-    run = run_of(model)
+    run = run_of(model, pipe)
     name = solver_name or (run.sample.solver if run else None)
     if name:
         _use_solver(pipe, name)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging
+from diffusers.utils.logging import disable_progress_bar
 
 from patchdm.config import Params, load_params
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
+from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import END_OF_SEEDS
+
+log = logging.getLogger(__name__)
 
 PAPER_STEPS = {"num_inference_steps": 50}
 """What is taken where neither the command nor a run says how many."""
@@ -56,7 +60,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
     Raises:
         PatchDMError: it is neither, a part is missing or damaged, or there is no such device.
     """
-    logging.disable_progress_bar()
+    disable_progress_bar()
     if (model / "model_index.json").is_file():
         pipe = _saved(model)
     elif (model / "patchdm").is_dir():
@@ -72,22 +76,51 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         raise PatchDMError(f"--device: found {device}: {one_line(error)}") from None
 
 
-def run_of(model: Path) -> Params | None:
-    """Return the params.yaml beside a run's data/models; None: the model stands alone."""
-    params_file = model.parent.parent / "params.yaml"
-    if (model / "model_index.json").is_file() or not params_file.is_file():
+def run_of(model: Path, pipe: PatchDMPipeline) -> Params | None:
+    """Return the params.yaml of the run that a model is of; None: it stands alone.
+
+    That is one of `ROOT/data/models`, however it is named, if `ROOT/params.yaml` describes its
+    network. Another project's file does not; a warning then says that it is passed over.
+
+    Args:
+        model: a folder as in `load_pipeline`.
+        pipe: what that returned.
+    """
+    folder = model.resolve()
+    file = Path(*folder.parts[:-2], "params.yaml")
+    alone = folder.parts[-2:] != ("data", "models") or (folder / "model_index.json").is_file()
+    if alone or not file.is_file():
         return None
-    return load_params(params_file)
+    try:
+        run = load_params(file)
+        reason = "" if _describes(run, pipe) else "it describes another network"
+    except PatchDMError as error:
+        reason = str(error)
+    if reason:
+        log.warning("warning: %s: passed over for %s: %s", file, model, reason)
+        return None
+    if run.features.weights is None:
+        return run
+    weights = str(file.parent / run.features.weights)
+    return run.model_copy(update={"features": run.features.model_copy(update={"weights": weights})})
+
+
+def _describes(run: Params, pipe: PatchDMPipeline) -> bool:
+    """Say whether a run trains a network like that of a pipeline, for the same noise."""
+    with torch.device("meta"):
+        unet = build_unet(run.model, (run.data.height, run.data.width))
+    pairs = [(run.diffusion.model_dump(), pipe.scheduler.config), (unet.config, pipe.unet.config)]
+    return all(
+        json.dumps(value) == json.dumps(found.get(key))  # which makes lists of tuples
+        for expected, found in pairs
+        for key, value in expected.items()
+        if not key.startswith("_") and key != "unconditional"
+    )
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, without line breaks."""
-    return " ".join(str(error).split())
 
 
 def _saved(model: Path) -> PatchDMPipeline:

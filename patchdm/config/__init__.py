@@ -15,7 +15,7 @@ from pydantic import ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from patchdm.config.data import Data, Features
+from patchdm.config.data import Data, Features, check_location
 from patchdm.config.evaluate import Ablation, Evaluate, Report
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
@@ -38,6 +38,7 @@ __all__ = [
     "Sample",
     "Section",
     "Train",
+    "check_counts",
     "load_params",
     "params_hash",
 ]
@@ -110,6 +111,26 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _last_stages_can_work(self) -> Self:
+        for key, value in (
+            ("sample.num_steps", self.sample.num_steps),
+            ("applications.num_steps", self.applications.num_steps),
+        ):
+            if value > self.diffusion.num_train_timesteps:
+                raise ValueError(
+                    f"{key} is {value}, expected at most diffusion.num_train_timesteps = "
+                    f"{self.diffusion.num_train_timesteps}"
+                )
+        shorter = min(self.data.width, self.data.height)
+        for side in ("large_width", "large_height"):
+            if getattr(self.applications, side) < shorter:
+                raise ValueError(
+                    f"applications.{side} is {getattr(self.applications, side)}, expected at "
+                    f"least the shorter side of an image, {shorter}, of which crops are compared"
+                )
+        return self
+
     @property
     def rows(self) -> int:
         """Patch rows of an image."""
@@ -119,6 +140,33 @@ class Params(Section):
     def cols(self) -> int:
         """Patch columns of an image."""
         return self.data.width // self.model.patch_size
+
+
+def check_counts(params: Params, *, train: int, test: int) -> None:
+    """Refuse too few images for what follows, before hours are spent on the first part of it.
+
+    Args:
+        params: the run.
+        train: images to train on, mirror images included.
+        test: held-out images.
+
+    Raises:
+        PatchDMError: a later stage would refuse them.
+    """
+    for key, value, found, least in (
+        ("train.batch_size", params.train.batch_size, train, params.train.batch_size),
+        ("evaluate.nearest_k", params.evaluate.nearest_k, train, params.evaluate.nearest_k + 1),
+    ):
+        if found < least:
+            raise PatchDMError(
+                f"{key} is {value}: found {found} training images, expected {least} or more "
+                "(more photographs, or a smaller number here or of data.test_fraction)"
+            )
+    if test < 2:
+        raise PatchDMError(
+            f"data.test_fraction is {params.data.test_fraction}: found {test} held-out images, "
+            "expected 2 or more (more photographs, or a larger number here)"
+        )
 
 
 def load_params(path: Path) -> Params:
@@ -135,9 +183,13 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise PatchDMError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
+        check_location(params.data, path.parent)
     except ValidationError as error:
         raise PatchDMError(f"{path}: {_one_line(error)}") from None
+    except ValueError as error:
+        raise PatchDMError(f"{path}: {error}") from None
+    return params
 
 
 def params_hash(*sections: Section) -> str:

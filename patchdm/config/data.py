@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from patchdm.config.section import Positive, Section
+from patchdm.config.section import Positive, Section, Text
+
+OUTPUTS = (
+    Path("data/source.json"),
+    Path("data/raw"),
+    Path("data/patches"),
+    Path("data/features.parquet"),
+    Path("data/models"),
+    Path("data/codes.parquet"),
+    Path("data/reference"),
+    Path("data/samples"),
+    Path("data/applications"),
+    Path("data/ablations"),
+    Path("reports"),
+    Path(".state"),
+)
+"""Where stages write, relative to the repository: no place for photographs, which would be
+replaced."""
 
 _PINS = {"archive": 64, "lsun": 64, "hub": 40}
 """Sources that can be pinned, and the length of a SHA-256 and of a commit."""
@@ -20,18 +38,23 @@ class Origin(Section):
     """Kind of source: docs/data.md has an example of each.
 
     bundled: a zip archive with its CSV of hashes beside it; folder: the images below it;
-    archive: those in a zip, tar, tar.gz or tar.zst; lsun: an LMDB as LSUN publishes it, or the
-    zip of one; hub: a data set of the Hugging Face hub; table: a CSV or parquet of addresses;
-    s3: the objects under a prefix.
+    archive: those in a zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst; lsun: an LMDB as LSUN
+    publishes it, or the zip of one; hub: a data set of the Hugging Face hub; table: a CSV or
+    parquet of addresses; s3: the objects under a prefix.
     """
-    location: str
+    location: Text
     """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),
     `owner/name` (hub), or `s3://bucket/prefix` (s3)."""
-    pin: str | None
+    pin: Annotated[str, StringConstraints(to_lower=True)] | None
     """What must be found there: the SHA-256 of an archive or LSUN's zip, or the commit of a hub
     repository; null: whatever is there."""
     endpoint: str | None
     """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the location is a path on this machine."""
+        return self.source not in ("hub", "s3") and not is_address(self.location)
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
@@ -52,10 +75,38 @@ class Origin(Section):
         return self
 
 
+def is_address(location: str) -> bool:
+    """Say whether a location is an address and no path."""
+    return re.match(r"https?://", location, re.IGNORECASE) is not None
+
+
+def check_location(data: Origin, root: Path) -> None:
+    """See that local photographs lie apart from what stages write.
+
+    Args:
+        data: section data, or its part that says which photographs.
+        root: of the repository.
+
+    Raises:
+        ValueError: data.location is inside an output, or around one.
+    """
+    if not data.is_local:
+        return
+    location = (root / data.location).resolve()
+    for output in OUTPUTS:
+        path = (root / output).resolve()
+        if location.is_relative_to(path) or path.is_relative_to(location):
+            where = "inside" if location.is_relative_to(path) else "around"
+            raise ValueError(
+                f"data.location: found {data.location}, which is {where} {output}, where stages "
+                "write; expected another place, such as data/sources/NAME"
+            )
+
+
 class Data(Origin):
     """Where the photographs come from and how they become training images."""
 
-    credentials: str
+    credentials: Text
     """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
     `anonymous`, or for S3 the name of a profile."""
     damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
@@ -94,9 +145,9 @@ class Data(Origin):
 class Features(Section):
     """The frozen backbone whose features start the code table."""
 
-    backbone: str
+    backbone: Text
     """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`."""
-    weights: str | None
+    weights: Text | None
     """A local weights file for the backbone; null: the weights its package carries or loads."""
     batch_size: Positive
     """Images per forward pass; does not change the features."""

@@ -6,16 +6,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from patchdm.config.section import NotNegative, Positive, Section
+from patchdm.config.section import NotNegative, Positive, Section, Text
 
 
 class Evaluate(Section):
     """Metrics of the samples against the training images."""
 
-    extractor: str
+    extractor: Text
     """Feature extractor of all metrics: `efficientnet-lite0`, `inception-adm`, or one of
     torch-fidelity's, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`."""
-    weights: str | None
+    weights: Text | None
     """Local weights file of the first two extractors; null: those it carries or loads."""
     batch_size: Positive
     blocks: Positive

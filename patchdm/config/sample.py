@@ -52,7 +52,7 @@ class Applications(Section):
     Inpainting and outpainting are measured on held-out photographs.
     """
 
-    num_images: Positive
+    num_images: Annotated[int, Field(ge=2)]
     """Held-out photographs that are restored, and large samples; as many as there are at most."""
     large_width: Positive
     """Width of the samples beyond the training size, a multiple of model.patch_size."""

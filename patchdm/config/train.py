@@ -64,6 +64,11 @@ class Train(Section):
     sheet_every: Positive
     """Images seen between two sheets of samples."""
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether a network learns to do without its conditions too, which guidance needs."""
+        return bool(self.code_dropout and self.position_dropout)
+
     @model_validator(mode="after")
     def _shares_are_even(self) -> Self:
         micro = self.micro_batch_size or 1
@@ -97,8 +102,8 @@ class Latent(Section):
     """Codes seen between two points of the training curve."""
     checkpoint_every: Positive
     """Codes seen between two resumable states."""
-    num_steps: Positive
-    """DDIM steps when codes are sampled (the paper: 50)."""
+    num_steps: Annotated[int, Field(gt=0, le=1000)]
+    """DDIM steps when codes are sampled (the paper: 50), of the 1000 of its schedule."""
 
     @model_validator(mode="after")
     def _has_its_profile(self) -> Self:

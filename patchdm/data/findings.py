@@ -96,20 +96,18 @@ def write_findings(
     (folder / CHECKSUMS).write_text("".join(lines))
     found = {name: f"found {len(table)} photographs" for name, table in tables.items()}
     if len(lookalikes.pairs):
-        found[DUPLICATES] += _of_copies(tables[DUPLICATES], lookalikes.crossed)
+        found[DUPLICATES] += _of_copies(tables[DUPLICATES], lookalikes)
     return {name: text for name, text in found.items() if len(tables[name])}
 
 
-def _of_copies(table: pd.DataFrame, crossed: int) -> str:
+def _of_copies(table: pd.DataFrame, lookalikes: Lookalikes) -> str:
     """Say what became of the copies that a split one by one would have parted."""
-    if not crossed:
-        return " that look like another one; none crossed the split"
+    found = f" that look like another one, at most {np.bincount(lookalikes.group).max()} in a group"
+    if not lookalikes.crossed:
+        return f"{found}; none crossed the split"
     parted = (table["split"] != table["like_split"]).any()
     outcome = "and have, as all photographs are alike" if parted else "and were put on its side"
-    return (
-        f" that look like another one; {crossed} held out would have had such a one in training "
-        f"{outcome}"
-    )
+    return f"{found}; {lookalikes.crossed} held out would have had such a one in training {outcome}"
 
 
 def _duplicates(plan: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

@@ -64,11 +64,6 @@ def open_session(connections: int) -> requests.Session:
     return session
 
 
-def is_address(location: str) -> bool:
-    """Say whether a location is an address and no path."""
-    return re.match(r"https?://", location, re.IGNORECASE) is not None
-
-
 def transfer(
     session: requests.Session,
     url: str,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from patchdm.config import Latent, Model
+from patchdm.config import Latent, Model, Train
 from patchdm.models.latent import LatentMLP
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 
 
-def build_unet(model: Model, sample_size: tuple[int, int] | None = None) -> PatchUNet:
-    """Return a freshly initialised U-Net for images of sample_size, (height, width)."""
+def build_unet(
+    model: Model, sample_size: tuple[int, int] | None = None, train: Train | None = None
+) -> PatchUNet:
+    """Return a freshly initialised U-Net for images of sample_size, (height, width).
+
+    It notes whether its training lets it be guided.
+    """
     return PatchUNet(
         patch_size=model.patch_size,
         pixel_fold=model.pixel_fold,
@@ -24,6 +29,7 @@ def build_unet(model: Model, sample_size: tuple[int, int] | None = None) -> Patc
         sample_size=sample_size,
         use_position=model.position,
         collage=model.collage,
+        unconditional=None if train is None else train.unconditional,
     )
 
 

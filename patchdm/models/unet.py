@@ -74,6 +74,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
         use_position: False is the ablation that never tells a patch where it is.
         collage: "feature" is the paper's; "pixel-fixed", "pixel-random" and "none" are its
             ablations. The network is the same, the loss and the sampler look it up here.
+        unconditional: whether it was trained without code and position too, which guidance needs;
+            None: not known.
     """
 
     _supports_gradient_checkpointing = True
@@ -98,6 +100,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         sample_size: tuple[int, int] | None = None,  # noqa: ARG002 - for the sampler
         use_position: bool = True,  # noqa: ARG002 - read from config
         collage: str = "feature",  # noqa: ARG002 - for loss and sampler
+        unconditional: bool | None = None,  # noqa: ARG002 - for the sampler
     ) -> None:
         super().__init__()
         self.gradient_checkpointing = False

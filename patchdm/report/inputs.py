@@ -121,7 +121,7 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         PatchDMError: the file is missing or not such a table.
     """
     try:
-        table = pd.read_csv(_existing(path))
+        table = pd.read_csv(_existing(path), index_col=False)  # a surplus cell shifts none
     except ValueError as error:
         raise PatchDMError(f"{path}: not a table: {_one_line(error)}") from None
     if missing := [name for name in columns if name not in table.columns]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +16,7 @@ from patchdm.data.images import Pixels, to_uint8
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
-from patchdm.sampling.solve import generators, tiling_of_step
+from patchdm.sampling.solve import begin, check_guidance, generators, tiling_of_step
 from patchdm.sampling.write import Format, write_shards
 
 END_OF_SEEDS = 2**63 - 1
@@ -177,12 +176,11 @@ def _check_sampling(
         rows_per_chunk=rows_per_chunk,
         cols_per_chunk=cols_per_chunk,
     )
-    if not 0 <= guidance_scale < math.inf:
-        raise PatchDMError(f"guidance_scale: found {guidance_scale}, allowed are 0 and more")
     try:
         PatchGrid.of(height, width, pipe.unet.config.patch_size)
         pipe.grid_shape(positions)
-        pipe.scheduler.set_timesteps(num_inference_steps)
+        begin(pipe.scheduler, num_inference_steps)
+        check_guidance(pipe.unet, guidance_scale)
         tiling_of_step(pipe.unet, tiling, 0, num_inference_steps)
     except ValueError as error:
         raise PatchDMError(" ".join(str(error).split())) from None

@@ -43,14 +43,7 @@ def inpaint(
 
     Returns:
         (B, C, H, W); `known` exactly where not masked.
-
-    Raises:
-        ValueError: a number is out of range.
     """
-    if resamplings < 1:
-        raise ValueError(f"`resamplings` is {resamplings}, allowed are 1 and more")
-    if blend_width < 0:
-        raise ValueError(f"`blend_width` is {blend_width}, allowed are 0 and more")
     pull, nearest = _pull(mask, blend_width)
     timesteps = scheduler.timesteps
     noise = x_T

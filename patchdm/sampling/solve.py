@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -50,13 +52,15 @@ def solve(
 
     Returns:
         x_0, (B, C, H, W).
+
+    Raises:
+        ValueError: the solver or the number of steps does not fit, see `begin`.
     """
+    timesteps = begin(scheduler, num_steps)
     accepted = inspect.signature(scheduler.step).parameters
     # PAPER section 1, Sampling: eps is recomputed from the clipped x0.
     offered = {"generator": generator, "use_clipped_model_output": True}
     options = {name: value for name, value in offered.items() if name in accepted}
-    scheduler.set_timesteps(num_steps)
-    timesteps = scheduler.timesteps
     x_t = x_T * scheduler.init_noise_sigma
     height, width = x_t.shape[-2:]
     grid = PatchGrid.of(height, width, unet.config.patch_size)
@@ -74,6 +78,73 @@ def solve(
             if cond is not denoiser.cond:
                 denoiser = Denoiser(unet, grid, cond, **chunks)
     return x_t
+
+
+def begin(scheduler: SchedulerMixin, num_steps: int) -> Tensor:
+    """Set the steps of a solver and return their times.
+
+    Raises:
+        ValueError: it takes no such number of steps, or it does not denoise by the noise schedule
+            that a model was trained with.
+    """
+    check_count("num_inference_steps", num_steps)
+    check_solver(scheduler)
+    name = type(scheduler).__name__
+    try:
+        scheduler.set_timesteps(num_steps)
+    except (ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{name} takes no {num_steps} steps: {error}") from None
+    if hasattr(scheduler, "set_begin_index"):
+        # Else it looks for its place by the time, which several of Karras' steps may share.
+        scheduler.set_begin_index(0)
+    _check_times(name, scheduler.timesteps, scheduler.config.num_train_timesteps)
+    return scheduler.timesteps
+
+
+def check_solver(scheduler: SchedulerMixin) -> None:
+    """Raise a ValueError if a scheduler has no noise schedule of a model, or its steps need more.
+
+    Such as those of flow matching, and RePaint's, which take the image.
+    """
+    steps = inspect.signature(getattr(scheduler, "step", lambda: None)).parameters.values()
+    needed = [each.name for each in steps if each.default is each.empty and each.name != "kwargs"]
+    if not hasattr(scheduler, "alphas_cumprod") or len(needed) != 3:  # prediction, time, x_t
+        raise ValueError(
+            f"`scheduler` is a {type(scheduler).__name__}, expected a solver of the model's own "
+            "noise schedule, such as DDIM, DPM-Solver++ or UniPC"
+        )
+
+
+def _check_times(name: str, timesteps: Tensor, num_train_timesteps: int) -> None:
+    """Refuse steps that run from image to noise, and ten or more that leave out all between."""
+    if timesteps[0] < timesteps[-1]:
+        raise ValueError(
+            f"`scheduler` is a {name}, expected a solver that goes from noise to image"
+        )
+    gaps = -timesteps.double().diff()
+    if len(timesteps) >= 10 and gaps.max() > 0.9 * num_train_timesteps:
+        place = int(gaps.argmax())
+        raise ValueError(
+            f"{name} jumps from t = {timesteps[place]:g} to {timesteps[place + 1]:g}, expected "
+            "sigmas that spread over the model's noise schedule, such as Karras'"
+        )
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise a ValueError if an argument is no whole number from `least` on."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"`{name}` is {value!r}, expected a whole number of {least} or more")
+
+
+def check_guidance(unet: PatchUNet, scale: float) -> None:
+    """Raise a ValueError if a guidance scale is out of range, or the network cannot be guided."""
+    if not 0 <= scale < math.inf:
+        raise ValueError(f"`guidance_scale` is {scale}, expected 0 or more")
+    if scale and unet.config.unconditional is False:
+        raise ValueError(
+            f"`guidance_scale` is {scale}, expected 0: the network was not trained without its "
+            "conditions too (train.code_dropout and train.position_dropout above 0)"
+        )
 
 
 def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> Tiling:

@@ -84,7 +84,7 @@ def read_resolutions(path: Path) -> pd.DataFrame:
         PatchDMError: the file is missing, or no such table.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, index_col=False)  # else a surplus cell shifts the columns
     except OSError as error:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # what pandas raises for each kind of damage

@@ -41,6 +41,7 @@ def jpegs(count: int) -> dict[str, bytes]:
 
 def write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
     """Write an archive and the CSV beside it; return the archive's path."""
+    folder.mkdir(exist_ok=True)
     location = folder / "bundle.zip"
     with zipfile.ZipFile(location, "w") as archive:
         for name, content in files.items():

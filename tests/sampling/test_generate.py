@@ -68,8 +68,9 @@ def test_image_i_depends_on_seed_i_alone(models: Path, mode: str, latent: bool):
     pipe = load(models, mode, latent=latent)
     together = sample(pipe, [5, 6, 7])
     assert together.shape == (3, 3, HEIGHT, WIDTH)
-    assert_close(sample(pipe, [7]), together[2:], atol=1e-5, rtol=0.0)
-    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], atol=1e-5, rtol=0.0)
+    rounding = {"atol": 1e-4, "rtol": 0.0}  # 6e-6 was found
+    assert_close(sample(pipe, [7]), together[2:], **rounding)
+    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], **rounding)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
@@ -261,8 +262,8 @@ def test_every_part_of_the_model_is_in_its_hash(models: Path):
         ({"num_inference_steps": 1001}, "1001"),
         ({"rows_per_chunk": 0}, "rows_per_chunk: found 0, allowed are 1 and more"),
         ({"cols_per_chunk": -1}, "cols_per_chunk: found -1, allowed are 1 and more"),
-        ({"guidance_scale": -0.1}, "guidance_scale: found -0.1, allowed are 0 and more"),
-        ({"guidance_scale": float("nan")}, "guidance_scale: found nan, allowed are 0 and more"),
+        ({"guidance_scale": -0.1}, "`guidance_scale` is -0.1, expected 0 or more"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` is nan, expected 0 or more"),
         ({"tiling": "tiles"}, "tiling is 'tiles', allowed are shifted, average, blend, alternate"),
         ({"positions": "left"}, "`positions` is 'left', allowed are extrapolate and rescale"),
         ({"positions": "rescale"}, "`positions` is 'rescale', but `unet` has no sample_size"),

@@ -154,15 +154,3 @@ def test_resampling_nears_the_conditional_distribution():
     assert slopes[0] < 0.6 < slopes[1]
     assert slopes[2] == pytest.approx(r, abs=0.05)
     assert made.std() == pytest.approx(1, abs=0.1)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"resamplings": 0}, "`resamplings` is 0, allowed are 1 and more"),
-        ({"blend_width": -1}, "`blend_width` is -1, allowed are 0 and more"),
-    ],
-)
-def test_numbers_out_of_range_are_named(known, mask, changes, message: str):
-    with pytest.raises(ValueError, match=message):
-        run(sees(known), known, mask, **changes)

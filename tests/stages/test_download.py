@@ -21,7 +21,7 @@ from tests.data.photographs import contents, data_params, jpegs, write_bundle, w
 def test_download_writes_photographs_and_manifest(tmp_dir: Path, source: str) -> None:
     files = jpegs(4)
     write = write_bundle if source == "bundled" else write_folder
-    download(data_params(source=source, location=str(write(tmp_dir, files))))
+    download(data_params(source=source, location=str(write(tmp_dir / "mine", files))))
 
     found = contents(RAW)
     manifest = pd.read_parquet(RAW / "manifest.parquet")
@@ -87,7 +87,8 @@ def test_full_disk_leaves_nothing_and_names_the_folder(
 
 def test_nothing_is_kept_twice_when_all_is_there(tmp_dir: Path) -> None:
     download(data_params(source="folder", location=str(write_folder(tmp_dir / "mine", jpegs(2)))))
-    assert [path.name for path in Path(".state").rglob("*") if path.is_file()] == ["lock"]
+    files = (path for path in Path(".state/download").rglob("*") if path.is_file())
+    assert [path.name for path in files] == ["lock"]
     assert {path.stat().st_nlink for path in RAW.iterdir()} == {1}
 
 

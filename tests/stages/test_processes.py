@@ -70,7 +70,7 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def assert_none_left(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=60)
     assert alive == []
 
 

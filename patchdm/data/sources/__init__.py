@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from patchdm.config.data import Data
+from patchdm.config.data import Data, is_address
 from patchdm.data.sources.archive import open_archive
 from patchdm.data.sources.bundled import open_bundled
 from patchdm.data.sources.folder import open_folder
@@ -19,7 +19,6 @@ from patchdm.data.sources.listing import Listing, Place
 from patchdm.data.sources.lsun import open_lsun
 from patchdm.data.sources.s3 import open_s3
 from patchdm.data.sources.table import open_table
-from patchdm.data.transfer import is_address
 from patchdm.errors import PatchDMError
 
 __all__ = ["SOURCES", "Listing", "Place", "count"]

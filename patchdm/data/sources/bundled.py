@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from patchdm.config.data import Data
 from patchdm.data.archives import Member, members, unpack
 from patchdm.data.names import refuse
-from patchdm.data.sources.listing import Item, Listing, Place, one_by_one
+from patchdm.data.sources.listing import Item, Listing, Place, one_by_one, read_csv
 from patchdm.errors import PatchDMError
 
 _COLUMNS = ["file", "origin", "licence", "sha256"]
@@ -62,16 +61,13 @@ def _item(location: Path, member: Member, table: dict[str, list[str]]) -> Item:
 
 def _read_table(path: Path) -> dict[str, list[str]]:
     """Read the CSV beside an archive: file name -> origin, licence, sha256."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file, strict=True)
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8, or empty
-        raise PatchDMError(f"{path}: no readable CSV: {error}") from None
+    header, *rows = read_csv(path) or [[]]
     table: dict[str, list[str]] = {}
     for found in (header, *rows):
         if len(found) != len(_COLUMNS) or (found is header and found != _COLUMNS):
             raise PatchDMError(f"{path}: found {found}, allowed are the columns {_COLUMNS}")
     for name, *facts in rows:
+        facts[-1] = facts[-1].lower()
         if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name in (".", ".."):
             raise PatchDMError(f"{path}: found file {name!r}, allowed are bare names")
         if not re.fullmatch(r"[0-9a-f]{64}", facts[-1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from patchdm.data.arrival import check_file
+from patchdm.data.names import PassedOver
 from patchdm.data.raw import Photograph
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
 """Shows how far something is: called with its name, total and unit."""
@@ -83,20 +85,49 @@ class Listing:
     name and says why not, if the name is refused."""
     others: Mapping[str, Path] = field(default_factory=dict)
     """Files that hold the photographs, by their names below data/raw."""
+    passed_over: str = ""
+    """Which files of the source are not taken, in a line; empty: all are."""
 
 
-def one_by_one(items: Iterable[Item], total: int, place: Place) -> Listing:
+def read_csv(path: Path) -> list[list[str]]:
+    """Read a CSV file in UTF-8: its header and its rows, of which none has a surplus cell.
+
+    Raises:
+        PatchDMError: it cannot be read, or a row is longer than the header, so that a cell may
+            stand in the wrong column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            rows = list[list[str]]()
+            for row in lines:
+                if rows and len(row) > len(rows[0]):
+                    raise PatchDMError(
+                        f"{path}: line {lines.line_num}: found {len(row)} cells, expected "
+                        f"{len(rows[0])} as in the header (quote text that has commas)"
+                    )
+                rows += [row] if row else []  # an empty line is none
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
+        raise PatchDMError(f"{path}: no readable CSV: {one_line(error)}") from None
+    return rows
+
+
+def one_by_one(
+    items: Iterable[Item], total: int, place: Place, passed_over: PassedOver | None = None
+) -> Listing:
     """List items that are to be brought in their order, each before the next one."""
-    return Listing(total, partial(_outcomes, items, place, None))
+    arrive = partial(_outcomes, items, place, None)
+    return Listing(total, arrive, passed_over=str(passed_over or ""))
 
 
-def at_once(items: list[Item], place: Place) -> Listing:
+def at_once(items: list[Item], place: Place, passed_over: PassedOver | None = None) -> Listing:
     """List items of which `place.transfers` are brought at the same time.
 
     What arrives damaged is brought again, a few times: a server in trouble may send an error page
     as if it were the image, or cut it off without a sign.
     """
-    return Listing(len(items), partial(_outcomes, items, place, place.transfers))
+    arrive = partial(_outcomes, items, place, place.transfers)
+    return Listing(len(items), arrive, passed_over=str(passed_over or ""))
 
 
 def _outcomes(

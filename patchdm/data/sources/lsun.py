@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from patchdm.config.data import Data
+from patchdm.config.data import Data, is_address
 from patchdm.data.archives import DAMAGES
 from patchdm.data.arrival import CHUNK
 from patchdm.data.raw import LMDB, Photograph, environment
 from patchdm.data.scan import scan
 from patchdm.data.sources.archive import dropped_if_bad, local_file
 from patchdm.data.sources.listing import Listing, Outcome, Place
-from patchdm.data.transfer import is_address
 from patchdm.errors import PatchDMError
 
 

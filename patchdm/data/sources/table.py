@@ -15,7 +15,7 @@ import pandas as pd
 from patchdm.config.data import Data
 from patchdm.data.arrival import MAX_BYTES
 from patchdm.data.images import SUFFIXES
-from patchdm.data.sources.listing import Item, Listing, Place, at_once
+from patchdm.data.sources.listing import Item, Listing, Place, at_once, read_csv
 from patchdm.data.transfer import open_session, transfer
 from patchdm.errors import PatchDMError
 
@@ -57,16 +57,23 @@ def _read(path: Path) -> list[list[str]]:
         if path.suffix == ".parquet":
             found = pd.read_parquet(path)
         else:
-            found = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except (OSError, ValueError) as error:  # ValueError: no CSV, no parquet, not UTF-8
+            header, *lines = read_csv(path) or [[]]
+            full = [line + [""] * (len(header) - len(line)) for line in lines]
+            found = pd.DataFrame(full, columns=header, dtype=str)
+    except (OSError, ValueError) as error:  # ValueError: no parquet
         raise PatchDMError(f"{path}: no readable CSV or parquet: {_first_line(error)}") from None
+    twice = [name for name in COLUMNS if list(found.columns).count(name) > 1]
+    if twice:
+        raise PatchDMError(f"{path}: found the column {twice[0]} twice, expected it once")
     if "url" not in found.columns:
         columns = ", ".join(map(str, found.columns))[:100]
         raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
     if found.empty:
         raise PatchDMError(f"{path}: found no row")
     rows = [_cells(found, column) for column in COLUMNS]
-    for number, sha256 in enumerate(rows[COLUMNS.index("sha256")]):
+    hashes = COLUMNS.index("sha256")
+    rows[hashes] = [sha256.lower() for sha256 in rows[hashes]]
+    for number, sha256 in enumerate(rows[hashes]):
         if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise PatchDMError(
                 f"{path}: row {number} has sha256 {sha256!r}, allowed: 64 hex digits or nothing"
