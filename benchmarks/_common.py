@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -67,6 +68,14 @@ def describe(peaks: Mapping[str, float]) -> str:
     """Return the measured peaks and the threads they were measured with, in one line."""
     measured = ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items())
     return f"{torch.get_num_threads()} threads; peak GFLOP/s: {measured}"
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
+    info = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    name = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (.*)", info, re.MULTILINE)
+    return f"{name[1] if name else 'CPU'}{f' (family {family[1]})' if family else ''}"
 
 
 def in_process(function: Callable[..., _Result], *args: object) -> _Result:

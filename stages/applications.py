@@ -7,6 +7,7 @@ training grid and with positions rescaled to it, beside samples of the training 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ def _by_model(
         return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each).images)
 
     write_shards(
-        draw,
+        functools.partial(map, draw),
         range(len(photographs)),
         tools.state / task,
         shard_size=size,

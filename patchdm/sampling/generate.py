@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from diffusers import DiffusionPipeline
 
 from patchdm.config import Latent, Sample
 from patchdm.data.images import Pixels, to_uint8
+from patchdm.data.parallel import shared
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.solve import generators, tiling_of_step
-from patchdm.sampling.write import Format, write_shards
+from patchdm.sampling.write import Draw, Format, write_shards
 
+WORTH_A_START = 2**26
+"""Numbers in the first feature maps of all steps and images, above which further processes are
+worth their start: about 15 s of the demo."""
 END_OF_SEEDS = 2**63 - 1
 """Seeds that torch, the manifest and `len` take end before."""
 
@@ -47,6 +54,10 @@ def generate(
     finished and goes on; see `write_shards`. Memory and speed (`batch_size`, chunks, device) may
     differ then.
 
+    On a CPU, images of small networks are shared out among as many processes as torch has threads
+    here, of one thread each: threads of one image would wait for each other at every operation, and
+    all of them for one that another program keeps from its core.
+
     Args:
         pipe: a PatchDMPipeline (which imports this module); its scheduler is the solver.
         seeds: one image each, which depends on that seed alone.
@@ -73,16 +84,6 @@ def generate(
     _check_sampling(pipe, **sampling, **chunks)
 
     group = _group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
-
-    def draw(batch: Sequence[int]) -> Pixels:
-        drawn = list(batch)
-        if group:
-            first = batch[0] - batch[0] % group
-            drawn = list(range(first, first + group))
-        options = {"generator": generators(drawn), "output_type": "latent", **sampling, **chunks}
-        images = to_uint8(pipe(len(drawn), **options).images)
-        return images[[drawn.index(seed) for seed in batch]]
-
     settings = {
         **key,
         **sampling,
@@ -93,16 +94,63 @@ def generate(
         "solver": type(pipe.scheduler).__name__,
         "model": model_hash(pipe),
     }
-    return write_shards(
-        draw,
-        seeds,
-        out,
-        shard_size=shard_size,
-        batch_size=group or batch_size,
-        format=format,
-        settings=settings,
-        on_progress=on_progress,
-    )
+    rows = height // pipe.unet.config.patch_size + 1
+    work = len(seeds) * num_inference_steps * rows * _row_numbers(pipe.unet, width)
+    with _drawing(pipe, group, len(seeds), work, **sampling, **chunks) as draw:
+        return write_shards(
+            draw,
+            seeds,
+            out,
+            shard_size=shard_size,
+            batch_size=group or batch_size,
+            format=format,
+            settings=settings,
+            on_progress=on_progress,
+        )
+
+
+@contextlib.contextmanager
+def _drawing(
+    pipe: DiffusionPipeline, group: int | None, count: int, work: int, **options: Any
+) -> Iterator[Draw]:
+    """Yield what draws batches here or, where it is faster, in processes of one thread."""
+    if group is None or group == 1:
+        yield functools.partial(map, functools.partial(_draw, pipe, group, options))
+        return
+    threads = torch.get_num_threads()
+    processes = min(threads, math.ceil(count / group)) if work > WORTH_A_START else 1
+    part = pickle.dumps(pipe) if processes > 1 else pipe
+    torch.set_num_threads(1)
+    try:
+        with shared(
+            functools.partial(_draw, part, group, options), processes, knob="sampling"
+        ) as draw:
+            yield draw
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _draw(
+    pipe: DiffusionPipeline | bytes,
+    group: int | None,
+    options: Mapping[str, Any],
+    batch: Sequence[int],
+) -> Pixels:
+    """Return the images of a batch of seeds; a pickled pipeline is that of another process."""
+    if isinstance(pipe, bytes):
+        torch.set_num_threads(1)
+        pipe = _unpickled(pipe)
+    drawn = list(batch)
+    if group:
+        first = batch[0] - batch[0] % group
+        drawn = list(range(first, first + group))
+    images = pipe(len(drawn), generator=generators(drawn), output_type="latent", **options).images
+    return to_uint8(images)[[drawn.index(seed) for seed in batch]]
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickled(pipe: bytes) -> DiffusionPipeline:
+    return cast(DiffusionPipeline, pickle.loads(pipe))  # noqa: S301 - pickled by `_drawing`
 
 
 def _group_size(unet: PatchUNet, width: int) -> int:
@@ -113,10 +161,14 @@ def _group_size(unet: PatchUNet, width: int) -> int:
     number to the next are always computed together. Small networks are faster so; where a row of
     patches fills the cache, an image is computed by itself.
     """
+    return max(1, min(16, 2**20 // _row_numbers(unet, width)))
+
+
+def _row_numbers(unet: PatchUNet, width: int) -> int:
+    """Return how many numbers the first feature maps of a row of patches have."""
     config = unet.config
     row = width // config.patch_size + 1
-    numbers = row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0]
-    return max(1, min(16, 2**20 // numbers))
+    return int(row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
 
 
 def sampling_options(sample: Sample, latent: Latent) -> dict[str, Any]:
