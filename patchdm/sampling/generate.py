@@ -23,6 +23,7 @@ from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.solve import generators, tiling_of_step
 from patchdm.sampling.write import Draw, Format, write_shards
+from patchdm.threads import one_thread
 
 WORTH_A_START = 2**26
 """Numbers in the first feature maps of all steps and images, above which further processes are
@@ -65,7 +66,7 @@ def generate(
         height, width: sides in pixels, multiples of the patch size.
         num_inference_steps: solver steps.
         shard_size: images of a shard: what one process claims.
-        batch_size: images denoised together, but on a CPU: see `_group_size`.
+        batch_size: images denoised together, but on a CPU: see `group_size`.
         format: "png": a shard is a folder of PNG files; "webdataset": a tar of them.
         key: what else the images follow from, as JSON has it; noted in `samples.json`.
         on_progress: called with the number of images finished, as far as this process knows.
@@ -83,7 +84,7 @@ def generate(
     chunks: dict[str, Any] = {"rows_per_chunk": rows_per_chunk, "cols_per_chunk": cols_per_chunk}
     _check_sampling(pipe, **sampling, **chunks)
 
-    group = _group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
+    group = group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
     settings = {
         **key,
         **sampling,
@@ -117,17 +118,14 @@ def _drawing(
     if group is None or group == 1:
         yield functools.partial(map, functools.partial(_draw, pipe, group, options))
         return
-    threads = torch.get_num_threads()
-    processes = min(threads, math.ceil(count / group)) if work > WORTH_A_START else 1
-    part = pickle.dumps(pipe) if processes > 1 else pipe
-    torch.set_num_threads(1)
-    try:
-        with shared(
-            functools.partial(_draw, part, group, options), processes, knob="sampling"
-        ) as draw:
-            yield draw
-    finally:
-        torch.set_num_threads(threads)
+    processes = min(torch.get_num_threads(), math.ceil(count / group))
+    if work <= WORTH_A_START:
+        processes = 1
+    drawing = functools.partial(
+        _draw, pickle.dumps(pipe) if processes > 1 else pipe, group, options
+    )
+    with one_thread(), shared(drawing, processes, knob="sampling") as draw:
+        yield draw
 
 
 def _draw(
@@ -153,7 +151,7 @@ def _unpickled(pipe: bytes) -> DiffusionPipeline:
     return cast(DiffusionPipeline, pickle.loads(pipe))  # noqa: S301 - pickled by `_drawing`
 
 
-def _group_size(unet: PatchUNet, width: int) -> int:
+def group_size(unet: PatchUNet, width: int) -> int:
     """Return how many images go through a network together on a CPU.
 
     Kernels sum up in another order for another number of patches or place among them. So that an
