@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
 
+from patchdm.data.colour import to_srgb
 from patchdm.data.images import to_tensor
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
@@ -192,4 +193,4 @@ def _to_tensor(image: ImageInput) -> Tensor:
     if isinstance(image, Tensor):
         return image
     images = [image] if isinstance(image, Image.Image) else image
-    return to_tensor(np.stack([np.asarray(each.convert("RGB")) for each in images]))
+    return to_tensor(np.stack([np.asarray(to_srgb(each)) for each in images]))

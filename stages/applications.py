@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import png_name, read_images
@@ -42,7 +43,6 @@ from stages._common import (
     LATENT,
     PATCHDM,
     PATCHES,
-    progress,
     run_stage,
     state_dir,
     writing,

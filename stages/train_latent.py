@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchdm.config import Params
+from patchdm.console import warn
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.metrics.codes import code_health
@@ -22,16 +23,7 @@ from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator
 from patchdm.training.plan import Plan
-from stages._common import (
-    CODES,
-    LATENT,
-    LATENT_CURVES,
-    publish,
-    run_stage,
-    state_dir,
-    warn,
-    writing,
-)
+from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, writing
 from stages._training import watched
 
 HEALTH_CODES = 1000

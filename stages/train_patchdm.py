@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from patchdm.config import Params
+from patchdm.console import warn
 from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import read_vectors
@@ -31,7 +32,6 @@ from stages._common import (
     publish,
     run_stage,
     state_dir,
-    warn,
     writing,
 )
 from stages._training import Watch, join, launched, start_worker, train_together, watched
