@@ -45,7 +45,6 @@ minute of the demo."""
 
 def train_patchdm(params: Params) -> None:
     """Write data/models/patchdm/ and reports/curves/patchdm/."""
-    config = params.train
     if not launched() and (processes := processes_of(params)) > 1:
         train_together("stages.train_patchdm", processes)
         return
