@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -75,6 +76,14 @@ def cpu() -> str:
     found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     name, family, model = (found.get(key, "?") for key in ("model name", "cpu family", "model"))
     return f"{name} (family {family}, model {model})"
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
+    info = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    name = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (.*)", info, re.MULTILINE)
+    return f"{name[1] if name else 'CPU'}{f' (family {family[1]})' if family else ''}"
 
 
 def in_process(function: Callable[..., _Result], *args: object) -> _Result:

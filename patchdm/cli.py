@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
+from patchdm.console import show_any_text
+from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.options import INPAINT, OUTPAINT, SAMPLE
 
 PARAMS = Path("params.yaml")

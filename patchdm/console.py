@@ -7,6 +7,7 @@ A terminal gets a bar. A file, a pipe or a log of CI gets plain lines in ASCII, 
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import sys
 import threading
@@ -206,3 +207,10 @@ def _duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def show_any_text() -> None:
+    """Let output escape the characters that a terminal's encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

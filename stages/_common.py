@@ -18,7 +18,8 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from patchdm.config import Params, load_params
-from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
+from patchdm.console import show_any_text
+from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.files import sha256
 from stages._declared import declared_code, declared_outputs, declared_params, files_of
 from stages._outputs import refuse_foreign_files, writing
