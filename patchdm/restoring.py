@@ -23,7 +23,7 @@ from patchdm.sampling.solvers import solver
 HALF = 127.5
 """Levels of a PIL mask from here on are white."""
 SLACK = 8.0
-"""By which images may leave [-1, 1], as a solver leaves them. Pixels of 0 to 255 are further out."""
+"""By which images may leave [-1, 1], as a solver leaves them; pixels of 0 to 255 are farther."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
