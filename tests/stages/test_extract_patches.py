@@ -152,7 +152,7 @@ def test_too_few_photographs_are_refused_before_any_is_read(
 
 
 def test_photographs_that_are_too_few_without_the_damaged_are_refused(params: Params) -> None:
-    held_out = min(RAW.glob("*.jpg"), key=lambda path: sha256(path))
+    held_out = min(RAW.glob("*.jpg"), key=sha256)
     held_out.write_bytes(b"damaged")
     with pytest.raises(PatchDMError, match="found 1 held-out images, expected 2 or more"):
         extract_patches(changed(params, damaged_fraction=0.2))
