@@ -2,15 +2,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# The commands of DVC's stages say `python`: that is the environment's.
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The commands of DVC's stages say `python`: that is the environment's. A path may hold any
+# character: the shell reads it from $$PWD or $$URL, make never pastes it into a command.
+export PATH := $(CURDIR)/.venv/bin:$(value PATH)
 
 .PHONY: help
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 .PHONY: install
-install: .venv/installed ## Set up .venv; nothing to do while pyproject.toml and constraints.txt stand
+install: .venv/installed ## Set up .venv; again after a move, or a change of pyproject.toml or constraints.txt
+	@here=$$(pwd -P)
+	if [ ! -L .venv ] && [ "$$here" != "$$(cat .venv/installed)" ]; then
+		python tools/relocate.py
+		printf '%s\n' "$$here" > .venv/installed
+	fi
 
 .venv/installed: pyproject.toml constraints.txt
 	@python=
@@ -27,7 +33,7 @@ install: .venv/installed ## Set up .venv; nothing to do while pyproject.toml and
 	[ -x .venv/bin/pip ] || "$$python" -m venv .venv
 	echo 'Installing into .venv, some minutes the first time ...'
 	python -m pip install --disable-pip-version-check -qq -c constraints.txt -e '.[dev]'
-	touch $@
+	: > $@  # `install` writes for which path
 
 .PHONY: demo
 demo: install ## Train on the bundled photographs, sample, evaluate, report
@@ -43,8 +49,9 @@ STUDY_RESULTS := params.yaml dvc.lock \
 study: install ## Repeat the paper's ablation, in .state/study; the results go to reports/study
 	@[ -d $(STUDY) ] || git clone --quiet . $(STUDY)
 	revision=$$(git rev-parse HEAD)
+	root=$$PWD
 	cd $(STUDY)
-	git fetch --quiet $(CURDIR)
+	git fetch --quiet "$$root"
 	git reset --quiet "$$revision"
 	git checkout --quiet -- . ':!dvc.lock'  # DVC's record of what has run stays
 	git clean -fdq
@@ -56,7 +63,7 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 	dvc repro evaluate
 	cells ablate_evaluate | two_at_a_time
 	dvc repro
-	cd $(CURDIR)
+	cd "$$root"
 	rm -rf reports/study
 	mkdir reports/study
 	cp -r $(addprefix $(STUDY)/,$(STUDY_RESULTS)) reports/study
@@ -65,7 +72,7 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 # Prefect: see docs/prefect.md. Where the server is, and the pool a worker takes runs from:
 server deploy worker serve: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 server deploy worker serve: export DO_NOT_TRACK := 1
-POOL := local
+worker: export POOL := local
 
 .PHONY: server
 server: install ## Serve Prefect's API and UI on http://127.0.0.1:4200
@@ -82,20 +89,22 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 
 .PHONY: worker
 worker: install ## Run what the server asks for, in this folder; POOL=NAME for another pool
-	@PATCHDM_CLONE=$(CURDIR) exec prefect worker start --type process --pool $(POOL) --limit 1
+	@PATCHDM_CLONE="$$PWD" exec prefect worker start --type process --pool "$$POOL" --limit 1
 
 .PHONY: serve
 serve: install ## Instead of deploy and worker: one process that does both
 	@exec python -m pipelines.serve
 
 .PHONY: remote
+remote: override export URL := $(value URL)
+remote: override export ENDPOINT := $(value ENDPOINT)
 remote: install ## Keep outputs in URL=s3://BUCKET/PATH ENDPOINT=https://HOST, or in URL=FOLDER
-	@if [ -z "$(URL)" ]; then
+	@if [ -z "$$URL" ]; then
 		echo 'error: URL is missing, allowed are s3://BUCKET/PATH and a folder: docs/remotes.md' >&2
 		exit 1
 	fi
-	dvc remote add --default --force storage "$(URL)"
-	[ -z "$(ENDPOINT)" ] || dvc remote modify storage endpointurl "$(ENDPOINT)"
+	dvc remote add --default --force storage "$$URL"
+	[ -z "$$ENDPOINT" ] || dvc remote modify storage endpointurl "$$ENDPOINT"
 	python -m pipelines.remote
 
 .PHONY: smoke

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -64,9 +65,25 @@ def machine_peaks() -> dict[str, float]:
 
 
 def describe(peaks: Mapping[str, float]) -> str:
-    """Return the measured peaks and the threads they were measured with, in one line."""
+    """Return the CPU, its measured peaks and the threads they were measured with, in one line."""
     measured = ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items())
-    return f"{torch.get_num_threads()} threads; peak GFLOP/s: {measured}"
+    return f"{cpu()}, {torch.get_num_threads()} threads; peak GFLOP/s: {measured}"
+
+
+def cpu() -> str:
+    """Return the name of the CPU, with the numbers of its kind, which hosts hide from the name."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    found = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    name, family, model = (found.get(key, "?") for key in ("model name", "cpu family", "model"))
+    return f"{name} (family {family}, model {model})"
+
+
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
+    info = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    name = re.search(r"^model name\s*: (.*)", info, re.MULTILINE)
+    family = re.search(r"^cpu family\s*: (.*)", info, re.MULTILINE)
+    return f"{name[1] if name else 'CPU'}{f' (family {family[1]})' if family else ''}"
 
 
 def in_process(function: Callable[..., _Result], *args: object) -> _Result:

@@ -103,6 +103,7 @@ def _extraction(
                 state,
                 width=size[0],
                 height=size[1],
+                test_fraction=0.1,
                 damaged_fraction=0.0,
                 workers=processes,
                 report=lambda _: None,

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
+from patchdm.console import show_any_text
+from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.options import INPAINT, OUTPAINT, SAMPLE
 
 PARAMS = Path("params.yaml")
@@ -195,20 +196,12 @@ COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
 
 
 @contextlib.contextmanager
-def _progress(description: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """Show a bar on standard error, once its total is known; yield what that is told."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def _progress(name: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Show how many images are done, once their number is known; yield what that is told."""
+    from patchdm.console import progress
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-
-        def start(total: int) -> Callable[[int], None]:
-            task = bar.add_task(escape(description), total=total)
-            return lambda done: bar.update(task, completed=done)
-
-        yield start
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress(name, total, "images"))
 
 
 def _preset(name: str) -> Path:

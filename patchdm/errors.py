@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
-import sys
 
 
 class PatchDMError(Exception):
@@ -48,13 +46,6 @@ def mistake(error: BaseException) -> str | None:
 def one_line(error: BaseException) -> str:
     """Return what an error says, without line breaks."""
     return " ".join(str(error).split())
-
-
-def show_any_text() -> None:
-    """Let output escape the characters that a terminal's encoding lacks, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _on_one_line(text: str) -> str:

@@ -91,7 +91,7 @@ SAMPLE: Options = {
 
 RESTORE: Options = {
     **MODEL,
-    "image": {"type": Path, "help": "JPEG, PNG or WebP file, of any size"},
+    "image": {"type": Path, "help": "image file (JPEG, PNG, WebP, AVIF, TIFF, HEIC), of any size"},
     "--out": {"required": True, "type": Path, "metavar": "FILE", "help": "PNG file"},
     "--seeds": {
         "default": "0:1",

@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
 
+from patchdm.data.colour import to_srgb
 from patchdm.data.images import to_tensor
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
@@ -23,7 +24,7 @@ from patchdm.sampling.solvers import solver
 HALF = 127.5
 """Levels of a PIL mask from here on are white."""
 SLACK = 8.0
-"""By which images may leave [-1, 1], as a solver leaves them; pixels of 0 to 255 are farther."""
+"""By which images may leave [-1, 1], as a solver leaves them; pixels of 0 to 255 do so by more."""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
@@ -205,7 +206,7 @@ def _to_tensor(image: ImageInput) -> Tensor:
     """
     if not isinstance(image, Tensor):
         images = _pil_images("image", image)
-        return to_tensor(np.stack([np.asarray(_over_white(each)) for each in images]))
+        return to_tensor(np.stack([np.asarray(to_srgb(each)) for each in images]))
     if image.ndim != 4 or not image.is_floating_point():
         raise ValueError(
             f"`image` is {_described(image)}, expected PIL images or float (B, channels, H, W) in "
@@ -240,14 +241,6 @@ def _pil_images(name: str, given: object) -> list[Image.Image]:
     if len(sizes) > 1:
         raise ValueError(f"`{name}` has images of sizes {sorted(sizes)}, expected one size")
     return images
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    """Return an image as RGB; what is transparent shows white, as it does in files."""
-    if image.has_transparency_data:  # hidden pixels have arbitrary colours
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba)
-    return image.convert("RGB")
 
 
 def _check_range(name: str, values: Tensor, least: float, *, slack: float) -> None:

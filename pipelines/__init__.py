@@ -7,6 +7,8 @@ import io
 import sys
 import warnings
 
+import patchdm  # noqa: F401 - it tells MKL how to compute, for the flow and its children
+
 # Prefect reads the user's settings as it is imported, here before any of the modules needs it.
 # What it says of wrong ones is many lines; of a home that it cannot make, `pipelines.api` speaks.
 _said = io.StringIO()

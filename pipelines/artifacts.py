@@ -7,7 +7,6 @@ import csv
 import itertools
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -23,42 +22,31 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.logging import get_logger
 
+from patchdm.console import read_line
 from pipelines.graph import Out
-
-PROGRESS = re.compile(r"(?P<what>\S.*?)[ ━╸╺]{20,}(?P<done>\d+)/(?P<total>[1-9]\d*) (?P<rest>.*)")
-"""A progress bar of rich, as stages draw it."""
 
 MAX_ROWS = 500
 MAX_TABLES = 50
-SECONDS_BETWEEN_UPDATES = 5.0
 
 
 class Progress:
-    """A progress artifact that follows the progress bar in a stage's output."""
+    """A progress artifact that follows the lines of progress in a stage's output."""
 
     def __init__(self, stage: str) -> None:
         self._key = artifact_key(stage, "progress")
         self._artifact: UUID | None = None
-        self._next = 0.0
-        self._done: int | None = None
 
-    def follow(self, line: str) -> str | None:
-        """Return what of a line is worth a log: all but most drawings of a progress bar."""
-        match = PROGRESS.fullmatch(line)
-        if match is None:
-            return line
-        done, total = int(match["done"]), int(match["total"])
-        if done == self._done or (time.monotonic() < self._next and done < total):
-            return None
-        self._done = done
-        self._next = time.monotonic() + SECONDS_BETWEEN_UPDATES
-        percent = min(100.0, 100.0 * done / total)
+    def follow(self, text: str) -> None:
+        """Show what a line of output says of progress, if it does."""
+        line = read_line(text)
+        if line is None or not line.total:
+            return
+        percent = min(100.0, 100.0 * line.done / line.total)
         with api_may_fail():
             if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, self._key, match["what"])
+                self._artifact = create_progress_artifact(percent, self._key, line.name)
             else:
                 update_progress_artifact(self._artifact, percent)
-        return f"{match['what']} {done}/{total} {match['rest']}"
 
 
 @contextlib.contextmanager

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from patchdm.errors import MISTAKES, mistake, show_any_text
+from patchdm.console import show_any_text
+from patchdm.errors import MISTAKES, mistake
 from pipelines.api import start_api
 from pipelines.errors import FlowError, reason
 

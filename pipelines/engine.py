@@ -6,19 +6,17 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.task_runners import TaskRunner
 
 from pipelines import artifacts, clones, orphans, tasks
 from pipelines.errors import TransientError
-from pipelines.graph import Graph, always_stale, read_graph
+from pipelines.graph import Graph, read_graph
 from pipelines.place import Place, gpus, task_runner
 from pipelines.schedule import Future, run_in_order
 from pipelines.stage import run_by_worker
-
-T = TypeVar("T")
 
 
 def bring_up_to_date(
@@ -38,9 +36,7 @@ def bring_up_to_date(
     root = orphans.begin()
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
-    for name in _patiently(lambda: always_stale(root)):
-        tasks.talk(name, tasks.reproduction(name), root)
-    graph = _patiently(lambda: read_graph(root, up_to))
+    graph = _read_patiently(root, up_to)
     fresh = len(graph.stages) - len(graph.pending)
     get_run_logger().info("%d of %d stages are up to date", fresh, len(graph.stages))
     if not graph.pending:
@@ -96,12 +92,11 @@ def _restorer(graph: Graph, root: Path) -> Callable[[str], None]:
     return restore
 
 
-def _patiently(read: Callable[[], T]) -> T:
-    """Return what is read of a repository, also if another command holds its lock for a while."""
+def _read_patiently(root: Path, up_to: Sequence[str]) -> Graph:
     for delay in tasks.RETRY_DELAYS:
         try:
-            return read()
+            return read_graph(root, up_to)
         except TransientError as error:
             get_run_logger().info("%s, trying again", error)
             time.sleep(delay)
-    return read()
+    return read_graph(root, up_to)

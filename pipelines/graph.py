@@ -12,6 +12,8 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from patchdm.errors import mistake
+from pipelines import process
 from pipelines.errors import FlowError, TransientError
 
 
@@ -52,12 +54,6 @@ class Graph:
         return [stage for name, stage in self.stages.items() if name in self.stale]
 
 
-def always_stale(root: Path) -> list[str]:
-    """Return the stages that DVC runs every time, because it cannot know whether they changed."""
-    with _dvc(root) as repo:
-        return [stage.name for stage in repo.index.stages if stage.always_changed]
-
-
 def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
     """Ask DVC for the stages up to some, or all, and which of them are stale.
 
@@ -71,6 +67,10 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
     """
     with _dvc(root) as repo:
         stages = _ordered(repo, up_to)
+        always = {stage.name for stage in repo.index.stages if stage.always_changed}
+    for name in always.intersection(stages):
+        _look(name, root)
+    with _dvc(root) as repo:
         changed = _changed(repo, stages)
     stale: set[str] = set()
     for name, stage in stages.items():
@@ -93,13 +93,27 @@ def _dvc(root: Path) -> Iterator[Repo]:
         raise TransientError(f"{root}: {busy}") from None
     except DvcException as error:
         raise FlowError(f"{root}: {_one_line(error)}") from None
+    except OSError as error:  # such as of a read-only disk
+        raise FlowError(mistake(error) or f"{root}: {error}") from None
+
+
+def _look(stage: str, root: Path) -> None:
+    """Run a stage that DVC always runs, so that DVC sees whether its output changes.
+
+    Raises:
+        FlowError: it failed.
+    """
+    lines: list[str] = []
+    if process.run([f"stages.{stage}"], lines.append, root):
+        reason = lines[-1] if lines else "killed"
+        raise FlowError(f"{stage}: {reason.removeprefix('error: ')}")
 
 
 def _changed(repo: Repo, stages: Iterable[str]) -> set[str]:
     """Return the stages whose files or parameters are not those of dvc.lock."""
     addresses = {s.addressing: s.name for s in repo.index.stages if s.name in stages}
     status = repo.status(targets=list(addresses)) if addresses else {}
-    unknown = ["always changed"]  # `always_stale` has just run it
+    unknown = ["always changed"]  # and `_look` has just seen that it is not
     return {name for address, name in addresses.items() if status.get(address, unknown) != unknown}
 
 

@@ -12,9 +12,6 @@ from pathlib import Path
 
 from pipelines import supervise
 
-TERMINAL = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1", "TERM": "xterm", "NO_COLOR": "1"}
-"""Environment in which rich shows progress bars though the output is a pipe."""
-
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 ending = threading.Event()
@@ -28,8 +25,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
 
     Args:
         command: module and arguments.
-        on_line: called with every line of output and errors, as it comes; a progress bar
-            that is drawn again is a line again.
+        on_line: called with every line of output and errors, as it comes.
         cwd: where to run it.
     """
     # Stages say `python`: that is ours.
@@ -37,7 +33,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
     with subprocess.Popen(  # noqa: S603 - our own modules
         supervised(command),
         cwd=cwd,
-        env=os.environ | TERMINAL | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -87,9 +87,9 @@ def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
     tail: deque[str] = deque(maxlen=TAIL)
 
     def on_line(line: str) -> None:
-        if text := progress.follow(line):
-            log.info(text)
-            tail.append(text)
+        log.info(line)
+        tail.append(line)
+        progress.follow(line)
 
     if code := process.run(command, on_line, root):
         raise failure(name, tail, code)

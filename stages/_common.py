@@ -15,19 +15,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from threadpoolctl import threadpool_limits
 
 from patchdm.config import Params, load_params
-from patchdm.errors import MISTAKES, PatchDMError, mistake, show_any_text
+from patchdm.console import show_any_text
+from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.files import sha256
 from stages._declared import declared_code, declared_outputs, declared_params, files_of
 from stages._outputs import refuse_foreign_files, writing
@@ -164,37 +156,11 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-@contextlib.contextmanager
-def progress(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with rate and ETA; yield a function that sets how much is done."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} " + unit + "/s"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, rate="-")
-
-        def advance_to(done: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, rate=f"{speed:.1f}" if speed else "-")
-
-        yield advance_to
-
-
 def publish(target: Path, parts: dict[str, Path]) -> None:
     """Copy folders into one output: name in the output (`.` is its top) -> folder."""
     with writing(target) as fresh:
         for name, folder in parts.items():
             shutil.copytree(folder, fresh / name, dirs_exist_ok=True)
-
-
-def warn(message: str) -> None:
-    """Say on standard error what went wrong but does not stop the stage."""
-    Console(stderr=True).print(f"warning: {message}", markup=False, highlight=False)
 
 
 def git_revision() -> str:

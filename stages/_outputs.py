@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def writing(output: Path) -> Iterator[Path]:
 
 
 def refuse_foreign_files(outputs: Iterable[Path]) -> None:
-    """See that outputs hold nothing but what stages wrote or DVC has a copy of.
+    """See that outputs hold nothing but what stages wrote, or DVC put there from its cache.
 
     Raises:
         PatchDMError: one holds another file, or another version of a file.
@@ -50,7 +51,7 @@ def refuse_foreign_files(outputs: Iterable[Path]) -> None:
         # Looked at twice: a stage that runs now records its output, then puts it there.
         if output.is_symlink() or not (_unknown(output) and (unknown := _unknown(output))):
             continue
-        foreign = _not_in_cache(output, unknown)
+        foreign = _not_by_dvc(output, unknown)
         if foreign:
             path = (output / min(foreign)).as_posix()
             more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
@@ -82,26 +83,38 @@ def _files(output: Path) -> Files:
     return files
 
 
-def _not_in_cache(output: Path, files: Files) -> list[str]:
-    """Return those files of an output of which DVC's cache has no copy."""
+def _not_by_dvc(output: Path, files: Files) -> list[str]:
+    """Return those files of an output that DVC cannot have put there."""
     from dvc.exceptions import DvcException  # noqa: PLC0415 - slow, and rarely needed
     from dvc.repo import Repo  # noqa: PLC0415
     from dvc_data.hashfile.hash import hash_file  # noqa: PLC0415
 
     try:
         with Repo() as repo:
-            cache, fs = repo.cache.local, repo.fs
+            cache = repo.cache.local
+            cached = _cached(Path(cache.path))
             return [
                 path
                 for path in files
-                if (file := (output / path)).is_symlink()
-                or not file.exists()
-                or not cache.exists(
-                    hash_file(str(file.absolute()), fs, "md5", repo.state)[1].value or ""
-                )
+                if (file := output / path).is_symlink()
+                or (digest := hash_file(str(file.absolute()), repo.fs, "md5", repo.state)[1].value)
+                not in cached[path]
+                or not cache.exists(digest)
             ]
     except DvcException:  # no repository, so nothing is cached
         return list(files)
+
+
+def _cached(cache: Path) -> dict[str, set[str]]:
+    """Return the hashes under which DVC's cache has files: path below an output -> MD5s."""
+    found = defaultdict(set)
+    for path in cache.glob("??/*"):
+        if path.suffix == ".dir":
+            for file in json.loads(path.read_text()):
+                found[file["relpath"]].add(file["md5"])
+        else:
+            found["."].add(path.parent.name + path.name)
+    return found
 
 
 def _record(output: Path) -> Path:

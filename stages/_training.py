@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from patchdm.console import progress, warn
 from patchdm.data.images import Pixels
 from patchdm.errors import PatchDMError
-from stages._common import die_with_parent, is_main, progress, warn
+from stages._common import die_with_parent, is_main
 
 _GRACE = 20.0
 """Seconds in which the processes of a training save and end, once one has ended."""

@@ -7,6 +7,7 @@ training grid and with positions rescaled to it, beside samples of the training 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import png_name, read_images
@@ -30,17 +32,17 @@ from patchdm.models.backbones import load_backbone
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
-from patchdm.sampling.generate import generate, sampling_options
+from patchdm.sampling.generate import generate, group_size, sampling_options
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 from patchdm.sampling.write import write_shards
+from patchdm.threads import one_thread
 from stages._common import (
     APPLICATION_TABLES,
     APPLICATIONS,
     LATENT,
     PATCHDM,
     PATCHES,
-    progress,
     run_stage,
     state_dir,
     writing,
@@ -145,16 +147,17 @@ def _by_model(
             return to_uint8(tools.pipe.inpaint(x0, torch.from_numpy(mask), **each).images)
         return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each).images)
 
-    write_shards(
-        draw,
-        range(len(photographs)),
-        tools.state / task,
-        shard_size=size,
-        batch_size=size,
-        format="png",
-        settings={},
-        on_progress=tools.show_after(done),
-    )
+    with one_thread(small=group_size(tools.pipe.unet, params.data.width) > 1):
+        write_shards(
+            functools.partial(map, draw),
+            range(len(photographs)),
+            tools.state / task,
+            shard_size=size,
+            batch_size=size,
+            format="png",
+            settings={},
+            on_progress=tools.show_after(done),
+        )
     return np.stack([image for _, image in read_images(tools.state / task)])
 
 

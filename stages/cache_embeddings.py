@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import to_tensor
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from stages._common import CODES, PATCHDM, PATCHES, progress, run_stage, writing
+from stages._common import CODES, PATCHDM, PATCHES, run_stage, writing
 
 ENCODER_BATCH = 32
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import INDEX, PatchStore
 from patchdm.data.vectors import write_vectors
 from patchdm.files import replacing
 from patchdm.models.backbones import load_backbone
-from stages._common import FEATURES, PATCHES, progress, run_stage, state_dir, writing
+from stages._common import FEATURES, PATCHES, run_stage, state_dir, writing
 
 PART_IMAGES = 4096
 """About so many images are one step that a killed run does not do again."""
@@ -34,7 +35,7 @@ def cache_features(params: Params) -> None:
     step = max(1, PART_IMAGES // config.batch_size) * config.batch_size
     with (
         state_dir("cache_features", params, [PATCHES / INDEX]) as state,
-        progress("features", len(images), "images") as show,
+        progress("cache_features", len(images), "images") as show,
     ):
         parts = state / backbone.weights_hash
         parts.mkdir(exist_ok=True)

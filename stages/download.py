@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 from patchdm.config import Params
+from patchdm.console import progress, warn
 from patchdm.data.fetch import fetch
 from patchdm.data.local import look
 from patchdm.data.raw import OUTCOMES
 from patchdm.data.sources import SOURCES, Place
 from patchdm.errors import PatchDMError
-from stages._common import RAW, SOURCE, progress, run_stage, state_dir, warn, writing
+from stages._common import RAW, SOURCE, run_stage, state_dir, writing
 
 
 def download(params: Params) -> None:
@@ -31,9 +32,11 @@ def download(params: Params) -> None:
         place = Place(Path(), folder / "files", data.transfers, progress)
         with (
             SOURCES[data.source](data, place) as listing,
-            progress("photographs", listing.total, "images") as show,
+            progress("download", listing.total, "photographs") as show,
             writing(RAW) as raw,
         ):
+            if listing.passed_over:
+                warn(f"{data.location}: {listing.passed_over}")
             left_out = fetch(listing, raw, damaged_fraction=data.damaged_fraction, report=show)
             if look(data) != listed:
                 raise PatchDMError(

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
@@ -37,7 +38,6 @@ from stages._common import (
     TABLES,
     git_revision,
     locked,
-    progress,
     run_stage,
     writing,
 )

@@ -6,11 +6,12 @@ import os
 import shutil
 
 from patchdm.config import Params, check_counts
+from patchdm.console import progress, warn
 from patchdm.data.extract import extract
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.raw import MANIFEST, read_manifest
 from patchdm.data.splits import plan_images
-from stages._common import PATCHES, RAW, progress, run_stage, state_dir, warn, writing
+from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 
 def extract_patches(params: Params) -> None:
@@ -22,7 +23,7 @@ def extract_patches(params: Params) -> None:
     # are read.
     with (
         state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
-        progress("extract", len(plan), "images") as show,
+        progress("extract_patches", len(plan), "images") as show,
     ):
         work = state / "progress"
         store, findings = extract(
@@ -31,6 +32,7 @@ def extract_patches(params: Params) -> None:
             work,
             width=data.width,
             height=data.height,
+            test_fraction=data.test_fraction,
             damaged_fraction=data.damaged_fraction,
             workers=data.workers,
             report=show,
@@ -40,9 +42,8 @@ def extract_patches(params: Params) -> None:
         with writing(PATCHES) as folder:
             shutil.copytree(store, folder, copy_function=_link)
         shutil.rmtree(work)
-    for name, count in findings.items():
-        if count:
-            warn(f"{PATCHES / name}: found {count} photographs")
+    for name, found in findings.items():
+        warn(f"{PATCHES / name}: {found}")
 
 
 def _link(source: str, target: str) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.metrics.compare import MEASURES, compare, seams
@@ -24,7 +25,7 @@ from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.reference import Reference, describe, write_reference
 from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics, collect
-from stages._common import PATCHES, REFERENCE, locked, progress, run_stage, writing
+from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -44,31 +45,32 @@ def reference(params: Params) -> None:
         Path(config.weights) if config.weights else None,
         "cuda" if torch.cuda.is_available() else "cpu",
     )
-    with locked("reference"):
-        measured = _measure(params, store, extractor)
+    images = 2 * len(store.rows("train")) + len(store.rows("test"))
+    with locked("reference"), progress("reference", images, "images") as show:
+        measured = _measure(params, store, extractor, show)
         about = describe(store, extractor, config, params.model.patch_size)
         about |= {"resizer": extractor.resizer, "seed": params.base.seed}
         with writing(REFERENCE) as fresh:
             write_reference(fresh, measured, about)
 
 
-def _measure(params: Params, store: PatchStore, extractor: Extractor) -> Reference:
+def _measure(
+    params: Params, store: PatchStore, extractor: Extractor, show: Callable[[int], None]
+) -> Reference:
     config, patch_size = params.evaluate, params.model.patch_size
+    train, held_out = store.rows("train"), store.rows("test")
 
-    def statistics(split: str, change: Change | None = None) -> Statistics:
-        rows = store.rows(split)
-        name = f"{split} images{', blurred' if change else ''}"
-        with progress(f"reference: {name}", len(rows), "images") as advance_to:
-            return collect(
-                _batches(store, rows, config.batch_size, change, advance_to),
-                len(rows),
-                extractor,
-                crop_size=config.crop_size,
-                crops_per_image=config.crops_per_image,
-                seed=params.base.seed,
-            )
+    def statistics(rows: np.ndarray, before: int, change: Change | None = None) -> Statistics:
+        return collect(
+            _batches(store, rows, config.batch_size, change, lambda done: show(before + done)),
+            len(rows),
+            extractor,
+            crop_size=config.crop_size,
+            crops_per_image=config.crops_per_image,
+            seed=params.base.seed,
+        )
 
-    real, test = statistics("train"), statistics("test")
+    real, test = statistics(train, 0), statistics(held_out, len(train))
     real_radii = radii(real.features, config.nearest_k)
 
     def row(images: Statistics) -> dict[str, float]:
@@ -84,7 +86,7 @@ def _measure(params: Params, store: PatchStore, extractor: Extractor) -> Referen
 
     sets = {
         "train": {"n": real.steps.count, **seams(real, patch_size)},
-        "blurred": row(statistics("train", blur8)),
+        "blurred": row(statistics(train, len(train) + len(held_out), blur8)),
         "test": row(test),
     }
     return Reference(

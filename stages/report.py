@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.data.images import Pixels, read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.shards import read_images, read_manifest
@@ -58,7 +59,6 @@ from stages._common import (
     SAMPLES,
     TABLES,
     locked,
-    progress,
     run_stage,
     writing,
 )

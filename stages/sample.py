@@ -8,10 +8,11 @@ import shutil
 import torch
 
 from patchdm.config import Params
+from patchdm.console import progress
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import LATENT, PATCHDM, SAMPLES, progress, run_stage, state_dir, writing
+from stages._common import LATENT, PATCHDM, SAMPLES, run_stage, state_dir, writing
 from stages._declared import params_digest
 
 

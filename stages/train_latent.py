@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from patchdm.config import Params
+from patchdm.console import warn
 from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.metrics.codes import code_health
@@ -17,23 +18,17 @@ from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
+from patchdm.threads import one_thread
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator
 from patchdm.training.plan import Plan
-from stages._common import (
-    CODES,
-    LATENT,
-    LATENT_CURVES,
-    publish,
-    run_stage,
-    state_dir,
-    warn,
-    writing,
-)
+from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, writing
 from stages._training import watched
 
 HEALTH_CODES = 1000
+SMALL = 2**16
+"""Numbers that a layer makes of a batch, up to which further threads gain a fifth at most."""
 
 
 def train_latent(params: Params) -> None:
@@ -41,7 +36,9 @@ def train_latent(params: Params) -> None:
     with state_dir("train_latent", params, [CODES]) as state:
         _, vectors, _ = read_vectors(CODES)
         (state / "curves").mkdir(exist_ok=True)
-        average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
+        small = params.latent.batch_size * params.latent.hidden <= SMALL
+        with one_thread(small=small):
+            average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
         with writing(LATENT) as fresh:
             fresh.mkdir()
             if average is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from patchdm.config import Params, check_counts
+from patchdm.console import warn
 from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.data.patch_store import PatchStore
 from patchdm.data.vectors import read_vectors
@@ -31,20 +32,21 @@ from stages._common import (
     publish,
     run_stage,
     state_dir,
-    warn,
     writing,
 )
 from stages._training import Watch, join, launched, start_worker, train_together, watched
 
 SHEET_IMAGES = 8
 SHEET_STEPS = 20
+WORTH_A_START = 2**26
+"""Numbers in the first feature maps of a training, above which a process is worth its start: half a
+minute of the demo."""
 
 
 def train_patchdm(params: Params) -> None:
     """Write data/models/patchdm/ and reports/curves/patchdm/."""
-    config = params.train
-    if not launched() and config.processes > 1:
-        train_together("stages.train_patchdm", config.processes)
+    if not launched() and (processes := processes_of(params)) > 1:
+        train_together("stages.train_patchdm", processes)
         return
     store = PatchStore(PATCHES)
     check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
@@ -55,9 +57,26 @@ def train_patchdm(params: Params) -> None:
             publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
 
 
+def processes_of(params: Params) -> int:
+    """Return how many processes train: none starts for a training that ends before it could."""
+    config, model = params.train, params.model
+    if config.processes or torch.accelerator.is_available():
+        return config.processes or 1
+    window = (2 * model.patch_size // model.pixel_fold) ** 2
+    work = config.images_seen * window * model.channels[0]
+    return config.cpu_shares(params.base.threads) if work > WORTH_A_START else 1
+
+
 def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
     config = params.train
-    plan = _plan(params, join())
+    processes = join()
+    shares = processes
+    if not torch.accelerator.is_available():
+        most = config.cpu_shares(params.base.threads)
+        shares = most if most % processes == 0 else processes
+        # A process has the threads that its shares would have in processes of their own.
+        torch.set_num_threads(max(1, torch.get_num_threads() * processes // shares))
+    plan = _plan(params, shares)
     accelerator = make_accelerator(plan, config.mixed_precision)
     module = _module(params, store, len(store.rows("train")))
     draw = window_draw(
@@ -123,13 +142,13 @@ def _optimizer(module: ImageTraining, params: Params) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, fused=True)
 
 
-def _plan(params: Params, processes: int) -> Plan:
+def _plan(params: Params, shares: int) -> Plan:
     config = params.train
     return Plan(
         seed=params.base.seed,
         items_seen=config.images_seen,
         batch_size=config.batch_size,
-        micro_batch_size=config.micro_batch_size or max(1, config.batch_size // processes),
+        micro_batch_size=config.micro_batch_size or max(1, config.batch_size // shares),
         warmup_items=config.warmup_images,
         lr_decay=config.lr_decay,
         ema_profile=config.ema_profile,

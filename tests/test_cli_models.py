@@ -24,6 +24,7 @@ from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
 from tests.data.photographs import contents
+from tests.data.profiles import PROFILES, into, seen
 from tests.stages.models import small_params, write_models, write_params
 from tests.test_cli import refusal
 
@@ -222,6 +223,23 @@ def test_inpainting_keeps_what_is_not_masked():
     versions = [read_image(Path(f"b-00000{seed}.png")) for seed in (3, 4)]
     assert (versions[0][mask] != versions[1][mask]).mean() > 0.9
     np.testing.assert_array_equal(versions[0][~mask], photo[~mask])
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("suffix", [".jpg", ".tiff", ".avif"])
+def test_known_pixels_are_kept_as_seen(suffix: str):
+    """The photograph has a profile; the PNG has none, which is sRGB wherever it is shown."""
+    profile, photo = PROFILES["ProPhoto"], Image.open("photo.png").convert("RGB")
+    into(photo, profile).save(f"wide{suffix}", icc_profile=profile, quality=95)
+    stored = Image.open(f"wide{suffix}").convert("RGB")
+    expected = seen(stored, profile)
+    assert np.abs(expected - np.asarray(stored).astype(int)).max() > 8
+    mask = hole(np.asarray(stored))
+    main(["inpaint", "pipe", f"wide{suffix}", "mask.png", "--out", "a.png", *STEPS])
+    main(["outpaint", "pipe", f"wide{suffix}", "--right", "8", "--out", "b.png", *STEPS])
+    assert "icc_profile" not in Image.open("a.png").info
+    assert np.abs(read_image(Path("a.png")) - expected)[~mask].max() <= 1
+    assert np.abs(read_image(Path("b.png"))[:, : stored.width] - expected).max() <= 1
 
 
 @pytest.mark.usefixtures("work")

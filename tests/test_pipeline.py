@@ -27,7 +27,8 @@ from tests.models.test_unet import small_unet
 from tests.stages.tiny import tiny_params
 
 P, CODE = 16, 16
-CLOSE = {"atol": 1e-5, "rtol": 0.0}
+CLOSE = {"atol": 1e-4, "rtol": 0.0}
+"""Of images that other sums have rounded: 7e-6 was found, and half a grey level is 2e-3."""
 
 
 def parts() -> dict[str, Any]:

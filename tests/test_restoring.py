@@ -23,6 +23,7 @@ from patchdm.models import CodeTable, LatentMLP, SemanticEncoder
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.solve import generators
+from tests.data.profiles import PROFILES, seen
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH, CODE = 8, 16, 24, 6
@@ -90,6 +91,14 @@ def test_known_pixels_come_back_to_the_bit(pipe, fit, photographs, mask):
     for picture, photograph in zip(found, photographs, strict=True):
         assert np.array_equal(np.asarray(picture)[known], photograph[known])
         assert not np.array_equal(np.asarray(picture)[~known], photograph[~known])
+
+
+def test_pil_images_are_taken_as_seen(pipe, fit, photographs, mask):
+    stored = Image.fromarray(photographs[0])
+    stored.info["icc_profile"] = PROFILES["Display P3"]
+    made = pipe.inpaint(stored, mask, generator=generators([0]), fit=fit, **QUICK).images[0]
+    expected = seen(stored, PROFILES["Display P3"])[~mask.numpy()]
+    np.testing.assert_array_equal(np.asarray(made)[~mask.numpy()], expected)
 
 
 def test_known_floats_come_back_exactly(pipe, fit, mask):

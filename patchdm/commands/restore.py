@@ -118,10 +118,12 @@ def _restore(
     if out.suffix != ".png" or out.is_dir():
         raise PatchDMError(f"--out: found {out}, allowed is a file named .png")
     pipe = load_pipeline(model, device)
+    pipe.set_progress_bar_config(disable=None)  # but in a terminal
     run = run_of(model, pipe)
     chosen = _restoring_options(pipe, run) | given(options)
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)
+    # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
     for seed in numbers:
         try:

@@ -38,9 +38,9 @@ class Origin(Section):
     """Kind of source: docs/data.md has an example of each.
 
     bundled: a zip archive with its CSV of hashes beside it; folder: the images below it;
-    archive: those in a zip, tar, tar.gz or tar.zst; lsun: an LMDB as LSUN publishes it, or the
-    zip of one; hub: a data set of the Hugging Face hub; table: a CSV or parquet of addresses;
-    s3: the objects under a prefix.
+    archive: those in a zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst; lsun: an LMDB as LSUN
+    publishes it, or the zip of one; hub: a data set of the Hugging Face hub; table: a CSV or
+    parquet of addresses; s3: the objects under a prefix.
     """
     location: Text
     """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),

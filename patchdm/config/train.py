@@ -18,9 +18,11 @@ class Train(Section):
     """Windows per optimiser step, over all devices."""
     micro_batch_size: Positive | None
     """Windows that a process works on at once; gradients add up to those of the batch, which is a
-    multiple of it. A matter of memory; dropout draws for each anew. null: a process's share."""
-    processes: Positive
-    """Processes that share each step, one a GPU (or, without GPUs, sharing base.threads)."""
+    multiple of it. A matter of memory; dropout draws for each anew. null: a process's share, or
+    without GPUs that of one of base.threads, in whatever processes they are."""
+    processes: Positive | None
+    """Processes that share each step, one a GPU. null: one GPU; without GPUs one of each of
+    base.threads, which the batch is shared out among (a single one for short trainings)."""
     workers: NotNegative
     """Further processes, of each of these, that read and draw ahead; 0: none."""
     learning_rate: Rate
@@ -74,10 +76,18 @@ class Train(Section):
         micro = self.micro_batch_size or 1
         check_multiple(self.batch_size, micro, "batch_size", "micro_batch_size")
         check_multiple(
-            self.batch_size // micro, self.processes, "batch_size / micro_batch_size", "processes"
+            self.batch_size // micro,
+            self.processes or 1,
+            "batch_size / micro_batch_size",
+            "processes",
         )
         _check_profile(self)
         return self
+
+    def cpu_shares(self, threads: int) -> int:
+        """Return the equal shares of a batch, at most one a thread, that CPU processes train."""
+        most = self.batch_size // (self.micro_batch_size or 1)
+        return max(share for share in range(1, min(threads, most) + 1) if most % share == 0)
 
 
 class Latent(Section):

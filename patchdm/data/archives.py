@@ -1,9 +1,12 @@
-"""Zip, tar, tar.gz and tar.zst archives, read as hostile input: nothing is unpacked by itself."""
+"""Zip and tar archives, read as hostile input: nothing is unpacked by itself."""
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
+import io
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -16,7 +19,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 import zstandard
 
 from patchdm.data.arrival import CHUNK, copy
-from patchdm.data.images import SUFFIXES
+from patchdm.data.names import PassedOver
 from patchdm.errors import PatchDMError
 
 MAX_RATIO = 100
@@ -24,11 +27,13 @@ MAX_RATIO = 100
 _SLACK = 2**24
 _LARGEST_READ = 2**24
 """tarfile reads a member's extended header in one go: what it announces is not to be believed."""
-_LARGEST_WINDOW = 2**27  # what `zstd --long` uses
+_LARGEST_WINDOW = 2**27
+"""Bytes of memory for decompression: what `zstd --long` uses, and twice what `xz -9` does."""
+_KINDS = "zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst"
 
 DAMAGES = (
     OSError, EOFError, RuntimeError, UnicodeError, ValueError,
-    zipfile.BadZipFile, zlib.error, tarfile.TarError, zstandard.ZstdError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError, zstandard.ZstdError,
 )  # fmt: skip
 """What the readers raise on damaged archives; RuntimeError: an encrypted or exotic member."""
 
@@ -44,28 +49,31 @@ class Member(NamedTuple):
     """Why it must not be opened."""
 
 
-def members(path: Path, name: str) -> Iterator[Member]:
+def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Iterator[Member]:
     """Yield the photographs of an archive in its order, whatever its suffix.
 
     Args:
         path: the archive.
         name: what error messages call it.
+        passed_over: counts the files that are not yielded.
 
     Raises:
         PatchDMError: no such archive, damaged, or one that unpacks to far more than its size.
     """
+    passed_over = passed_over or PassedOver()
     try:
         with path.open("rb") as file:
-            begin = file.read(4)
+            begin = file.read(6)
             file.seek(0)
             if begin[:2] == b"PK":
                 with zipfile.ZipFile(file) as archive:
-                    yield from _zip_members(path, archive)
+                    yield from _zip_members(path, archive, passed_over)
             else:
                 with _decompressed(file, begin) as stream:
-                    yield from _tar_members(path, stream)
+                    yield from _tar_members(path, stream, passed_over)
     except DAMAGES as error:
-        raise PatchDMError(f"{name}: no readable archive: {error}") from None
+        expected = "" if isinstance(error, OSError) and error.errno else f"; expected {_KINDS}"
+        raise PatchDMError(f"{name}: no readable archive: {error}{expected}") from None
 
 
 def unpack(member: Member, path: Path, name: str) -> None:
@@ -86,11 +94,11 @@ def unpack(member: Member, path: Path, name: str) -> None:
         raise PatchDMError(f"{name}: cannot be read: {error}") from None
 
 
-def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_members(path: Path, archive: zipfile.ZipFile, passed_over: PassedOver) -> Iterator[Member]:
     files = [member for member in archive.infolist() if not member.is_dir()]
     _check_ratio(sum(file.file_size for file in files), path.stat().st_size)
     for file in files:
-        if _is_photograph(file.filename):
+        if passed_over.takes(file.filename):
             refused = None
             if stat.S_IFMT(file.external_attr >> 16) not in (0, stat.S_IFREG):
                 refused = "is no regular file"
@@ -100,12 +108,12 @@ def _zip_members(path: Path, archive: zipfile.ZipFile) -> Iterator[Member]:
             yield Member(_plain(file.orig_filename), partial(archive.open, file), refused)
 
 
-def _tar_members(path: Path, stream: IO[bytes]) -> Iterator[Member]:
+def _tar_members(path: Path, stream: IO[bytes], passed_over: PassedOver) -> Iterator[Member]:
     forward = _Forward(stream, MAX_RATIO * path.stat().st_size + _SLACK)
     with tarfile.open(fileobj=cast(BinaryIO, forward), mode="r:", name=str(path)) as archive:
         while file := archive.next():
             vars(archive)["members"].clear()  # it would keep them all
-            if file.isdir() or not _is_photograph(file.name):
+            if file.isdir() or not passed_over.takes(file.name):
                 continue
             regular = file.isreg() and not file.issparse()
             opener = partial(archive.extractfile, file)
@@ -118,18 +126,51 @@ def _plain(name: str) -> str:
     return PurePosixPath(name).as_posix()
 
 
-def _is_photograph(name: str) -> bool:
-    return PurePosixPath(name.partition("\0")[0]).suffix.lower() in SUFFIXES
-
-
 def _decompressed(file: BinaryIO, begin: bytes) -> IO[bytes]:
     """Return the tar archive in a compressed file."""
     if begin[:2] == b"\x1f\x8b":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    if begin == b"\x28\xb5\x2f\xfd":
+    if begin[:3] == b"BZh":
+        return cast(IO[bytes], bz2.BZ2File(file))
+    if begin == b"\xfd7zXZ\0":
+        return cast(IO[bytes], _Xz(file))
+    if begin[:4] == b"\x28\xb5\x2f\xfd":
         reader = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
         return cast(IO[bytes], reader.stream_reader(file, read_across_frames=True))
     return file
+
+
+class _Xz(io.RawIOBase):
+    """The content of an xz file in bounded memory, which `lzma.open` does not promise.
+
+    Its streams follow each other, perhaps with zeros between, as parallel compressors write them.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, b""
+        self._stream: lzma.LZMADecompressor | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = b""
+        while not content:
+            if self._stream and self._stream.eof:
+                self._left, self._stream = self._stream.unused_data, None
+            if self._stream is None:
+                while not self._left.strip(b"\0"):  # zeros, or the end
+                    self._left = self._file.read(CHUNK)
+                    if not self._left:
+                        return 0
+                self._left = self._left.lstrip(b"\0")
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW)
+            piece, self._left = self._left, b""
+            if not piece and self._stream.needs_input and not (piece := self._file.read(CHUNK)):
+                raise EOFError("found its end within a stream")
+            content = self._stream.decompress(piece, len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
 
 
 class _Forward:

@@ -13,13 +13,23 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from patchdm.data.duplicates import difference_hash
-from patchdm.data.findings import write_findings
+from patchdm.data.duplicates import difference_hash, thumbnail
+from patchdm.data.findings import find_lookalikes, write_findings
 from patchdm.data.images import Pixels, read_fitted
 from patchdm.data.journal import Damaged, Journal
+from patchdm.data.moves import apply_moves, write_moves
 from patchdm.data.parallel import in_order
+from patchdm.data.patch_store import PatchStore
 from patchdm.data.raw import open_photograph
-from patchdm.data.store_writer import RECORD, Records, ShardWriter, describe, write_index
+from patchdm.data.splits import Regrouped, regroup
+from patchdm.data.store_writer import (
+    RECORD,
+    Records,
+    ShardWriter,
+    describe,
+    without_thumbnails,
+    write_index,
+)
 from patchdm.errors import PatchDMError
 
 BATCH_BYTES = 2**22
@@ -50,11 +60,15 @@ def extract(
     *,
     width: int,
     height: int,
+    test_fraction: float,
     damaged_fraction: float,
     workers: int,
     report: Callable[[int], None],
-) -> tuple[Path, dict[str, int]]:
+) -> tuple[Path, dict[str, str]]:
     """Make the images of a plan; photographs that are damaged are left out and listed.
+
+    Which photographs look alike is known at the end. Where the plan parts some, the few images
+    concerned change their places in the store.
 
     Args:
         raw: data/raw.
@@ -62,12 +76,14 @@ def extract(
             from one split to the other.
         state: folder where a killed run finds its progress, of this plan and these sizes alone.
         width, height: size of the images.
+        test_fraction: share of the photographs that is held out.
         damaged_fraction: share of the photographs that may be damaged.
         workers: processes that decode; the store does not depend on it.
         report: called with the number of rows of the plan that are done.
 
     Returns:
-        A folder in `state`, the store; its tables of findings and their lengths.
+        A folder in `state`, the store; its tables of findings that are not empty, and what they
+        hold.
 
     Raises:
         PatchDMError: too many photographs are damaged, or all of a split; a worker was killed.
@@ -89,28 +105,57 @@ def extract(
         ):
             journal.clear()  # mended since
         check()
-        writer = ShardWriter(journal.store, height, width, int(journal.records()["kept"].sum()))
         report(journal.done)
-        with closing(writer):
-            batch_rows = max(2, BATCH_BYTES // (width * height * 3))
-            starts = range(journal.done, len(plan), batch_rows)
-            items = (rows_of(plan, start, start + batch_rows) for start in starts)
-            for batch in in_order(work, items, workers):
-                writer.append(batch.pixels)
-                journal.append(batch.records, batch.damaged)
-                check()
-                report(journal.done)
-        writer.finish()
-        kept = journal.records()
-        kept = kept[kept["kept"]]
+        if not journal.moves.exists():
+            count = int(journal.records()["kept"].sum())
+            with closing(ShardWriter(journal.store, height, width, count)) as writer:
+                batch_rows = max(2, BATCH_BYTES // (width * height * 3))
+                starts = range(journal.done, len(plan), batch_rows)
+                items = (rows_of(plan, start, start + batch_rows) for start in starts)
+                for batch in in_order(work, items, workers):
+                    writer.append(batch.pixels)
+                    journal.append(batch.records, batch.damaged)
+                    check()
+                    report(journal.done)
+                writer.finish()
+        every = journal.records()
+        lookalikes = find_lookalikes(plan, every)
+        regrouped = None
+        if lookalikes.crossed:
+            regrouped = regroup(plan, every["kept"], lookalikes.group, test_fraction)
+        kept = without_thumbnails(every, every["kept"])
+        if regrouped:
+            plan, kept = regrouped.plan, _regrouped(journal, plan, kept, regrouped, work)
         lost = {"train", "test"} - set(plan["split"].iloc[kept["row"]].unique())
         if lost:
             raise PatchDMError(f"{raw}: every {lost.pop()} photograph is damaged")
         write_index(journal.store, plan, kept)
         findings = write_findings(
-            journal.store, plan, journal.records(), journal.damaged, (width, height)
+            journal.store, plan, kept, lookalikes, journal.damaged, (width, height)
         )
     return journal.store, findings
+
+
+def _regrouped(
+    journal: Journal,
+    plan: pd.DataFrame,
+    kept: Records,
+    wanted: Regrouped,
+    work: partial[Batch],
+) -> Records:
+    """Change the places of a store's images as wanted; return the records of all of them."""
+
+    def make(place: int) -> tuple[Pixels, Records]:
+        batch = work(rows_of(wanted.plan, place, place + 1))
+        if not batch.records["kept"].all():
+            source = wanted.plan["source"].iloc[place]
+            raise PatchDMError(f"{source}: damaged since it was extracted, run the stage again")
+        return batch.pixels, without_thumbnails(batch.records, batch.records["kept"])
+
+    if not journal.moves.exists():
+        write_index(journal.store, plan, kept)  # which makes it a store that can be read
+        write_moves(journal.moves, PatchStore(journal.store), kept, wanted.old, make)
+    return apply_moves(journal.moves, journal.store, kept, wanted.old, **work.keywords)
 
 
 def rows_of(plan: pd.DataFrame, start: int, stop: int) -> Rows:
@@ -141,6 +186,8 @@ def extract_rows(raw: Path, rows: Rows, *, width: int, height: int) -> Batch:
         record["mean"], record["sha256"] = describe(pixels[place])
         record["original_width"], record["original_height"] = decoded.size
         record["perceptual_hash"] = difference_hash(pixels[place])
+        if not flipped:
+            record["thumbnail"] = thumbnail(pixels[place])
     kept = records["kept"]
     return Batch(records, pixels if kept.all() else pixels[kept], damaged)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import struct
 import warnings
 import zlib
@@ -13,16 +15,37 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
+from patchdm.data.colour import to_srgb
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs what it raises as well
+
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+# Pillow's own reader of JPEGs turns to the tables of pictures behind the first one, as cameras and
+# phones write them (MPO), and refuses the whole file where these are damaged.
+Image.register_open("FIRST JPEG", JpegImageFile, lambda begin: begin.startswith(b"\xff\xd8\xff"))
+FORMATS: tuple[str, ...] = ("FIRST JPEG", "PNG", "WEBP", "AVIF", "TIFF")
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".jfi", ".pjpeg", ".pjp", ".mpo"})
+SUFFIXES |= {".png", ".webp", ".avif", ".tif", ".tiff"}
+"""Of photographs' names, in lower case."""
+try:
+    import pillow_heif
+except ImportError:  # extra `heif`
+    HAS_HEIF = False
+else:
+    HAS_HEIF = True
+    # Thumbnails would stand in for their picture.
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    FORMATS += ("HEIF",)
+    SUFFIXES |= HEIF_SUFFIXES
+EXPECTED = "expected JPEG, PNG, WebP, AVIF" + (", TIFF or HEIC" if HAS_HEIF else " or TIFF")
 MAX_PIXELS = 2**26
 """Largest image that is decoded: a few bytes of a hostile file can announce gigapixels."""
 DRAFT_PIXELS = 2**20
@@ -46,9 +69,10 @@ _DAMAGE += (AssertionError,)
 
 
 def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
-    """Decode a JPEG, PNG or WebP file as uint8 (H, W, 3), upright, transparency over white.
+    """Decode an image file as uint8 (H, W, 3) in sRGB, upright, transparency over white.
 
-    16 bits a channel are scaled to 8, of an animation the first frame is taken.
+    Its ICC profile is applied, 16 bits a channel are scaled to 8, and of several pictures or pages
+    the first is taken.
 
     Args:
         file: its path, or the open file.
@@ -57,8 +81,8 @@ def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
     Raises:
         PatchDMError: the file is missing, truncated, no such image, or too large.
     """
-    with _opened(file, name or str(file)) as image:
-        return np.asarray(_rgb(image, _orientation(image)))
+    with opened(file, name or str(file)) as image:
+        return np.asarray(_upright(image))
 
 
 def read_fitted(
@@ -70,14 +94,13 @@ def read_fitted(
     (which leaves out high frequencies) to no less than twice the size: half the time, and no
     further from the exact result than another good filter is (tests/data/test_images.py).
     """
-    with _opened(file, name or str(file)) as image:
-        orientation = _orientation(image)
-        turned = orientation in (5, 6, 7, 8)
-        size = image.size[::-1] if turned else image.size
-        if image.width * image.height > DRAFT_PIXELS:
+    with opened(file, name or str(file)) as image:
+        size = image.size
+        if image.format == "JPEG" and image.width * image.height > DRAFT_PIXELS:
             twice = (2 * width, 2 * height)
-            image.draft(image.mode, twice[::-1] if turned else twice)  # JPEGs alone know how
-        return _fitted(_rgb(image, orientation), width, height), size
+            image.draft(image.mode, twice[::-1] if _is_turned(image) else twice)
+        fitted = _fitted(_upright(image), width, height)
+        return fitted, size[::-1] if _is_turned(image) else size
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
@@ -115,7 +138,7 @@ def contact_sheet(images: Pixels, columns: int) -> Pixels:
 
 
 @contextlib.contextmanager
-def _opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+def opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     """Open an image, nothing decoded yet; whatever fails within becomes an error of one line."""
     try:
         with warnings.catch_warnings():
@@ -124,25 +147,35 @@ def _opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise PatchDMError(
-                        f"{name}: found {image.width} x {image.height} pixels, "
-                        f"allowed are {MAX_PIXELS} in all"
+                        f"{name}: found {image.width} x {image.height} pixels, the limit is "
+                        f"{MAX_PIXELS} in all"
                     )
                 yield image
     except FileNotFoundError:
         raise PatchDMError(f"{name}: not found") from None
     except Image.DecompressionBombError:
-        raise PatchDMError(f"{name}: found more than {MAX_PIXELS} pixels") from None
+        raise PatchDMError(f"{name}: found more than {MAX_PIXELS} pixels, the limit") from None
     except UnidentifiedImageError:
-        raise PatchDMError(
-            f"{name}: found no image, allowed are {', '.join(FORMATS)} files"
-        ) from None
+        raise PatchDMError(f"{name}: found no image, {_begin(file)}; {EXPECTED}") from None
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PatchDMError(f"{name}: damaged image: {reason}") from None
 
 
+def _begin(file: Path | BinaryIO) -> str:
+    """Say how a file begins that is none of the images that are read."""
+    with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened_file:
+        opened_file.seek(0)
+        begin = opened_file.read(12)
+    if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif") and not HAS_HEIF:
+        return "it is HEIC, which `pip install pillow-heif` lets this program read"
+    return f"it begins with {begin!r}"
+
+
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation; an image whose EXIF is damaged is taken as upright."""
+    if image.format in ("TIFF", "HEIF"):
+        return 1  # their readers turn them
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _DAMAGE:
@@ -150,20 +183,33 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def _rgb(image: Image.Image, orientation: int) -> Image.Image:
-    """Decode an image of any mode as upright RGB."""
-    image.load()
-    if image.mode.startswith("I"):  # 16 bits
-        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode == "CMYK" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow inverts all, Adobe's alone are to be
-    if image.has_transparency_data:  # hidden pixels have arbitrary colours
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    if orientation in _TURNS:
-        image = image.transpose(_TURNS[orientation])
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _is_turned(image: Image.Image) -> bool:
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode an image as RGB and turn it."""
+    with _no_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        rgb = to_srgb(image)
+    orientation = _orientation(image)  # only now: to know a PNG's, Pillow decodes it
+    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Silence libtiff, which writes of damaged data to the process's standard error by itself."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of the user's
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _fitted(image: Image.Image, width: int, height: int) -> Pixels:

@@ -3,6 +3,7 @@
     store/          shards as far as they are written, at the end the whole store
     records.bin     a RECORD an image of the plan that is done with, in the plan's order
     damaged.jsonl   each photograph that could not be used
+    moves/          at the end, images that change their places: see `patchdm.data.moves`
 
 An image's record follows its pixels and the reason of its damage. What stands behind the last
 whole record is therefore what a kill left unfinished, and is cut off.
@@ -35,12 +36,13 @@ class Journal:
 
     Attributes:
         store: folder of the shards.
+        moves: folder of the images that change their places.
         done: rows of the plan that are done with.
         damaged: the photographs among them that could not be used, in their order.
     """
 
     def __init__(self, state: Path) -> None:
-        self.store = state / "store"
+        self.store, self.moves = state / "store", state / "moves"
         self._log, self._damaged_log = state / "records.bin", state / "damaged.jsonl"
         self._open()
 
@@ -63,6 +65,7 @@ class Journal:
         """Start from nothing."""
         self.close()
         shutil.rmtree(self.store)
+        shutil.rmtree(self.moves, ignore_errors=True)
         self._log.unlink()
         self._damaged_log.unlink()
         self._open()

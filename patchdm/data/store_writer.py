@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from patchdm.data.duplicates import SIDE
 from patchdm.data.images import Pixels
 from patchdm.data.patch_store import INDEX
 
@@ -32,13 +33,26 @@ RECORD = np.dtype(
         ("perceptual_hash", "<u8"),
         ("original_width", "<u4"),
         ("original_height", "<u4"),
+        ("thumbnail", "<u2", (SIDE, SIDE)),
     ]
 )
-"""What is known of an image of the plan once it is made; zeros where its photograph is damaged."""
+"""What is known of an image of the plan once it is made; zeros where its photograph is damaged.
+
+The thumbnail is that of `patchdm.data.duplicates`, of images that are not mirrored.
+"""
 FACTS = ["perceptual_hash", "original_width", "original_height"]
 """Those that go into the index as they are."""
 
 Records = NDArray[np.void]
+
+
+def without_thumbnails(records: Records, chosen: NDArray[np.bool_]) -> Records:
+    """Return what the store needs of the chosen RECORDs: less than half of their bytes."""
+    names = [name for name in RECORD.names or () if name != "thumbnail"]
+    needed = np.empty(int(chosen.sum()), [(name, RECORD[name]) for name in names])
+    for name in names:
+        needed[name] = records[name][chosen]
+    return needed
 
 
 class ShardWriter:
@@ -70,13 +84,21 @@ class ShardWriter:
             if self._count % self._per_shard == 0:
                 self.close()
 
+    def replace(self, place: int, image: Pixels) -> None:
+        """Write an image, uint8 (1, H, W, 3), over one that is there."""
+        number, place = divmod(place, self._per_shard)
+        with _shard_path(self._folder, number).open("r+b", buffering=0) as file:
+            file.seek(self._offset(place))
+            _write(file, image.data.cast("B"))
+
     def finish(self) -> None:
-        """Say in the last shard how many images it holds."""
+        """Say in the last shard how many images it holds, and cut off what is behind them."""
         self.close()
         number, place = divmod(self._count, self._per_shard)
         if place:
-            with _shard_path(self._folder, number).open("r+b") as file:
-                file.write(shard_header((place, *self._shape)))
+            with self._opened(number, place) as file:
+                file.seek(0)
+                _write(file, memoryview(shard_header((place, *self._shape))))
 
     def close(self) -> None:
         """Close the shard at hand."""
@@ -89,13 +111,14 @@ class ShardWriter:
         path = _shard_path(self._folder, number)
         # Not a writable memory map: on a full disk that ends in SIGBUS instead of an error.
         file = path.open("r+b" if place else "wb", buffering=0)
-        header = shard_header((self._per_shard, *self._shape))
-        if place:
-            file.truncate(len(header) + place * int(np.prod(self._shape)))
-            file.seek(0, os.SEEK_END)
-        else:
-            _write(file, memoryview(header))
+        _write(file, memoryview(shard_header((self._per_shard, *self._shape))))
+        file.truncate(self._offset(place))
+        file.seek(0, os.SEEK_END)
         return file
+
+    def _offset(self, place: int) -> int:
+        """Return where in its shard an image begins."""
+        return len(shard_header((1, *self._shape))) + place * int(np.prod(self._shape))
 
 
 def shard_header(shape: tuple[int, ...]) -> bytes:

@@ -163,7 +163,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, h, w) -> the same shape."""
-        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (N, h*w, channels)
+        # PyTorch multiplies strided maps by trainable weights in another way than by frozen ones.
+        pixels = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # (N, h*w, channels)
         q, k, v = self.qkv(pixels)[:, None].chunk(3, dim=-1)  # one head
         mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])
         return x + mixed.transpose(1, 2).reshape(x.shape)

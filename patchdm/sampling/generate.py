@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from diffusers import DiffusionPipeline
 
 from patchdm.config import Latent, Sample
 from patchdm.data.images import Pixels, to_uint8
+from patchdm.data.parallel import shared
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.solve import begin, check_guidance, generators, tiling_of_step
-from patchdm.sampling.write import Format, write_shards
+from patchdm.sampling.write import Draw, Format, write_shards
+from patchdm.threads import one_thread
 
+WORTH_A_START = 2**26
+"""Numbers in the first feature maps of all steps and images, above which further processes are
+worth their start: about 15 s of the demo."""
 END_OF_SEEDS = 2**63 - 1
 """Seeds that torch, the manifest and `len` take end before."""
 
@@ -46,6 +55,10 @@ def generate(
     finished and goes on; see `write_shards`. Memory and speed (`batch_size`, chunks, device) may
     differ then.
 
+    On a CPU, images of small networks are shared out among as many processes as torch has threads
+    here, of one thread each: threads of one image would wait for each other at every operation, and
+    all of them for one that another program keeps from its core.
+
     Args:
         pipe: a PatchDMPipeline (which imports this module); its scheduler is the solver.
         seeds: one image each, which depends on that seed alone.
@@ -53,7 +66,7 @@ def generate(
         height, width: sides in pixels, multiples of the patch size.
         num_inference_steps: solver steps.
         shard_size: images of a shard: what one process claims.
-        batch_size: images denoised together, but on a CPU: see `_group_size`.
+        batch_size: images denoised together, but on a CPU: see `group_size`.
         format: "png": a shard is a folder of PNG files; "webdataset": a tar of them.
         key: what else the images follow from, as JSON has it; noted in `samples.json`.
         on_progress: called with the number of images finished, as far as this process knows.
@@ -71,17 +84,7 @@ def generate(
     chunks: dict[str, Any] = {"rows_per_chunk": rows_per_chunk, "cols_per_chunk": cols_per_chunk}
     _check_sampling(pipe, **sampling, **chunks)
 
-    group = _group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
-
-    def draw(batch: Sequence[int]) -> Pixels:
-        drawn = list(batch)
-        if group:
-            first = batch[0] - batch[0] % group
-            drawn = list(range(first, first + group))
-        options = {"generator": generators(drawn), "output_type": "latent", **sampling, **chunks}
-        images = to_uint8(pipe(len(drawn), **options).images)
-        return images[[drawn.index(seed) for seed in batch]]
-
+    group = group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
     settings = {
         **key,
         **sampling,
@@ -92,19 +95,63 @@ def generate(
         "solver": type(pipe.scheduler).__name__,
         "model": model_hash(pipe),
     }
-    return write_shards(
-        draw,
-        seeds,
-        out,
-        shard_size=shard_size,
-        batch_size=group or batch_size,
-        format=format,
-        settings=settings,
-        on_progress=on_progress,
+    rows = height // pipe.unet.config.patch_size + 1
+    work = len(seeds) * num_inference_steps * rows * _row_numbers(pipe.unet, width)
+    with _drawing(pipe, group, len(seeds), work, **sampling, **chunks) as draw:
+        return write_shards(
+            draw,
+            seeds,
+            out,
+            shard_size=shard_size,
+            batch_size=group or batch_size,
+            format=format,
+            settings=settings,
+            on_progress=on_progress,
+        )
+
+
+@contextlib.contextmanager
+def _drawing(
+    pipe: DiffusionPipeline, group: int | None, count: int, work: int, **options: Any
+) -> Iterator[Draw]:
+    """Yield what draws batches here or, where it is faster, in processes of one thread."""
+    if group is None or group == 1:
+        yield functools.partial(map, functools.partial(_draw, pipe, group, options))
+        return
+    processes = min(torch.get_num_threads(), math.ceil(count / group))
+    if work <= WORTH_A_START:
+        processes = 1
+    drawing = functools.partial(
+        _draw, pickle.dumps(pipe) if processes > 1 else pipe, group, options
     )
+    with one_thread(), shared(drawing, processes, knob="sampling") as draw:
+        yield draw
 
 
-def _group_size(unet: PatchUNet, width: int) -> int:
+def _draw(
+    pipe: DiffusionPipeline | bytes,
+    group: int | None,
+    options: Mapping[str, Any],
+    batch: Sequence[int],
+) -> Pixels:
+    """Return the images of a batch of seeds; a pickled pipeline is that of another process."""
+    if isinstance(pipe, bytes):
+        torch.set_num_threads(1)
+        pipe = _unpickled(pipe)
+    drawn = list(batch)
+    if group:
+        first = batch[0] - batch[0] % group
+        drawn = list(range(first, first + group))
+    images = pipe(len(drawn), generator=generators(drawn), output_type="latent", **options).images
+    return to_uint8(images)[[drawn.index(seed) for seed in batch]]
+
+
+@functools.lru_cache(maxsize=1)
+def _unpickled(pipe: bytes) -> DiffusionPipeline:
+    return cast(DiffusionPipeline, pickle.loads(pipe))  # noqa: S301 - pickled by `_drawing`
+
+
+def group_size(unet: PatchUNet, width: int) -> int:
     """Return how many images go through a network together on a CPU.
 
     Kernels sum up in another order for another number of patches or place among them. So that an
@@ -112,10 +159,14 @@ def _group_size(unet: PatchUNet, width: int) -> int:
     number to the next are always computed together. Small networks are faster so; where a row of
     patches fills the cache, an image is computed by itself.
     """
+    return max(1, min(16, 2**20 // _row_numbers(unet, width)))
+
+
+def _row_numbers(unet: PatchUNet, width: int) -> int:
+    """Return how many numbers the first feature maps of a row of patches have."""
     config = unet.config
     row = width // config.patch_size + 1
-    numbers = row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0]
-    return max(1, min(16, 2**20 // numbers))
+    return int(row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
 
 
 def sampling_options(sample: Sample, latent: Latent) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
 
 Format = Literal["png", "webdataset"]
-Draw = Callable[[Sequence[int]], Pixels]
-"""Seeds -> their images, (n, H, W, 3)."""
+Draw = Callable[[Iterable[Sequence[int]]], Iterator[Pixels]]
+"""Batches of seeds -> their images batch by batch, (n, H, W, 3)."""
 
 SETTINGS = "samples.json"
 PROGRESS = ".progress"
@@ -200,15 +200,17 @@ def _finish(
             if not _is_sound(shard.work / name, hashes)
         ]
         done_here = len(shard.seeds) - len(missing)
-        for _, group in itertools.groupby(missing, key=lambda seed: seed // batch_size):
-            on_progress(done + done_here)
-            batch = list(group)
-            for seed, image in zip(batch, draw(batch), strict=True):
+        groups = itertools.groupby(missing, key=lambda seed: seed // batch_size)
+        batches = [list(group) for _, group in groups]
+        on_progress(done + done_here)
+        for batch, images in zip(batches, draw(batches), strict=True):
+            for seed, image in zip(batch, images, strict=True):
                 path = shard.work / png_name(seed)
                 save_png(path, image)
                 hashes[path.name] = sha256(path)
             _record(shard, hashes)
             done_here += len(batch)
+            on_progress(done + done_here)
         _close(shard, hashes)
     on_progress(done + len(shard.seeds))
 

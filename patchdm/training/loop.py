@@ -127,7 +127,9 @@ def _precision(name: str) -> str:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     able = torch.cpu.get_capabilities()
-    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
+    native = able.get("amx_bf16") or able.get("avx512_bf16")
+    # oneDNN may be told to use less of the CPU (ONEDNN_MAX_CPU_ISA), then bf16 is very slow.
+    return "bf16" if native and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"  # noqa: SLF001
 
 
 def fit(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 import zipfile
 from pathlib import Path
@@ -51,7 +53,20 @@ def zst_of(files: dict[str, bytes]) -> bytes:
     return b"".join(zstandard.compress(half) for half in halves)
 
 
-PACKERS = {"zip": zip_of, "tar": tar_of, "tar.gz": gz_of, "tar.zst": zst_of}
+def bz2_of(files: dict[str, bytes]) -> bytes:
+    """Return a tar.bz2 archive."""
+    return bz2.compress(tar_of(files))
+
+
+def xz_of(files: dict[str, bytes]) -> bytes:
+    """Return a tar.xz archive of two streams with zeros between and behind them."""
+    content = tar_of(files)
+    halves = content[: len(content) // 2], content[len(content) // 2 :]
+    return b"".join(lzma.compress(half) + bytes(8) for half in halves)
+
+
+PACKERS = {"zip": zip_of, "tar": tar_of, "tar.gz": gz_of, "tar.bz2": bz2_of}
+PACKERS |= {"tar.xz": xz_of, "tar.zst": zst_of}
 
 
 def write_lmdb(folder: Path, entries: dict[bytes, bytes]) -> Path:

@@ -45,12 +45,12 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_text_named_jpg_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("<html>404 Not Found</html>\n" * 50)
-    with pytest.raises(PatchDMError, match=r"text\.jpg: found no image, allowed are JPEG"):
+    with pytest.raises(PatchDMError, match=r"text\.jpg: found no image, it begins .*expected JPEG"):
         read_image(tmp_path / "text.jpg")
 
 
 def test_formats_with_a_history_of_holes_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "image.jpg").write_bytes(encoded(photograph(0), "TIFF"))
+    (tmp_path / "image.jpg").write_bytes(encoded(photograph(0), "GIF"))
     with pytest.raises(PatchDMError, match=r"image\.jpg: found no image"):
         read_image(tmp_path / "image.jpg")
 
@@ -81,7 +81,7 @@ def test_pixel_limit_allows_its_own_size(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(images, "MAX_PIXELS", 96 * 48)
     assert read_image(tmp_path / "a.png").shape == (48, 96, 3)
     monkeypatch.setattr(images, "MAX_PIXELS", 96 * 48 - 1)
-    with pytest.raises(PatchDMError, match="found 96 x 48 pixels, allowed are 4607"):
+    with pytest.raises(PatchDMError, match="found 96 x 48 pixels, the limit is 4607"):
         read_image(tmp_path / "a.png")
 
 

@@ -63,8 +63,8 @@ def kill_often(folder: Path, site: Site, kills: int, kill: int) -> None:
             time.sleep(0.005)
         children = family.children(recursive=True) if process.poll() is None else []
         os.kill(process.pid, kill)
-        assert process.wait(timeout=20) != 0
-        psutil.wait_procs(children, timeout=5)
+        assert process.wait(timeout=60) != 0
+        psutil.wait_procs(children, timeout=60)
         assert not [child for child in children if child.is_running()]
         assert not (folder / "data/raw").exists()
 

@@ -190,7 +190,7 @@ def test_folder_finds_every_image_below_it(tmp_path: Path) -> None:
 def test_folders_without_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(PatchDMError, match="found no image, allowed are"):
+    with pytest.raises(PatchDMError, match="empty: found no image, it is empty"):
         arrive(tmp_path / "target", "folder", tmp_path / "empty")
     with pytest.raises(PatchDMError, match=r"notes\.txt: data\.location is no folder"):
         arrive(tmp_path / "target", "folder", tmp_path / "notes.txt")

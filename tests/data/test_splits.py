@@ -1,15 +1,16 @@
-"""The split goes by photograph and depends on nothing but the photographs."""
+"""The split goes by photograph, or by groups of them, and depends on nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchdm.data.splits import plan_images
+from patchdm.data.splits import held_out, plan_images, regroup
 from patchdm.errors import PatchDMError
 
 
@@ -20,6 +21,7 @@ def manifest(contents: list[int]) -> pd.DataFrame:
     return pd.DataFrame({"image": names, "sha256": hashes})
 
 
+@settings(deadline=None)  # a busy machine
 @given(
     contents=st.lists(st.integers(0, 60), min_size=2, max_size=60),
     test_fraction=st.sampled_from([0.01, 0.1, 0.2, 0.5]),
@@ -79,3 +81,97 @@ def test_nothing_left_for_training_is_an_error() -> None:
         plan_images(manifest([1, 2]), 0.9, flips=True)
     with pytest.raises(PatchDMError, match=r"0\.2 of 3 photographs leaves none"):
         plan_images(manifest([7, 7, 7]), 0.2, flips=True)
+
+
+def regrouped(
+    groups: list[int], fraction: float, *, flips: bool = False, lost: int = 0
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame] | None:
+    """Split photographs of these groups, of which the first `lost` are damaged.
+
+    Returns:
+        The new plan, the old places of its images, and the plan before.
+    """
+    photographs = manifest(list(range(len(groups))))
+    plan = plan_images(photographs, fraction, flips=flips)
+    group_of = dict(zip(photographs["image"], groups, strict=True))
+    originals = plan.loc[~plan["flipped"], "source"]
+    kept = ~plan["source"].isin(photographs["image"][:lost]).to_numpy()
+    result = regroup(plan, kept, originals.map(group_of).to_numpy(), fraction)
+    if result is None:
+        return None
+    assert result.plan["image"].tolist() == list(range(len(result.plan)))
+    return result.plan.assign(group=result.plan["source"].map(group_of)), result.old, plan[kept]
+
+
+@settings(deadline=None)
+@given(
+    groups=st.lists(st.integers(0, 25), min_size=3, max_size=50),
+    fraction=st.sampled_from([0.01, 0.1, 0.2, 0.5]),
+    flips=st.booleans(),
+    lost=st.integers(0, 2),
+)
+def test_no_group_is_parted_and_few_images_move(
+    groups: list[int], fraction: float, flips: bool, lost: int
+) -> None:
+    result = regrouped(groups, fraction, flips=flips, lost=lost)
+    if result is None:
+        assert len(set(groups)) == 1
+        return
+    plan, old, before = result
+    train, test = plan[plan["split"] == "train"], plan[plan["split"] == "test"]
+    assert plan["split"].tolist() == ["train"] * len(train) + ["test"] * len(test)
+    assert not set(train["group"]) & set(test["group"])
+    assert set(plan["source"]) == set(before["source"])
+    assert len(plan.drop_duplicates(["source", "flipped"])) == len(plan)
+    assert len(train) == (1 + flips) * train["source"].nunique()
+    assert not test["flipped"].any()
+
+    # What says to be in the store is there, and nothing moves that could stay.
+    known = old >= 0
+    assert len(set(old[known])) == known.sum()
+    for name in ("source", "flipped", "original_sha256"):
+        assert plan[name].array[known].tolist() == before[name].iloc[old[known]].tolist()
+    made = plan[~known]
+    assert made["flipped"].all()
+    assert (made["split"] == "train").all()
+    border = len(train)
+    could_stay = ((old < border) == (np.arange(len(old)) < border)) & (old < len(old)) & known
+    np.testing.assert_array_equal(old[could_stay], np.flatnonzero(could_stay))
+
+
+@pytest.mark.parametrize(
+    ("groups", "fraction", "count"),
+    [
+        (list(range(100)), 0.2, 20),
+        ([k // 2 for k in range(100)], 0.2, 20),
+        ([k // 2 for k in range(60)] + list(range(100, 141)), 0.2, 21),
+        ([k // 4 for k in range(40)], 0.15, 8),  # 4 is as near to 6
+        ([0] * 60 + list(range(1, 41)), 0.2, 20),
+        ([0] * 95 + [1] * 5, 0.2, 5),
+        ([0] * 40 + [1] * 60, 0.2, 40),
+    ],
+)
+def test_share_held_out_is_as_near_as_groups_permit(
+    groups: list[int], fraction: float, count: int
+) -> None:
+    result = regrouped(groups, fraction)
+    assert result is not None
+    assert (result[0]["split"] == "test").sum() == count
+
+
+def test_groups_of_one_are_split_as_photographs_are() -> None:
+    result = regrouped(list(range(50)), 0.2, flips=True)
+    assert result is not None
+    plan, old, before = result
+    assert old.tolist() == list(range(90))
+    pd.testing.assert_frame_equal(plan.drop(columns="group"), before)
+
+
+def test_other_photographs_hardly_change_the_split_of_groups() -> None:
+    groups = [k // 3 for k in range(120)]
+    few, many = regrouped(groups, 0.2), regrouped([*groups, *range(1000, 1006)], 0.2)
+    assert few is not None
+    assert many is not None
+    sides = [plan.set_index("source")["split"] for plan, _, _ in (few, many)]
+    assert (sides[0] != sides[1][sides[0].index]).sum() <= 9
+    assert held_out(126, 0.2) == 26

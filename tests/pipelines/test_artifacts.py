@@ -1,12 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipelines import artifacts
-
-BAR = "train_patchdm ━━━━━━╸━━━━━━━━━━━━━       {done:>3}/150 12.5 images/s 0:00:01 0:00:11"
+from pipelines import artifacts, process
 
 
 @pytest.fixture
@@ -27,18 +26,31 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return told
 
 
-def test_a_progress_bar_becomes_an_artifact_and_few_lines(shown: list[float]):
+def test_progress_becomes_an_artifact(shown: list[float]):
     progress = artifacts.Progress("b@one")
-    said = [progress.follow(BAR.format(done=done)) for done in (0, 15, 30, 150, 150)]
-    first = "train_patchdm 0/150 12.5 images/s 0:00:01 0:00:11"
-    assert said == [first, None, None, first.replace(" 0/", " 150/"), None]
-    assert shown == [0, 100]
+    for line in (
+        "train_patchdm: 0 of 150,000 windows",
+        "train_patchdm: 37,500 of 150,000 windows, 131/s, 14 min left",
+        "train_patchdm: 150,000 of 150,000 windows, done in 19 min",
+    ):
+        progress.follow(line)
+    assert shown == [0, 25, 100]
 
 
-def test_other_lines_are_kept(shown: list[float]):
+def test_what_a_child_of_a_flow_shows_is_followed(shown: list[float], tmp_path: Path):
+    (tmp_path / "work.py").write_text(
+        "from patchdm import console\n"
+        "with console.progress('train_patchdm', 8, 'images') as advance_to: advance_to(4)\n"
+    )
     progress = artifacts.Progress("b@one")
-    for line in ("Running stage 'a':", "seen 3/4", "reports/a/b.json: 1/2 done"):
-        assert progress.follow(line) == line
+    assert process.run(["work"], progress.follow, tmp_path) == 0
+    assert shown == [50]
+
+
+def test_other_lines_are_none(shown: list[float]):
+    progress = artifacts.Progress("b@one")
+    for line in ("Running stage 'a':", "seen 3/4", "a.json: 1/2 done", "download: 12 MiB"):
+        progress.follow(line)
     assert shown == []
 
 

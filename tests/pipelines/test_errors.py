@@ -46,7 +46,7 @@ HINT = "Most likely another DVC process is running or was terminated abruptly."
             "urllib3.exceptions.ConnectTimeoutError: hub",
             True,
         ),
-        (["train ━━━ 3/4"], "ended by signal 9", False),
+        (["train: 3 of 4 images"], "ended by signal 9", False),
     ],
 )
 def test_the_reason_is_one_line(lines: list[str], message: str | None, transient: bool):

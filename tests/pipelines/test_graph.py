@@ -104,3 +104,44 @@ def test_a_stage_that_runs_elsewhere_may_be_tried_again(toy_repo: Path):
     (toy_repo / ".dvc/tmp/rwlock").write_text(json.dumps({"write": writer}))
     with pytest.raises(TransientError, match=r"'.*a.txt' is busy"):
         read_graph(toy_repo)
+
+
+ALWAYS = """\
+stages:
+  check:
+    cmd: exec python -m stages.check
+    always_changed: true
+    outs: [data/source.json]
+  a:
+    cmd: echo > a
+    deps: [data/source.json]
+    outs: [a]
+"""
+
+
+@pytest.fixture
+def looking_repo(tmp_path: Path) -> Path:
+    """A repository with a stage that DVC always runs, and a folder of photographs."""
+    params = (REPO / "presets/smoke.yaml").read_text()
+    params = re.sub("source: .*", "source: folder", params, count=1)
+    repo = toy.make(
+        tmp_path / "toy", ALWAYS, re.sub("location: .*", "location: mine", params, count=1)
+    )
+    (repo / "mine").mkdir()
+    toy.run(repo, "dvc", "repro", "-q")
+    return repo
+
+
+def test_a_stage_that_always_runs_is_stale_only_if_its_output_changes(looking_repo: Path):
+    assert read_graph(looking_repo).pending == []
+    (looking_repo / "mine/a.jpg").write_text("new")
+    assert read_graph(looking_repo).stale == {"check", "a"}
+    toy.run(looking_repo, "dvc", "repro", "-q")
+    assert read_graph(looking_repo).pending == []
+
+
+def test_a_stage_that_refuses_is_the_flows_error(looking_repo: Path):
+    (looking_repo / "data/raw").mkdir(parents=True)
+    (looking_repo / "data/raw/mine.jpg").write_text("mine")
+    with pytest.raises(FlowError, match="check: data/raw/mine.jpg: found a file that no stage"):
+        read_graph(looking_repo)

@@ -92,7 +92,7 @@ def run_until_ready(module: Path, act: str) -> tuple[int, int, float]:
 def test_nothing_is_left_of_a_command(module: Path, act: str, code: int):
     found, pid, seconds = run_until_ready(module, act)
     assert found == code
-    assert gone(pid, seconds=0.5)
+    assert gone(pid, seconds=10)
     assert seconds < supervise.GRACE + 20  # a busy machine starts processes slowly
 
 
@@ -114,4 +114,4 @@ def test_a_process_that_dies_takes_its_commands_along(module: Path):
     assert pid in family
     os.kill(flow.pid, signal.SIGKILL)
     flow.wait()
-    assert all(gone(member, seconds=5) for member in family)
+    assert all(gone(member, seconds=60) for member in family)

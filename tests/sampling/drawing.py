@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from patchdm.data.images import Pixels
-from patchdm.sampling.write import Draw, write_shards
+from patchdm.sampling.write import write_shards
 
 SETTINGS = {"weights": "abc", "num_steps": 3}
+Drawing = Callable[[Sequence[int]], Pixels]
 Process = multiprocessing.context.ForkProcess
 
 
@@ -24,7 +26,7 @@ def draw(seeds: Sequence[int]) -> Pixels:
     )
 
 
-def logged(log: Path, seconds: float = 0.0) -> Draw:
+def logged(log: Path, seconds: float = 0.0) -> Drawing:
     """Return `draw`, which takes its time and then writes the batch to a log, one line."""
 
     def drawing(seeds: Sequence[int]) -> Pixels:
@@ -36,11 +38,13 @@ def logged(log: Path, seconds: float = 0.0) -> Draw:
     return drawing
 
 
-def write(out: Path, drawing: Draw = draw, seeds: range = range(12), **changes: Any) -> bool:
+def write(out: Path, drawing: Drawing = draw, seeds: range = range(12), **changes: Any) -> bool:
     """Write shards with small settings."""
     progress: Callable[[int], None] = changes.pop("on_progress", lambda _: None)
     options = {"shard_size": 5, "batch_size": 2, "format": "png", "settings": SETTINGS} | changes
-    return write_shards(drawing, seeds, out, on_progress=progress, **options)
+    return write_shards(
+        functools.partial(map, drawing), seeds, out, on_progress=progress, **options
+    )
 
 
 def start(*arguments: Any, **changes: Any) -> Process:

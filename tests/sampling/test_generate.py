@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ def test_image_i_depends_on_seed_i_alone(models: Path, mode: str, latent: bool):
     pipe = load(models, mode, latent=latent)
     together = sample(pipe, [5, 6, 7])
     assert together.shape == (3, 3, HEIGHT, WIDTH)
-    assert_close(sample(pipe, [7]), together[2:], atol=1e-5, rtol=0.0)
-    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], atol=1e-5, rtol=0.0)
+    rounding = {"atol": 1e-4, "rtol": 0.0}  # 6e-6 was found
+    assert_close(sample(pipe, [7]), together[2:], **rounding)
+    assert_close(sample(pipe, [6, 5]).flip(0), together[:2], **rounding)
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
@@ -168,6 +170,32 @@ def test_batches_and_shards_leave_no_trace_in_an_image(
     assert len(set(same[0].values())) == 8
     assert all(hashes == same[0] for hashes in same)
     assert part == {seed: same[0][seed] for seed in range(2, 8)}
+
+
+def test_threads_leave_no_trace_either(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two threads share the groups of seeds, as processes or, where it is soon over, one by one."""
+    module, started = sys.modules["patchdm.sampling.generate"], []
+    shared = module.shared
+
+    def watched(function: Callable, workers: int, **options: Any):
+        started.append(workers)
+        return shared(function, workers, **options)
+
+    monkeypatch.setattr(module, "shared", watched)
+    pipe, seeds, found = load(models, "feature"), range(40), []
+    for threads, worth in ((1, 0), (2, 0), (2, module.WORTH_A_START)):
+        monkeypatch.setattr(module, "WORTH_A_START", worth)
+        torch.set_num_threads(threads)
+        try:
+            assert generated(pipe, tmp_path / str(len(found)), seeds, shard_size=24)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+        found.append(read_manifest(tmp_path / str(len(found)))["sha256"].tolist())
+    assert started == [1, 2, 1]
+    assert found[1:] == found[:1] * 2
 
 
 def test_a_generated_image_is_the_pipelines(models: Path, tmp_path: Path):

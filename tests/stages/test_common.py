@@ -6,13 +6,18 @@ import errno
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
+from patchdm.config import Params, load_params
 from patchdm.errors import PatchDMError
-from stages._common import git_revision, run_command
-from tests.stages.models import write_params
+from stages import _common, _declared
+from stages._common import git_revision, run_command, state_dir
+from tests.conftest import REPO
 from tests.stages.tiny import tiny_params
 
 
@@ -34,9 +39,9 @@ def test_a_run_does_not_change_the_revision_of_its_code(monkeypatch: pytest.Monk
 
 
 @pytest.fixture
-def run(tmp_dir: Path):
+def run(tmp_dir: Path):  # noqa: ARG001 - the current folder
     """Work in the folder of a run; return what a stage ends with that raises an error."""
-    write_params(tmp_dir / "params.yaml", tiny_params())
+    write_params(tiny_params())
     before = signal.getsignal(signal.SIGTERM)
 
     def ending(error: Exception) -> str:
@@ -75,3 +80,92 @@ def test_mistakes_are_one_line_and_faults_of_the_program_are_not(run):
     assert run(no_ascii).startswith("error: '\\xe9.jpg': found characters that the encoding ascii")
     with pytest.raises(ConnectionError):
         run(ConnectionError("no number: of a library"))
+
+
+PARAMS = load_params(REPO / "presets/smoke.yaml")
+
+
+def edited(**sections: dict[str, Any]) -> Params:
+    """Return the smoke preset with some keys of some sections changed."""
+    values = PARAMS.model_dump()
+    return Params.model_validate(
+        {name: section | sections.get(name, {}) for name, section in values.items()}
+    )
+
+
+def write_params(params: Params) -> None:
+    with Path("params.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump(params.model_dump(), file)
+
+
+def run_and_edit(edit: Callable[[], None]) -> None:
+    """Run train_patchdm as a command, which edits something instead of training."""
+    write_params(PARAMS)
+    try:
+        _common.run_command("train_patchdm", lambda _params: edit(), [])
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.mark.usefixtures("tmp_dir")
+def test_a_parameter_edited_while_a_stage_runs_ends_it_in_one_line():
+    with pytest.raises(SystemExit) as ended:
+        run_and_edit(lambda: write_params(edited(train={"learning_rate": 0.5})))
+    assert str(ended.value).startswith("error: params.yaml: train.learning_rate was 0.001 when ")
+
+
+@pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.parametrize("other", [{"report": {"sheet_images": 4}}, {"sample": {"num_steps": 3}}])
+def test_a_parameter_that_it_does_not_declare_may_be_edited(other: dict[str, Any]):
+    run_and_edit(lambda: write_params(edited(**other)))
+
+
+@pytest.mark.usefixtures("tmp_dir")
+def test_code_edited_while_a_stage_runs_ends_it_in_one_line(monkeypatch: pytest.MonkeyPatch):
+    real, file = _declared.sha256, REPO / "patchdm/training/loop.py"
+
+    def edit() -> None:
+        monkeypatch.setattr(
+            _declared, "sha256", lambda path: "edited" if path == file else real(path)
+        )
+
+    with pytest.raises(SystemExit) as ended:
+        run_and_edit(edit)
+    assert str(ended.value).startswith("error: patchdm/training/loop.py: edited while ")
+
+
+def key(stage: str, params: Params) -> str:
+    with state_dir(stage, params, []) as folder:
+        return folder.name
+
+
+@pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.parametrize(
+    ("stage", "changed", "same"),
+    [
+        ("train_patchdm", {"train": {"learning_rate": 0.5}}, {"report": {"sheet_images": 4}}),
+        ("train_patchdm", {"model": {"code_dim": 24}}, {"train": {"workers": 7, "processes": 4}}),
+        ("extract_patches", {"data": {"test_fraction": 0.4}}, {"data": {"workers": 7}}),
+        ("download", {"data": {"pin": None, "source": "table"}}, {"data": {"transfers": 9}}),
+        ("sample", {"sample": {"num_steps": 3}}, {"evaluate": {"batch_size": 3}}),
+    ],
+)
+def test_progress_is_found_again_if_what_is_declared_is_the_same(
+    stage: str, changed: dict[str, Any], same: dict[str, Any]
+):
+    assert key(stage, edited(**changed)) != key(stage, PARAMS)
+    assert key(stage, edited(**same)) == key(stage, PARAMS)
+
+
+@pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.parametrize(
+    ("file", "same"), [("patchdm/training/loop.py", False), ("patchdm/report/page.py", True)]
+)
+def test_progress_is_of_the_code_that_is_declared(
+    file: str, same: bool, monkeypatch: pytest.MonkeyPatch
+):
+    before, real = key("train_patchdm", PARAMS), _declared.sha256
+    monkeypatch.setattr(
+        _declared, "sha256", lambda path: "edited" if path == REPO / file else real(path)
+    )
+    assert (key("train_patchdm", PARAMS) == before) == same

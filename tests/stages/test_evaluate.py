@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchdm.config import Params, params_hash
+from patchdm.config import Params
 from patchdm.data.images import save_png
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.metrics.extractors import load_extractor
 from stages._common import METRICS, PATCHES, REFERENCE, SAMPLES, TABLES
+from stages._declared import params_digest
 from stages.evaluate import UNET_WEIGHTS, evaluate
 from stages.reference import reference
 from tests.data.photographs import contents
@@ -108,7 +109,7 @@ def test_metrics_say_where_they_come_from(measured: Path, metrics: dict[str, Any
     assert metrics["crop_size"] == 12
     assert metrics["nearest_k"] == 3
     assert metrics["unet_weights_hash"] == sha256(measured / UNET_WEIGHTS)
-    assert metrics["params_hash"] == params_hash(changed())
+    assert metrics["params_hash"] == params_digest("evaluate", changed())
     assert metrics["git_revision"] == "unknown"  # the scratch folder is no repository
 
 

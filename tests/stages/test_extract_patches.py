@@ -194,9 +194,10 @@ def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() 
     write_raw(RAW, jpegs(6) | {"scene2.jpg": b"GIF89a"})
     extract_patches(data_params(workers=1, damaged_fraction=0.3, test_fraction=0.5))
     quarantine = pd.read_csv(PATCHES / "quarantine.csv")
-    assert quarantine["reason"].tolist() == [
-        "data/raw/scene2.jpg: found no image, allowed are JPEG, PNG, WEBP files"
-    ]
+    (reason,) = quarantine["reason"]
+    assert reason.startswith(
+        "data/raw/scene2.jpg: found no image, it begins with b'GIF89a'; expected JPEG, PNG, "
+    )
 
 
 @pytest.mark.usefixtures("tmp_dir")
@@ -274,7 +275,7 @@ def kill_after(rows: int, params: Params) -> None:
     process.kill()
     process.wait()
     assert len(workers) >= params.data.workers - 1
-    gone = time.monotonic() + 5
+    gone = time.monotonic() + 60  # a busy machine takes its time
     while any(map(alive, workers)) and time.monotonic() < gone:
         time.sleep(0.02)
     assert not any(map(alive, workers))

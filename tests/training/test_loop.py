@@ -16,6 +16,7 @@ from torch.testing import assert_close
 from patchdm.errors import PatchDMError
 from patchdm.training.batches import Batch
 from patchdm.training.ema import Ema
+from patchdm.training.loop import _precision
 from tests.conftest import REPO
 from tests.training.toy import Toy, Training, toy_draw, toy_plan
 
@@ -294,3 +295,19 @@ def test_items_without_a_value_are_left_out_of_its_mean(tmp_path: Path) -> None:
     for _, metrics in training.reported:
         assert metrics["even"] > 0
         assert "none" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("able", "expected"),
+    [({}, "no"), ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16")],
+    ids=str,
+)
+@pytest.mark.parametrize("onednn", [True, False])
+def test_auto_is_bf16_where_the_cpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], expected: str, onednn: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    assert _precision("auto") == (expected if onednn else "no")
+    assert _precision("fp16") == "fp16"

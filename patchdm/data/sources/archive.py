@@ -12,6 +12,7 @@ from requests import Session
 
 from patchdm.config.data import Data, is_address
 from patchdm.data.archives import Member, members, unpack
+from patchdm.data.names import PassedOver
 from patchdm.data.sources.listing import Item, Listing, Place, one_by_one
 from patchdm.data.transfer import open_session, transfer
 from patchdm.errors import PatchDMError
@@ -20,7 +21,7 @@ from patchdm.files import sha256
 
 @contextmanager
 def open_archive(data: Data, place: Place) -> Iterator[Listing]:
-    """Yield every JPEG, PNG and WebP file of an archive, in its order.
+    """Yield every photograph of an archive, in its order.
 
     Raises:
         PatchDMError: it cannot be had, is not the pinned one, is damaged, or holds no image.
@@ -28,14 +29,16 @@ def open_archive(data: Data, place: Place) -> Iterator[Listing]:
     file = local_file(data, place)
     shown = data.location if is_address(data.location) else file.name
     with dropped_if_bad(file, place):
-        total = sum(1 for _ in members(file, data.location))
+        passed_over = PassedOver()
+        total = sum(1 for _ in members(file, data.location, passed_over))
         if not total:
-            raise PatchDMError(f"{data.location}: found no image in it")
+            found = str(passed_over) or "it is empty"
+            raise PatchDMError(f"{data.location}: found no image in it, {found}")
     version = f"{data.pin} {file.stat().st_size} {file.stat().st_mtime_ns}"
     items = (
         _item(data.location, shown, version, member) for member in members(file, data.location)
     )
-    yield one_by_one(items, total, place)
+    yield one_by_one(items, total, place, passed_over)
 
 
 def local_file(data: Data, place: Place) -> Path:

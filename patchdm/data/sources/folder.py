@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,26 +11,87 @@ from pathlib import Path
 
 from patchdm.config.data import Data
 from patchdm.data.arrival import copy
-from patchdm.data.images import SUFFIXES
+from patchdm.data.names import PassedOver, is_system
 from patchdm.data.sources.listing import Item, Listing, Place, one_by_one
 from patchdm.errors import PatchDMError
 
 
 @contextmanager
 def open_folder(data: Data, place: Place) -> Iterator[Listing]:
-    """Yield every JPEG, PNG and WebP file below a folder, in the order of their paths.
+    """Yield every photograph below a folder, links followed, in the order of their paths.
 
     Raises:
-        PatchDMError: it is no folder, or holds no image.
+        PatchDMError: it is no folder, one below it cannot be read, or it holds no image.
     """
     location = place.root / data.location
     if not location.is_dir():
         raise PatchDMError(f"{location}: data.location is no folder, source `folder` needs one")
-    paths = sorted(path for path in location.rglob("*") if path.suffix.lower() in SUFFIXES)
-    paths = [path for path in paths if path.is_file()]
+    passed_over = PassedOver()
+    paths = sorted(_Walk(location, passed_over).photographs())
     if not paths:
-        raise PatchDMError(f"{location}: found no image, allowed are {', '.join(sorted(SUFFIXES))}")
-    yield one_by_one((_item(location, path) for path in paths), len(paths), place)
+        raise PatchDMError(f"{location}: found no image, {str(passed_over) or 'it is empty'}")
+    items = (_item(location, path) for path in paths)
+    yield one_by_one(items, len(paths), place, passed_over)
+
+
+class _Walk:
+    """The photographs below a folder, each once, by a way without links where there is one.
+
+    Links may lead round in a circle, or to what is below the folder anyway.
+    """
+
+    def __init__(self, location: Path, passed_over: PassedOver) -> None:
+        self._location, self._passed_over = location, passed_over
+        self._folders, self._links = deque([location]), list[Path]()
+        self._entered, self._targets = set[Path](), set[Path]()
+
+    def photographs(self) -> Iterator[Path]:
+        """Yield their paths; links to files come last, as they may lead into linked folders.
+
+        Raises:
+            PatchDMError: a folder cannot be read.
+        """
+        while self._folders:
+            yield from self._below(self._folders.popleft())
+        for link in self._links:
+            target = link.resolve()
+            taken = target.parent in self._entered and PassedOver().takes(target.name)
+            if taken or target in self._targets:
+                self._passed_over.add("behind a second link")
+                continue
+            self._targets.add(target)
+            yield link
+
+    def _below(self, top: Path) -> Iterator[Path]:
+        """Yield the photographs below a folder that are no links; note links for later."""
+        for folder, names, files in os.walk(top, onerror=self._refuse):
+            names.sort()  # of two links to one folder the first is followed
+            if not is_system(self._name(folder)):  # whose files are counted, no more
+                real = Path(folder).resolve()
+                if real in self._entered:
+                    self._passed_over.add("behind a second link")
+                    names.clear()
+                    continue
+                self._entered.add(real)
+                linked = (Path(folder, name) for name in names)
+                self._folders += [path for path in linked if path.is_symlink()]
+            for name in sorted(files):
+                path = Path(folder, name)
+                if not self._passed_over.takes(self._name(path)):
+                    continue
+                if not os.path.isfile(path):  # noqa: PTH113 - which raises where it may not look
+                    self._passed_over.add("that is no readable file (a broken link, a pipe)")
+                elif path.is_symlink():
+                    self._links.append(path)
+                else:
+                    yield path
+
+    def _name(self, path: Path | str) -> str:
+        return Path(path).relative_to(self._location).as_posix()
+
+    def _refuse(self, error: OSError) -> None:
+        if not is_system(self._name(error.filename)):
+            raise PatchDMError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
 def _item(location: Path, path: Path) -> Item:

@@ -22,12 +22,13 @@ from patchdm.data import transfer
 from patchdm.data.archives import members, unpack
 from patchdm.data.arrival import MAX_BYTES
 from patchdm.data.images import SUFFIXES
+from patchdm.data.names import PassedOver
 from patchdm.data.sources.archive import download
 from patchdm.data.sources.listing import Item, Listing, Place, at_once, one_by_one
 from patchdm.errors import PatchDMError
 
 _PARQUET = ".parquet"
-_HOLDERS = (_PARQUET, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
+_HOLDERS = (_PARQUET, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _ROWS = 16
 
 _Result = TypeVar("_Result")
@@ -54,13 +55,15 @@ def open_hub(data: Data, place: Place) -> Iterator[Listing]:
             endpoint=data.endpoint,
         )
 
-    images = [file for file in files if PurePosixPath(file.path).suffix.lower() in SUFFIXES]
+    passed_over = PassedOver()
+    images = [file for file in files if passed_over.takes(file.path)]
     holders = [file for file in files if file.path.endswith(_HOLDERS)]
     with transfer.open_session(place.transfers) as session:
         session.headers.update(build_hf_headers(token=token))
         if images:
             get = partial(transfer.transfer, session, limit=MAX_BYTES)
-            yield at_once([_item(file, address(file), get) for file in images], place)
+            items = [_item(file, address(file), get) for file in images]
+            yield at_once(items, place, passed_over)
         elif holders:
             with (
                 ThreadPool(place.transfers) as pool,
@@ -71,8 +74,10 @@ def open_hub(data: Data, place: Place) -> Iterator[Listing]:
                 for local in pool.imap(get_file, holders):
                     here.append(local)
                     show(len(here))
-            total = sum(1 for _ in _inside(data.location, holders, here))
-            yield one_by_one(_inside(data.location, holders, here), total, place)
+            passed_over = PassedOver()
+            total = sum(1 for _ in _inside(data.location, holders, here, passed_over))
+            items_inside = _inside(data.location, holders, here, PassedOver())
+            yield one_by_one(items_inside, total, place, passed_over)
         else:
             raise PatchDMError(f"{data.location}: found neither images nor archives or parquet")
 
@@ -122,19 +127,24 @@ def _download(
     return download(session, address(file), pin, state)
 
 
-def _inside(location: str, holders: list[RepoFile], files: list[Path]) -> Iterator[Item]:
+def _inside(
+    location: str, holders: list[RepoFile], files: list[Path], passed_over: PassedOver
+) -> Iterator[Item]:
     """Yield the images in archives and parquet files; a name starts with its file's."""
     for holder, file in zip(holders, files, strict=True):
         source, version = f"{location}/{holder.path}", holder.blob_id
         suffix = next(suffix for suffix in _HOLDERS if holder.path.endswith(suffix))
-        inside = _rows(file, source) if suffix == _PARQUET else _members(file, source)
+        parquet = suffix == _PARQUET
+        inside = _rows(file, source) if parquet else _members(file, source, passed_over)
         for name, bring in inside:
             origin = f"{source}/{name}"
             yield Item(f"{holder.path.removesuffix(suffix)}/{name}", origin, origin, bring, version)
 
 
-def _members(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    for member in members(file, source):
+def _members(
+    file: Path, source: str, passed_over: PassedOver
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    for member in members(file, source, passed_over):
         yield member.name, partial(unpack, member, name=f"{source}/{member.name}")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from patchdm.data.arrival import check_file
+from patchdm.data.names import PassedOver
 from patchdm.data.raw import Photograph
 from patchdm.errors import PatchDMError, one_line
 
@@ -84,6 +85,8 @@ class Listing:
     name and says why not, if the name is refused."""
     others: Mapping[str, Path] = field(default_factory=dict)
     """Files that hold the photographs, by their names below data/raw."""
+    passed_over: str = ""
+    """Which files of the source are not taken, in a line; empty: all are."""
 
 
 def read_csv(path: Path) -> list[list[str]]:
@@ -111,18 +114,22 @@ def read_csv(path: Path) -> list[list[str]]:
     return rows
 
 
-def one_by_one(items: Iterable[Item], total: int, place: Place) -> Listing:
+def one_by_one(
+    items: Iterable[Item], total: int, place: Place, passed_over: PassedOver | None = None
+) -> Listing:
     """List items that are to be brought in their order, each before the next one."""
-    return Listing(total, partial(_outcomes, items, place, None))
+    arrive = partial(_outcomes, items, place, None)
+    return Listing(total, arrive, passed_over=str(passed_over or ""))
 
 
-def at_once(items: list[Item], place: Place) -> Listing:
+def at_once(items: list[Item], place: Place, passed_over: PassedOver | None = None) -> Listing:
     """List items of which `place.transfers` are brought at the same time.
 
     What arrives damaged is brought again, a few times: a server in trouble may send an error page
     as if it were the image, or cut it off without a sign.
     """
-    return Listing(len(items), partial(_outcomes, items, place, place.transfers))
+    arrive = partial(_outcomes, items, place, place.transfers)
+    return Listing(len(items), arrive, passed_over=str(passed_over or ""))
 
 
 def _outcomes(

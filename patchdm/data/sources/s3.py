@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from patchdm.config.data import Data
 from patchdm.data.arrival import MAX_BYTES
-from patchdm.data.images import SUFFIXES
+from patchdm.data.names import PassedOver
 from patchdm.data.sources.listing import Item, Listing, Place, at_once
 from patchdm.errors import PatchDMError
 
@@ -33,7 +33,7 @@ _TRIES = 5
 
 @contextmanager
 def open_s3(data: Data, place: Place) -> Iterator[Listing]:
-    """Yield every JPEG, PNG and WebP object under `s3://bucket/prefix`, in the order of keys.
+    """Yield every photograph under `s3://bucket/prefix`, in the order of keys.
 
     Raises:
         PatchDMError: it is no such address, cannot be listed, or holds no image.
@@ -45,16 +45,15 @@ def open_s3(data: Data, place: Place) -> Iterator[Listing]:
         )
     bucket, prefix = match[1], (match[2] or "").rstrip("/")
     prefix += "/" if prefix else ""
+    passed_over = PassedOver()
     try:
         client = _client(data, place.transfers)
-        items = list(_items(client, bucket, prefix))
+        items = list(_items(client, bucket, prefix, passed_over))
     except (*ERRORS, ValueError) as error:  # ValueError: an endpoint that is no address
         raise PatchDMError(f"{data.location}: cannot be listed: {_line(error)}") from None
     if not items:
-        raise PatchDMError(
-            f"{data.location}: found no image, allowed are {', '.join(sorted(SUFFIXES))}"
-        )
-    yield at_once(items, place)
+        raise PatchDMError(f"{data.location}: found no image, {str(passed_over) or 'it is empty'}")
+    yield at_once(items, place, passed_over)
 
 
 def _client(data: Data, connections: int) -> Any:
@@ -71,12 +70,12 @@ def _client(data: Data, connections: int) -> Any:
     return session.client("s3", endpoint_url=data.endpoint, config=config)
 
 
-def _items(client: Any, bucket: str, prefix: str) -> Iterator[Item]:
+def _items(client: Any, bucket: str, prefix: str, passed_over: PassedOver) -> Iterator[Item]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
         for found in page.get("Contents", []):
             key, size = found["Key"], found["Size"]
-            if PurePosixPath(key).suffix.lower() in SUFFIXES:
+            if not key.endswith("/") and passed_over.takes(key.removeprefix(prefix)):  # no folder
                 origin = f"s3://{bucket}/{key}"
                 bring = partial(_bring, client, bucket, key, size)
                 yield Item(key.removeprefix(prefix), origin, origin, bring, found["ETag"])

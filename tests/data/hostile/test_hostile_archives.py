@@ -6,10 +6,12 @@ import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -27,10 +29,10 @@ NAMES = [
     "..", "evil\n.jpg", "evil\x1b[2J.jpg", "evil\u2028.jpg", "evil\x7f.jpg",
     "evil" + "l" * 250 + ".jpg", "/".join(["evil"] * 300) + ".jpg", "e/" * 200 + "evil.jpg",
     "con/evil.jpg", "AUX.jpg", "nul.evil.jpg", "com1.jpg", "evil /x.jpg", "evil./x.jpg",
-    ".git/evil.jpg", "a/.DVC/evil.jpg", "lmdb/evil.jpg", "LMDB/evil.jpg",
+    "lmdb/evil.jpg", "LMDB/evil.jpg",
     "scene0.jpg", "SCENE0.jpg", "Scene0.JPG", "scene0.jpg/evil.jpg",
 ]  # fmt: skip
-TARS = ["tar", "tar.gz", "tar.zst"]
+TARS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst"]
 
 
 def write(tmp_path: Path, content: bytes) -> Path:
@@ -42,6 +44,7 @@ def write(tmp_path: Path, content: bytes) -> Path:
 def compressed(kind: str, content: bytes) -> bytes:
     """Return a tar archive in its compression."""
     pack = {"tar": bytes, "tar.gz": gzip.compress, "tar.zst": zstandard.compress}
+    pack |= {"tar.bz2": bz2.compress, "tar.xz": lzma.compress}
     return pack[kind](content)
 
 
@@ -163,11 +166,14 @@ def test_zip_bombs(tmp_path: Path, method: int) -> None:
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize("kind", ["tar.gz", "tar.zst"])
+@pytest.mark.parametrize("kind", TARS[1:])
 def test_tar_bombs(tmp_path: Path, kind: str, many: bool) -> None:
     location = tmp_path / "archive"
-    opened = gzip.open if kind == "tar.gz" else zstandard.open
-    with opened(location, "wb") as file, tarfile.open(fileobj=file, mode="w|") as archive:
+    opened = {"tar.gz": gzip.open, "tar.bz2": bz2.open, "tar.xz": lzma.open}
+    with (
+        opened.get(kind, zstandard.open)(location, "wb") as file,
+        tarfile.open(fileobj=file, mode="w|") as archive,
+    ):
         for number in range(12 if many else 1):
             info = tarfile.TarInfo(f"evil{number}.jpg")
             info.size = 2 * 2**20 if many else 24 * 2**20
@@ -263,14 +269,19 @@ def test_exotic_compression(tmp_path: Path, method: int) -> None:
     [
         b"", b"PK", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\x1f\x8b", b"\x28\xb5\x2f\xfd",
         b"<html>404</html>", b"Rar!\x1a\x07\x00", b"7z\xbc\xaf\x27\x1c", bytes(10240), bytes(511),
-        PHOTO, bz2.compress(tar_of(GOOD)), gzip.compress(b"no tar"), zstandard.compress(b"no tar"),
+        PHOTO, lzma.compress(tar_of(GOOD), lzma.FORMAT_ALONE), gzip.compress(b"no tar"),
+        zstandard.compress(b"no tar"),
         gzip.compress(gzip.compress(tar_of(GOOD))), b"\xff" * 5000,
         b"\x28\xb5\x2f\xfd" + b"\xff" * 100,
+        lzma.compress(b"no tar"), bz2.compress(b"no tar"), b"\xfd7zXZ\0" + b"\xff" * 100,
+        lzma.compress(tar_of(GOOD)) + b"junk", b"BZh9" + b"\xff" * 100, b"BZh9", b"\xfd7zXZ\0",
     ],
-    ids=range(18),
+    ids=range(25),
 )  # fmt: skip
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
-    refused(tmp_path, "archive", write(tmp_path, content))
+    reason = refused(tmp_path, "archive", write(tmp_path, content))
+    kinds = "; expected zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst"
+    assert reason.endswith((kinds, "found no image in it, it is empty"))
 
 
 def test_windows_that_need_gigabytes(tmp_path: Path) -> None:
@@ -278,6 +289,17 @@ def test_windows_that_need_gigabytes(tmp_path: Path) -> None:
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     content = compressor.compress(tar_of(GOOD)) + compressor.flush()
     assert "no readable archive" in refused(tmp_path, "archive", write(tmp_path, content))
+
+
+def test_a_dictionary_of_xz_that_needs_gigabytes(tmp_path: Path) -> None:
+    content = bytearray(lzma.compress(tar_of(GOOD)))
+    header = content[12 : 12 + 4 * (content[12] + 1)]
+    assert header[2:4] == b"\x21\x01"  # LZMA2, whose one byte says how large its dictionary is
+    header[4] = 38  # 2 GiB
+    header[-4:] = struct.pack("<I", zlib.crc32(header[:-4]))
+    content[12 : 12 + len(header)] = header
+    reason = refused(tmp_path, "archive", write(tmp_path, bytes(content)))
+    assert "Memory usage limit exceeded" in reason
 
 
 def test_a_gzip_of_another_crc(tmp_path: Path) -> None:
