@@ -87,9 +87,12 @@ class PatchDMPipeline(DiffusionPipeline):
         Raises:
             PatchDMError: a folder is missing or of another kind.
         """
-        for part in filter(None, (image_model, latent_model)):
+        needed = [image_model / "unet", image_model / "scheduler"]
+        if latent_model is not None:
+            needed += [latent_model / "latent", latent_model / "scheduler"]
+        for part in needed:  # diffusers would ask its hub for what is missing
             if not part.is_dir():
-                raise PatchDMError(f"{part}: not found, expected the folder of a trained model")
+                raise PatchDMError(f"no readable model: {part}: not found, expected a folder")
         try:
             unet = PatchUNet.from_pretrained(image_model / "unet")
             parts: dict[str, Any] = {

@@ -12,6 +12,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from patchdm.errors import mistake
 from pipelines import process
 from pipelines.errors import FlowError, TransientError
 
@@ -92,6 +93,8 @@ def _dvc(root: Path) -> Iterator[Repo]:
         raise TransientError(f"{root}: {busy}") from None
     except DvcException as error:
         raise FlowError(f"{root}: {_one_line(error)}") from None
+    except OSError as error:  # such as of a read-only disk
+        raise FlowError(mistake(error) or f"{root}: {error}") from None
 
 
 def _look(stage: str, root: Path) -> None:

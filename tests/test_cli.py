@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.cli import main
+from patchdm.cli import COMMANDS, main
+from patchdm.options import INPAINT
 
 REPO = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
@@ -93,6 +96,59 @@ def test_misuse_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]
         main(argv)
     assert exit_.value.code == 2
     assert "usage: patchdm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["inpaint", "M", "--out", "x.png", "I", "K"],
+        ["inpaint", "--out=x.png", "M", "I", "--steps", "2", "K"],
+        ["inpaint", "M", "I", "--st", "2", "K", "--out", "x.png"],
+        ["inpaint", "M", "--out", "x.png", "--", "I", "K"],
+    ],
+    ids=" ".join,
+)
+def test_options_stand_anywhere(monkeypatch: pytest.MonkeyPatch, argv: list[str]):
+    given = {}
+    monkeypatch.setitem(COMMANDS, "inpaint", (lambda **all_: given.update(all_), INPAINT))
+    main(argv)
+    expected = {"model": "M", "image": "I", "mask": "K", "out": "x.png"}
+    assert {name: str(given[name]) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "argv", [["inpaint", "M", "I", "K", "--out"], ["sample", "--out", "--grid", "M"]], ids=" ".join
+)
+def test_an_option_without_its_value_takes_no_other(argv: list[str], capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert "argument --out: expected one argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["é.yaml", b"\xff.yaml", "📷 [x].yaml"], ids=ascii)
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_any_name_can_be_printed(repository: Path, name: str | bytes, encoding: str):
+    path = os.fsdecode(name)
+    shutil.copy(repository / "params.yaml", repository / path)
+    done = subprocess.run(
+        [sys.executable, "-m", "patchdm", "params", "check", path],
+        cwd=repository,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b".yaml: ok (" in done.stdout
+
+
+def test_a_read_only_disk_is_one_line(repository: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path, _data: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    expected = "params.yaml: on a read-only disk, expected one that can be written"
+    assert refusal("params", "use", "smoke") == expected
+    assert (repository / "params.yaml").exists()
 
 
 def test_as_a_command(repository: Path):

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import random
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -53,7 +54,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = CodeTable.from_features(features, params.model.code_dim, "efficientnet-lite0")
         table.save_pretrained(PATCHDM / "code_table")
         sample(params)
-        PatchDMPipeline.from_stages(PATCHDM, LATENT).save_pretrained(folder / "pipe")
+        pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT)
+        pipe.unet.register_to_config(unconditional=True)
+        pipe.save_pretrained(folder / "pipe")
     noise = np.random.default_rng(1).integers(0, 256, (21, 35, 3), np.uint8)
     save_png(folder / "photo.png", noise)
     save_png(folder / "mask.png", np.stack([hole(noise)] * 3, axis=2).astype(np.uint8) * 255)
@@ -90,6 +93,56 @@ def test_a_run_samples_as_its_stage_does(
     assert list(hashes(out)) == [1, 2, 3, 4, 5]
     stage = hashes(SAMPLES)
     assert {seed: hashes(out)[seed] for seed in (1, 2, 3)} == {s: stage[s] for s in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("where", "model"),
+    [
+        (".", "run/data/models"),
+        ("run", "data/models/"),
+        ("run/data", "models"),
+        ("run/data/models", "."),
+        ("run/data/models/patchdm", ".."),
+        (".", "link"),
+    ],
+)
+def test_a_model_gives_equal_images_however_it_is_named(
+    work: Path, monkeypatch: pytest.MonkeyPatch, where: str, model: str
+):
+    (work / "link").symlink_to(work / "run/data/models")
+    monkeypatch.chdir(work / where)
+    main(["sample", model, "--seeds", "0:2", "--out", str(work / "out")])
+    stage = hashes(work / "run" / SAMPLES)
+    assert hashes(work / "out") == {seed: stage[seed] for seed in (0, 1)}
+
+
+@pytest.mark.parametrize("place", ["x/models", "data/models"])
+@pytest.mark.parametrize("text", ["lr: 0.1", "another network"])
+def test_params_of_another_project_are_not_read(
+    work: Path, caplog: pytest.LogCaptureFixture, place: str, text: str
+):
+    shutil.copytree(work / "run/data/models", work / "other" / place)
+    if text == "another network":
+        other = small_params(sample=SAMPLE | {"num_steps": 3}, model={"res_blocks": 2})
+        write_params(work / "other/params.yaml", other)
+    else:
+        (work / "other/params.yaml").write_text(text)
+    main(["sample", f"other/{place}", "--seeds", "0:1", "--out", "out"])
+    settings = json.loads((work / "out/samples.json").read_text())
+    assert settings["num_inference_steps"] == 50
+    assert caplog.text.count("passed over") == (place == "data/models")
+
+
+@pytest.mark.parametrize("command", ["sample", "inpaint"])
+@pytest.mark.usefixtures("work")
+def test_guidance_is_refused_where_the_model_was_not_trained_for_it(command: str):
+    flags = {
+        "sample": ["run/data/models", "--seeds", "0:1", "--out", "out"],
+        "inpaint": ["run/data/models", "photo.png", "mask.png", "--out", "out.png"],
+    }[command]
+    message = refusal(command, *flags, "--guidance", "5", *STEPS)
+    assert message.startswith("`guidance_scale` is 5.0, expected 0: the network was not trained")
+    assert not Path("out").exists()
 
 
 @pytest.mark.usefixtures("work")

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from patchdm.config import Params, Section, load_params, params_hash
+from patchdm.config import Params, Section, check_counts, load_params, params_hash
 from patchdm.config.data import OUTPUTS
 from patchdm.errors import PatchDMError
 from stages import _common
@@ -180,6 +180,50 @@ def test_guidance_needs_a_network_trained_for_it(
     values["train"][missing] = 0.0
     message = refusal(values, tmp_path)
     assert message.startswith(f"train.{missing} is 0, allowed with sample.guidance_scale = 0.5")
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("data", {"location": ""}, "data.location: found '', expected text that is not blank"),
+        ("data", {"location": " "}, "data.location: found ' ', expected text"),
+        ("features", {"weights": ""}, "features.weights: found '', expected text"),
+        ("sample", {"num_steps": 1001}, "sample.num_steps is 1001, expected at most diffusion.num"),
+        ("applications", {"num_steps": 1001}, "applications.num_steps is 1001, expected at most"),
+        ("latent", {"num_steps": 1001}, "latent.num_steps: found 1001, input should be less than"),
+        ("applications", {"num_images": 1}, "applications.num_images: found 1, input should be"),
+        (
+            "applications",
+            {"large_height": 16},
+            "applications.large_height is 16, expected",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_late_stage_would_refuse_is_refused_here(
+    values: dict[str, Any], tmp_path: Path, section: str, changes: dict[str, Any], message: str
+):
+    values[section] |= changes
+    assert refusal(values, tmp_path).startswith(message)
+
+
+def test_a_pin_may_be_upper_case(values: dict[str, Any], tmp_path: Path):
+    values["data"] |= {"source": "archive", "pin": "AB" * 32}
+    assert load(values, tmp_path).data.pin == "ab" * 32
+
+
+def test_too_few_images_are_refused(values: dict[str, Any], tmp_path: Path):
+    values["train"] |= {"batch_size": 4, "micro_batch_size": None}
+    values["evaluate"]["nearest_k"] = 6
+    params = load(values, tmp_path)
+    check_counts(params, train=7, test=2)
+    for train, test, message in (
+        (3, 2, "train.batch_size is 4: found 3 training images, expected 4 or more"),
+        (6, 2, "evaluate.nearest_k is 6: found 6 training images, expected 7 or more"),
+        (7, 1, "data.test_fraction is .*: found 1 held-out images, expected 2 or more"),
+    ):
+        with pytest.raises(PatchDMError, match=message):
+            check_counts(params, train=train, test=test)
 
 
 @pytest.mark.parametrize("number", ["2e-4", "2.0e-4", "0.0002"])

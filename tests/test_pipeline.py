@@ -11,7 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import SchedulerMixin
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -362,6 +362,39 @@ def test_callback_objects_name_their_tensors(pipe):
     assert torch.equal(images(pipe, callback_on_step_end=both, **one_step), 4 * expected)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` is 0, expected a whole number of 1 or more"),
+        ({"batch_size": 1.0}, "`batch_size` is 1.0, expected a whole number"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` is 0, expected a whole number"),
+        ({"num_inference_steps": True}, "`num_inference_steps` is True, expected a whole number"),
+        ({"num_inference_steps": 1001}, "DDIMScheduler takes no 1001 steps: "),
+        ({"latent_num_inference_steps": 0}, "`latent_num_inference_steps` is 0, expected"),
+        ({"guidance_scale": -0.5}, "`guidance_scale` is -0.5, expected 0 or more"),
+        ({"guidance_scale": float("nan")}, "`guidance_scale` is nan, expected 0 or more"),
+    ],
+    ids=str,
+)
+def test_numbers_that_do_not_fit_are_named(pipe, changes: dict[str, Any], message: str):
+    generator = torch.Generator().manual_seed(3)
+    with pytest.raises(ValueError, match=message):
+        images(pipe, generator=generator, **changes)
+
+
+def test_guidance_needs_a_network_trained_for_it(tmp_path: Path):
+    """The network says so itself, wherever it is copied to."""
+    train = tiny_params().train
+    assert not train.unconditional
+    unet = build_unet(tiny_params().model, None, train)
+    unet.save_pretrained(tmp_path)
+    pipe = pipeline(unet=PatchUNet.from_pretrained(tmp_path), latent=None)
+    with pytest.raises(ValueError, match="`guidance_scale` is 0.5, expected 0: the network was"):
+        images(pipe, guidance_scale=0.5, generator=torch.Generator())
+    dropping = tiny_params(train={"code_dropout": 0.1, "position_dropout": 0.5}).train
+    assert build_unet(tiny_params().model, None, dropping).config.unconditional
+
+
 # Solvers
 
 SPREAD = 0.2
@@ -385,15 +418,16 @@ def variance(alpha: Tensor) -> Tensor:
     return alpha * SPREAD**2 + 1 - alpha
 
 
-def solved(name: str) -> tuple[Tensor, Tensor]:
-    """Return x_T and x_0 by one of diffusers' solvers, 250 steps."""
-    solver: SchedulerMixin = getattr(diffusers, name).from_config(paper_scheduler().config)
+def solved(name: str, num_steps: int = 250, **config: Any) -> tuple[Tensor, Tensor]:
+    """Return x_T and x_0 by one of diffusers' solvers."""
+    kind: type[SchedulerMixin] = getattr(diffusers, name)
+    solver = kind.from_config(paper_scheduler().config, **config)
     pipe = PatchDMPipeline(Gaussian(patch_size=P, channels=(8, 16)), solver)
     pipe.set_progress_bar_config(disable=True)
     x_T = torch.randn(2, 3, P, 2 * P, generator=torch.Generator().manual_seed(0))
     inputs = {"height": P, "width": 2 * P, "latents": x_T, "output_type": "latent"}
     generator = torch.Generator().manual_seed(1)
-    return x_T, pipe(2, num_inference_steps=250, generator=generator, **inputs).images
+    return x_T, pipe(2, num_inference_steps=num_steps, generator=generator, **inputs).images
 
 
 @pytest.mark.parametrize(
@@ -414,6 +448,56 @@ def test_solvers_reach_the_solution(name: str):
     start = paper_scheduler().alphas_cumprod[-1]
     expected = x_T * SPREAD / variance(start).sqrt()
     assert_close(x_0, expected, atol=0.025, rtol=0.0)
+
+
+@pytest.mark.parametrize("sigmas", ["use_karras_sigmas", "use_exponential_sigmas"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "UniPCMultistepScheduler",
+        "HeunDiscreteScheduler",
+    ],
+)
+def test_spread_sigmas_reach_the_solution(name: str, sigmas: str):
+    """Several steps share a time there; in levels of 255, DDIM of 100 steps is half a level off."""
+    mean_levels = [
+        (x_0 - solved("DDIMScheduler", 250)[1]).abs().mean() * 127.5
+        for x_0 in (solved(name, 100, **{sigmas: True})[1], solved("DDIMScheduler", 100)[1])
+    ]
+    assert mean_levels[0] < max(0.5, 2 * mean_levels[1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "FlowMatchEulerDiscreteScheduler",
+        "EDMEulerScheduler",
+        "IPNDMScheduler",
+        "CMStochasticIterativeScheduler",
+        "ScoreSdeVeScheduler",
+        "RePaintScheduler",
+        "DDIMInverseScheduler",
+    ],
+)
+def test_schedulers_that_cannot_denoise_are_named(name: str):
+    with pytest.raises(ValueError, match=f"`scheduler` is a {name}, expected a solver"):
+        solved(name, 10)
+
+
+def test_sigmas_that_leave_the_schedule_out_are_named():
+    """As beta sigmas do where the last signal-to-noise ratio is near zero."""
+
+    class Jumping(DPMSolverMultistepScheduler):
+        def set_timesteps(self, num_inference_steps: int) -> None:
+            super().set_timesteps(num_inference_steps)
+            self.timesteps = torch.tensor([998] * (num_inference_steps - 1) + [3])
+
+    pipe = pipeline(scheduler=Jumping.from_config(paper_scheduler().config))
+    with pytest.raises(ValueError, match="jumps from t = 998 to 3, expected sigmas that spread"):
+        images(pipe, num_inference_steps=10)
 
 
 @pytest.mark.parametrize("name", ["DDPMScheduler", "EulerAncestralDiscreteScheduler"])

@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UniPCMultistepScheduler
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
@@ -186,7 +191,7 @@ WRONG = [
     ({"mask": "hole.png"}, "`mask` is a str, expected PIL images or a tensor"),
     ({"mask": Image.new("L", (8, 8), 255)}, r"`mask` has shape \(1, 1, 8, 8\), allowed are"),
     ({"image": torch.zeros(3, 3, HEIGHT, WIDTH, dtype=torch.uint8)}, "`image` is torch.uint8 of"),
-    ({"image": torch.zeros(3, HEIGHT, WIDTH)}, r"`image` is torch.float32 of shape \(3, 16, 40\)"),
+    ({"image": torch.zeros(3, HEIGHT, WIDTH)}, r"`image` is torch.float32 of shape \(3, 16, 24\)"),
     ({"image": torch.full((3, 3, HEIGHT, WIDTH), 255.0)}, "`image` has values from 255 to 255"),
     ({"image": torch.full((3, 3, HEIGHT, WIDTH), torch.nan)}, "`image` has values from nan"),
     ({"image": np.zeros((HEIGHT, WIDTH, 3))}, "`image` is a ndarray, expected PIL images or"),
@@ -218,6 +223,30 @@ def test_what_does_not_fit_is_named(pipe, fit, photographs, mask, changes, messa
     with pytest.raises(ValueError, match=message) as error:
         inpaint(pipe, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_masks_are_taken_as_other_pipelines_take_them(pipe, fit, photographs, mask):
+    x0 = to_tensor(photographs)
+    expected = inpaint(pipe, x0, mask, fit=fit)
+    grey = Image.fromarray(mask.numpy().astype(np.uint8) * 255)
+    for given in (grey, [grey] * 3, grey.convert("1"), grey.convert("RGB"), mask * 0.6):
+        assert torch.equal(inpaint(pipe, x0, given, fit=fit), expected)
+
+
+def test_what_is_transparent_shows_white(pipe, fit):
+    photo = Image.new("RGBA", (WIDTH, HEIGHT), (200, 30, 90, 0))
+    made = pipe.outpaint(photo, right=P, fit=fit, output_type="latent", **QUICK).images
+    assert (made[..., :WIDTH] == 1).all()
+
+
+@pytest.mark.parametrize("kind", [EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_any_solver_of_the_schedule_may_stand_in_the_pipeline(pipe, fit, photographs, mask, kind):
+    expected = inpaint(pipe, to_tensor(photographs), mask, fit=fit)
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    assert torch.equal(inpaint(pipe, to_tensor(photographs), mask, fit=fit), expected)
+    pipe.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ValueError, match="`scheduler` is a FlowMatchEulerDiscreteScheduler"):
+        inpaint(pipe, to_tensor(photographs), mask, fit=fit)
 
 
 def test_a_model_that_cannot_see_images_says_so(photographs, mask):

@@ -69,9 +69,13 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def data_params(**data: object) -> Params:
-    """Return the parameters of params.yaml with other values in section data."""
+    """Return the parameters of params.yaml with other values in section data, for few images."""
     params = _params()
-    return params.model_copy(update={"data": params.data.model_copy(update=data)})
+    changes = {"data": data, "train": {"batch_size": 1}, "evaluate": {"nearest_k": 1}}
+    sections = {
+        name: getattr(params, name).model_copy(update=values) for name, values in changes.items()
+    }
+    return params.model_copy(update=sections)
 
 
 @functools.cache

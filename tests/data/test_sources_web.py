@@ -182,13 +182,19 @@ def test_an_error_page_is_asked_for_again(tmp_path: Path, site: Site) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "found"),
     [
-        ("t.csv", b"", "no readable CSV or parquet: No columns"),
+        ("t.csv", b"", "no readable CSV: found no header"),
         ("t.csv", b"address\nhttp://a\n", "found the columns address, one must be url"),
         ("t.csv", b"url\n", "found no row"),
-        ("t.csv", b"\xff\xfe\xff\n", "no readable CSV or parquet: .*utf-8"),
+        ("t.csv", b"\xff\xfe\xff\n", "no readable CSV: .*utf-8"),
         ("t.csv", b"url,sha256\nhttp://a,abc\n", "row 0 has sha256 'abc', allowed: 64 hex digits"),
-        ("t.csv", b'url\n"http://a\n', "no readable CSV or parquet: "),
-        ("t.csv", b"url,sha256\n1,2,3,4\n1,2\n1,2,3,4,5,6\n", "no readable CSV or parquet: |row 0"),
+        ("t.csv", b'url\n"http://a\n', "no readable CSV: "),
+        (
+            "t.csv",
+            b"url,sha256\na,b,c\nd,e,f\n",
+            "line 2: found 3 cells, expected 2 as in the header",
+        ),
+        ("t.csv", b"url,name\na,b\nhttp://c,d,e\n", "line 3: found 3 cells, expected 2 as in"),
+        ("t.csv", b"url,sha256,url\na,,b\n", "found the column url twice, expected it once"),
         ("t.parquet", b"PAR1 not", "no readable CSV or parquet: "),
         ("t.parquet", b"", "no readable CSV or parquet: "),
     ],
@@ -198,6 +204,17 @@ def test_bad_tables_are_named(tmp_path: Path, name: str, content: bytes, found: 
     with pytest.raises(PatchDMError, match=rf"t\.\w+: ({found})") as error:
         arrive(tmp_path / "target", "table", tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_hashes_may_be_upper_case_and_rows_short(tmp_path: Path, site: Site) -> None:
+    content = PHOTOGRAPHS["scene0.jpg"]
+    first, second = site.add({"a.jpg": content, "b.jpg": PHOTOGRAPHS["scene1.jpg"]})
+    upper = hashlib.sha256(content).hexdigest().upper()
+    text = f"\ufeffurl,sha256,name\n{first},{upper},sea.jpg\n\n{second}\n"
+    (tmp_path / "t.csv").write_text(text)
+    raw = arrive(tmp_path / "target", "table", tmp_path / "t.csv")
+    assert raw.files["sea.jpg"] == content
+    assert len(raw.files) == 2
 
 
 @pytest.mark.parametrize("lfs", [True, False])

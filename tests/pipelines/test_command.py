@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +102,48 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert list(tmp_dir.iterdir()) == [params]
 
 
+@pytest.mark.usefixtures("prefect_api")
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(api.subprocess, "Popen", lambda *_, **__: pytest.fail("started another"))
-    with api.temporary_settings({api.PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+    assert api.PREFECT_API_URL.value()
+    api.start_api()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/api", "127.0.0.1"])
+def test_a_server_that_is_not_there_is_one_line(tmp_dir: Path, url: str):
+    with (
+        api.temporary_settings({api.PREFECT_API_URL: url}),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main(reproduce, [])
+    assert str(ended.value).startswith(f"error: PREFECT_API_URL is {url}, expected the address of")
+    assert "\n" not in str(ended.value)
+    assert not list(tmp_dir.iterdir())
+
+
+def test_a_home_that_cannot_be_made_is_one_line():
+    home = Path("/proc/nowhere")
+    with (
+        api.temporary_settings({api.PREFECT_API_URL: None, api.PREFECT_HOME: home}),
+        pytest.raises(FlowError, match="PREFECT_HOME is /proc/nowhere, expected a folder"),
+    ):
         api.start_api()
+
+
+@pytest.mark.parametrize("command", ["reproduce", "serve"])
+def test_settings_that_prefect_refuses_are_one_line(tmp_dir: Path, command: str):
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{command}"],
+        cwd=tmp_dir,
+        env=os.environ | {"PYTHONPATH": str(REPO), "PREFECT_LOGGING_LEVEL": "VERBOSE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: Prefect's settings (PREFECT_..., prefect.toml or a profile): ")
+    assert "input_value='VERBOSE'" in line
 
 
 def test_a_range_is_cut_without_gaps():

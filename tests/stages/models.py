@@ -63,7 +63,7 @@ def write_models(params: Params) -> None:
     """Write untrained models where the training stages write theirs."""
     torch.manual_seed(0)
     size = params.data.height, params.data.width
-    awake(build_unet(params.model, size)).save_pretrained(PATCHDM / "unet")
+    awake(build_unet(params.model, size, params.train)).save_pretrained(PATCHDM / "unet")
     image_scheduler(params.diffusion).save_pretrained(PATCHDM / "scheduler")
     LATENT_MODEL.mkdir(parents=True, exist_ok=True)
     if params.model.code != "none":

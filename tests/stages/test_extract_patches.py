@@ -21,6 +21,7 @@ from patchdm.data import extract, store_writer
 from patchdm.data.images import fit, read_image
 from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.files import sha256
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
 from tests.data.photographs import (
@@ -113,6 +114,7 @@ def test_size_change_replaces_the_whole_store(
 def test_damaged_photographs_go_to_quarantine_and_move_no_other(
     params: Params, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    params = changed(params, test_fraction=0.3)
     extract_patches(params)
     before = PatchStore(PATCHES).index
     train, test = (before.loc[before["split"] == split, "source"].iloc[-1] for split in TRAIN_TEST)
@@ -131,10 +133,30 @@ def test_damaged_photographs_go_to_quarantine_and_move_no_other(
     left = before[~before["source"].isin([train, test])]
     for name in ("source", "flipped", "split", "sha256"):
         assert after.index[name].tolist() == left[name].tolist()
-    assert len(after) == 18 - 3
+    assert len(after) == 17 - 3
 
 
 TRAIN_TEST = ("train", "test")
+
+
+def test_too_few_photographs_are_refused_before_any_is_read(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.extract_patches.extract", lambda *_a, **_o: pytest.fail("read"))
+    few = params.model_copy(update={"train": params.train.model_copy(update={"batch_size": 17})})
+    with pytest.raises(PatchDMError, match="train.batch_size is 17: found 16 training images"):
+        extract_patches(few)
+    with pytest.raises(PatchDMError, match="data.test_fraction is 0.1: found 1 held-out images"):
+        extract_patches(changed(params, test_fraction=0.1))
+    assert not STATE.exists()
+
+
+def test_photographs_that_are_too_few_without_the_damaged_are_refused(params: Params) -> None:
+    held_out = min(RAW.glob("*.jpg"), key=sha256)
+    held_out.write_bytes(b"damaged")
+    with pytest.raises(PatchDMError, match="found 1 held-out images, expected 2 or more"):
+        extract_patches(changed(params, damaged_fraction=0.2))
+    assert not PATCHES.exists()
 
 
 def test_too_many_damaged_photographs_are_an_error_until_they_are_mended(params: Params) -> None:
@@ -169,8 +191,8 @@ def test_a_split_must_not_get_lost(params: Params) -> None:
 
 @pytest.mark.usefixtures("tmp_dir")
 def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() -> None:
-    write_raw(RAW, jpegs(4) | {"scene2.jpg": b"GIF89a"})
-    extract_patches(data_params(workers=1, damaged_fraction=0.3))
+    write_raw(RAW, jpegs(6) | {"scene2.jpg": b"GIF89a"})
+    extract_patches(data_params(workers=1, damaged_fraction=0.3, test_fraction=0.5))
     quarantine = pd.read_csv(PATCHES / "quarantine.csv")
     (reason,) = quarantine["reason"]
     assert reason.startswith(
@@ -226,7 +248,9 @@ def many_photographs(copies: int) -> Params:
     for k in range(0, copies, 7):
         (RAW / f"{k}/scene3.jpg").write_bytes(b"damaged")
     # Larger images make smaller batches: more moments to go on from.
-    return data_params(flips=True, damaged_fraction=0.2, workers=1, width=256, height=128)
+    params = data_params(flips=True, damaged_fraction=0.2, workers=1, width=256, height=128)
+    large = params.applications.model_copy(update={"large_width": 256, "large_height": 128})
+    return params.model_copy(update={"applications": large})
 
 
 def noted() -> int:

@@ -61,7 +61,7 @@ def _item(location: Path, member: Member, table: dict[str, list[str]]) -> Item:
 
 def _read_table(path: Path) -> dict[str, list[str]]:
     """Read the CSV beside an archive: file name -> origin, licence, sha256."""
-    header, *rows = read_csv(path) or [[]]
+    header, *rows = read_csv(path)
     table: dict[str, list[str]] = {}
     for found in (header, *rows):
         if len(found) != len(_COLUMNS) or (found is header and found != _COLUMNS):

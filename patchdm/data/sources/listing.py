@@ -109,6 +109,8 @@ def read_csv(path: Path) -> list[list[str]]:
                 rows += [row] if row else []  # an empty line is none
     except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8
         raise PatchDMError(f"{path}: no readable CSV: {one_line(error)}") from None
+    if not rows:
+        raise PatchDMError(f"{path}: no readable CSV: found no header")
     return rows
 
 

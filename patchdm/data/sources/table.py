@@ -57,7 +57,7 @@ def _read(path: Path) -> list[list[str]]:
         if path.suffix == ".parquet":
             found = pd.read_parquet(path)
         else:
-            header, *lines = read_csv(path) or [[]]
+            header, *lines = read_csv(path)
             full = [line + [""] * (len(header) - len(line)) for line in lines]
             found = pd.DataFrame(full, columns=header, dtype=str)
     except (OSError, ValueError) as error:  # ValueError: no parquet
