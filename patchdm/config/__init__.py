@@ -50,7 +50,8 @@ class Base(Section):
     seed: NotNegative
     """Root of every random draw of training. Samples have seeds of their own."""
     threads: Positive
-    """CPU threads of a stage. Results are bit-identical at equal thread count."""
+    """CPU cores of a stage: threads, or where it trains or samples a small network processes of one
+    thread each. Results are bit-identical at equal count."""
 
 
 class Params(Section):
