@@ -113,6 +113,7 @@ def test_size_change_replaces_the_whole_store(
 def test_damaged_photographs_go_to_quarantine_and_move_no_other(
     params: Params, workers: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    params = changed(params, test_fraction=0.3)
     extract_patches(params)
     before = PatchStore(PATCHES).index
     train, test = (before.loc[before["split"] == split, "source"].iloc[-1] for split in TRAIN_TEST)
@@ -131,7 +132,7 @@ def test_damaged_photographs_go_to_quarantine_and_move_no_other(
     left = before[~before["source"].isin([train, test])]
     for name in ("source", "flipped", "split", "sha256"):
         assert after.index[name].tolist() == left[name].tolist()
-    assert len(after) == 18 - 3
+    assert len(after) == 17 - 3
 
 
 TRAIN_TEST = ("train", "test")
@@ -169,8 +170,8 @@ def test_a_split_must_not_get_lost(params: Params) -> None:
 
 @pytest.mark.usefixtures("tmp_dir")
 def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() -> None:
-    write_raw(RAW, jpegs(4) | {"scene2.jpg": b"GIF89a"})
-    extract_patches(data_params(workers=1, damaged_fraction=0.3))
+    write_raw(RAW, jpegs(8) | {"scene2.jpg": b"GIF89a"})
+    extract_patches(data_params(workers=1, test_fraction=0.4, damaged_fraction=0.3))
     quarantine = pd.read_csv(PATCHES / "quarantine.csv")
     (reason,) = quarantine["reason"]
     assert reason.startswith(
