@@ -71,9 +71,13 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 def data_params(**data: object) -> Params:
     """Return the parameters of params.yaml with other values in section data, for few images."""
     params = _params()
-    changes = {"data": data, "train": {"batch_size": 1}, "evaluate": {"nearest_k": 1}}
     sections = {
-        name: getattr(params, name).model_copy(update=values) for name, values in changes.items()
+        "data": params.data.model_copy(update=data),
+        "train": params.train.model_copy(update={"batch_size": 2}),
+        "applications": params.applications.model_copy(
+            update={"large_width": 512, "large_height": 256}
+        ),
+        "evaluate": params.evaluate.model_copy(update={"nearest_k": 1}),
     }
     return params.model_copy(update=sections)
 

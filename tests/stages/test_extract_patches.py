@@ -191,8 +191,8 @@ def test_a_split_must_not_get_lost(params: Params) -> None:
 
 @pytest.mark.usefixtures("tmp_dir")
 def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() -> None:
-    write_raw(RAW, jpegs(6) | {"scene2.jpg": b"GIF89a"})
-    extract_patches(data_params(workers=1, damaged_fraction=0.3, test_fraction=0.5))
+    write_raw(RAW, jpegs(8) | {"scene2.jpg": b"GIF89a"})
+    extract_patches(data_params(workers=1, test_fraction=0.4, damaged_fraction=0.3))
     quarantine = pd.read_csv(PATCHES / "quarantine.csv")
     (reason,) = quarantine["reason"]
     assert reason.startswith(
