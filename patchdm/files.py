@@ -71,5 +71,5 @@ def _refusal(error: BaseException | None, fresh: Path) -> int | None:
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):  # a read-only disk refuses even to remove what is not there
+        path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
 
 WRITE_AND_DIE = """
@@ -116,6 +118,27 @@ def test_full_disk_leaves_the_old_and_names_the_output(
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(out))
     assert contents(out) == before
     assert not fresh.exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_read_only_disk_names_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+):
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        name = [str(path)] if named else []
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), *name)
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # also of what is not there
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(OSError, match="Read-only") as error, replacing(tmp_path / "out") as fresh:
+        fresh.write_text("new")
+    assert (error.value.errno, error.value.filename) == (errno.EROFS, str(tmp_path / "out"))
+
+
+def test_a_mistake_about_another_file_stays(tmp_path: Path):
+    message = "photo.jpg: cannot be read: Permission denied"
+    with pytest.raises(PatchDMError, match=message), replacing(tmp_path / "out"):
+        raise PatchDMError(message)
 
 
 @pytest.mark.parametrize(
