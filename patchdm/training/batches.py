@@ -61,7 +61,10 @@ def batches(
         worker_init_fn=start_worker,
         pin_memory=device.type == "cuda",
     )
-    for batch in loader:
+    # A name keeps it until an error of it is handled; else it would end its workers first, and
+    # torch's signal of a dead one, which may come late, would print a traceback from there.
+    micro_batches = iter(loader)
+    for batch in micro_batches:
         yield {
             name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()
