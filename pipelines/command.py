@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,8 @@ def main(flow: Flow[..., Any], argv: Sequence[str]) -> None:
 def ending_in_one_line() -> Iterator[None]:
     """Within it, what the user or the machine refuses prints one line and ends the process."""
     show_any_text()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     try:
         yield
     except FlowError as error:
@@ -58,6 +61,13 @@ def ending_in_one_line() -> Iterator[None]:
         if (line := mistake(error)) is None:
             raise
         sys.exit(f"error: {line}")
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let Prefect log what the user is to mend without a traceback, which says nothing of it."""
+    if record.exc_info and isinstance(record.exc_info[1], FlowError):
+        record.exc_info = None
+    return True
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -152,3 +153,10 @@ def test_a_range_is_cut_without_gaps():
         assert [seed for part in found for seed in part] == list(range(5, 15))
         assert len(found) == min(parts, 10)
         assert max(map(len, found)) - min(map(len, found)) <= 1
+
+
+def test_a_mistake_is_logged_without_its_traceback():
+    for error, shown in ((FlowError("one line"), False), (KeyError("a fault"), True)):
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "", (), (type(error), error, None))
+        assert command._without_traceback(record)
+        assert bool(record.exc_info) == shown
