@@ -2,7 +2,7 @@
 
 The demo's network as a whole run goes, waiting included: in one process, whose threads meet at
 every operation, and as the stages do it on a CPU, in processes of one thread. Everything takes
-turns; `quiet` and `busy` are medians of windows or images a second, images of 10 solver steps.
+turns; `quiet` and `busy` are medians of windows or images a second, images of 5 solver steps.
 `of quiet` is the median of the ratios to the turn's quiet speed of the same way, `of threads` that
 to the turn's quiet speed of threads.
 
@@ -38,7 +38,8 @@ from patchdm.sampling.generate import generate
 from patchdm.sampling.solve import generators
 from patchdm.sampling.write import write_shards
 
-STEPS = 10
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+STEPS = 5
 """Solver steps of a sample."""
 SHARD = 64
 """Images of a shard, as in the demo."""
@@ -67,8 +68,8 @@ def main() -> None:
             for _ in range(args.repeats):
                 for processes in (1, args.threads):
                     for busy in (0, args.busy):
-                        with neighbours(busy):
-                            speed = rate(work, processes, Path(folder), args.threads, args.seconds)
+                        arguments = Path(folder), args.threads, busy, args.seconds
+                        speed = rate(work, processes, *arguments)
                         found.setdefault((processes, busy), []).append(speed)
             rows += [row(name, n, args.threads, args.busy, found) for n in (1, args.threads)]
     show(f"Next to {args.busy} busy processes; {cpu_name()}, {args.threads} threads", rows)
@@ -93,7 +94,7 @@ def row(
 @contextlib.contextmanager
 def neighbours(count: int) -> Iterator[None]:
     """Keep so many processes of normal priority busy meanwhile."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]  # noqa: S603
     try:
         yield
     finally:
@@ -102,8 +103,10 @@ def neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-def rate(work: Work, processes: int, folder: Path, threads: int, seconds: float) -> float:
-    """Return what fresh processes finish in a second, after their start."""
+def rate(
+    work: Work, processes: int, folder: Path, threads: int, busy: int, seconds: float
+) -> float:
+    """Return what fresh processes finish in a second, after a quiet start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -117,10 +120,11 @@ def rate(work: Work, processes: int, folder: Path, threads: int, seconds: float)
         process.start()
     try:
         for _ in range(WARM):
-            start, before = events.get(timeout=300)
-        end, done = start, before
-        while end - start < seconds:
-            end, done = events.get(timeout=300)
+            events.get(timeout=300)
+        with neighbours(busy):
+            end, done = start, before = events.get(timeout=300)
+            while end - start < seconds:
+                end, done = events.get(timeout=300)
         return (done - before) / (end - start)
     finally:
         for process in ranks:
@@ -144,7 +148,14 @@ def worker(
         os.environ.update(world, RANK=str(rank), LOCAL_RANK=str(rank))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-    work(rank, processes, folder, threads, lambda done: events.put((time.perf_counter(), done)))
+    parent = os.getppid()
+
+    def say(done: int) -> None:
+        if os.getppid() != parent:  # it was killed
+            os._exit(1)
+        events.put((time.perf_counter(), done))
+
+    work(rank, processes, folder, threads, say)
 
 
 def train_on(rank: int, processes: int, folder: Path, threads: int, say: Say) -> None:  # noqa: ARG001

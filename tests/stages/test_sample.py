@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import psutil
 import pytest
 
 from patchdm.config import Params
@@ -16,7 +17,15 @@ from patchdm.pipeline import PatchDMPipeline
 from stages._common import PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
 from tests.data.photographs import contents
-from tests.stages.models import bytes_of, kill_amid, small_params, write_models, write_params
+from tests.stages.models import (
+    bytes_of,
+    kill_amid,
+    small_params,
+    start,
+    wait_for,
+    write_models,
+    write_params,
+)
 
 SEEDS = range(7)
 
@@ -107,6 +116,42 @@ def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
         found.append(bytes_of(SAMPLES))
     whole, killed = found
     assert killed == whole
+
+
+@pytest.mark.slow
+def test_killed_processes_leave_the_same_bytes_and_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of those that share the images, and the one that started them."""
+    params = sample_params(
+        base={"threads": 2}, sample={"num_images": 160, "num_steps": 50, "shard_size": 64}
+    )
+    (tmp_path / "whole").mkdir()
+    monkeypatch.chdir(tmp_path / "whole")
+    write_models(params)
+    sample(params)  # on one thread
+    whole = bytes_of(SAMPLES)
+    (tmp_path / "killed").mkdir()
+    monkeypatch.chdir(tmp_path / "killed")
+    write_models(params)
+    write_params(PARAMS, params)
+    for victim in ("worker", "parent", None):
+        before = set(STATE.rglob("*.png"))
+        process = start("sample")
+        if victim is None:
+            assert process.wait(timeout=120) == 0
+            break
+        wait_for(process, lambda before=before: set(STATE.rglob("*.png")) - before)
+        family = psutil.Process(process.pid).children(recursive=True)
+        workers = [p for p in family if "forkserver" in " ".join(p.cmdline()) and not p.children()]
+        assert len(workers) == 2
+        (process if victim == "parent" else workers[0]).kill()
+        _, errors = process.communicate(timeout=60)
+        if victim == "worker":
+            assert "error: sampling: found one of 2 processes killed" in errors
+        _, alive = psutil.wait_procs(family, timeout=5)
+        assert alive == []
+    assert bytes_of(SAMPLES) == whole
 
 
 @pytest.mark.parametrize(
