@@ -27,13 +27,13 @@ import torch
 from PIL import Image
 
 from benchmarks._common import in_process, memory_mib, show, speedup
-from patchdm.data.extract import extract
-from patchdm.data.images import Pixels
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.raw import Photograph
-from patchdm.data.splits import plan_images
-from patchdm.data.store_writer import RECORD, ShardWriter, write_index
+from patchdm.extract.extract import extract
+from patchdm.extract.splits import plan_images
+from patchdm.extract.store_writer import RECORD, ShardWriter, write_index
 from patchdm.files import sha256
+from patchdm.formats.images import Pixels
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.raw import Photograph
 
 BUNDLED = Path("data/bundled/landscapes-512x256.zip")
 SIZES = [(256, 256), (1024, 512), (1024, 1024)]

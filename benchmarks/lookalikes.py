@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks._common import show
-from patchdm.data.duplicates import Thumbnails, alike, groups_of, thumbnail
-from patchdm.data.images import read_fitted
+from patchdm.extract.duplicates import Thumbnails, alike, groups_of, thumbnail
+from patchdm.formats.images import read_fitted
 
 BUNDLED = Path("data/bundled/landscapes-512x256.zip")
 SIZES = [(64, 32), (256, 256), (512, 256)]

@@ -22,8 +22,8 @@ from benchmarks._common import awake, in_process, memory_mib, peak_rss_mib, show
 from patchdm.config import load_params
 from patchdm.files import replacing
 from patchdm.models.build import build_unet
+from patchdm.report.tables.results import RESOLUTION_COLUMNS
 from patchdm.sampling import predict_eps
-from patchdm.tables.results import RESOLUTION_COLUMNS
 
 PRESET = Path(__file__).parents[1] / "presets/nature1024.yaml"
 RESULTS = Path(__file__).parent / "results/resolution.csv"

@@ -40,8 +40,8 @@ from benchmarks._common import (
     speedup,
 )
 from patchdm.config import Params, load_params
-from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.schedules import image_scheduler
+from patchdm.formats.patch_store import PatchStore
 from patchdm.models.build import build_code, build_unet
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw

@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
 
-from patchdm.data.colour import to_srgb
-from patchdm.data.images import to_tensor
+from patchdm.formats.colour import to_srgb
+from patchdm.formats.images import to_tensor
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image

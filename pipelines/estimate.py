@@ -41,8 +41,8 @@ def show_estimate(
         FlowError: the photographs are not there.
     """
     # Torch takes seconds to import, which other flows need not spend.
-    from patchdm.data.sources import count  # noqa: PLC0415
-    from patchdm.plan import tabulate, workload  # noqa: PLC0415
+    from patchdm.cli.plan import tabulate, workload  # noqa: PLC0415
+    from patchdm.fetch.sources import count  # noqa: PLC0415
 
     try:
         photographs = count(params.data, root)

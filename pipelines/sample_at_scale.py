@@ -137,7 +137,7 @@ def finish(
 
 def merge(out: Path, shards: list[str]) -> None:
     """Write the manifest of all shards: as theirs, with paths from `out`."""
-    from patchdm.data.shards import MANIFEST, read_manifest  # noqa: PLC0415
+    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415
 
     tables = []
     for name in shards:

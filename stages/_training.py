@@ -20,8 +20,8 @@ import torch
 from accelerate import PartialState
 
 from patchdm.console import progress, warn
-from patchdm.data.images import Pixels
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels
 from stages._common import die_with_parent, is_main
 
 _GRACE = 20.0

@@ -17,18 +17,18 @@ import numpy as np
 import pandas as pd
 import torch
 
+from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.shards import png_name, read_images
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.shards import png_name, read_images
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.fidelity import fid
 from patchdm.metrics.restoration import mask_seam_score, restoration
 from patchdm.metrics.seams import score_of_maps
 from patchdm.metrics.statistics import Statistics, collect
-from patchdm.models.backbones import load_backbone
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea

@@ -7,9 +7,9 @@ import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.images import to_tensor
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.vectors import write_vectors
+from patchdm.formats.images import to_tensor
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from stages._common import CODES, PATCHDM, PATCHES, run_stage, writing
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.patch_store import INDEX, PatchStore
-from patchdm.data.vectors import write_vectors
 from patchdm.files import replacing
-from patchdm.models.backbones import load_backbone
+from patchdm.formats.patch_store import INDEX, PatchStore
+from patchdm.formats.vectors import write_vectors
 from stages._common import FEATURES, PATCHES, run_stage, state_dir, writing
 
 PART_IMAGES = 4096

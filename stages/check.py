@@ -7,7 +7,7 @@ when photographs on this machine do, so that DVC downloads again.
 from __future__ import annotations
 
 from patchdm.config import Params
-from patchdm.data.local import look
+from patchdm.fetch.local import look
 from stages._common import SOURCE, run_command
 from stages._declared import declared_outputs
 from stages._outputs import writing

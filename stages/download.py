@@ -7,11 +7,11 @@ from pathlib import Path
 
 from patchdm.config import Params
 from patchdm.console import progress, warn
-from patchdm.data.fetch import fetch
-from patchdm.data.local import look
-from patchdm.data.raw import OUTCOMES
-from patchdm.data.sources import SOURCES, Place
 from patchdm.errors import PatchDMError
+from patchdm.fetch.fetch import fetch
+from patchdm.fetch.local import look
+from patchdm.fetch.sources import SOURCES, Place
+from patchdm.formats.raw import OUTCOMES
 from stages._common import RAW, SOURCE, run_stage, state_dir, writing
 
 

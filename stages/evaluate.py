@@ -20,10 +20,10 @@ import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.shards import read_images, read_manifest
 from patchdm.metrics.compare import MEASURES, columns, compare, rounded
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.neighbours import nearer_share, nearest

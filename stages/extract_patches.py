@@ -7,10 +7,10 @@ import shutil
 
 from patchdm.config import Params, check_counts
 from patchdm.console import progress, warn
-from patchdm.data.extract import extract
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.raw import MANIFEST, read_manifest
-from patchdm.data.splits import plan_images
+from patchdm.extract.extract import extract
+from patchdm.extract.splits import plan_images
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.raw import MANIFEST, read_manifest
 from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 

@@ -16,8 +16,8 @@ import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.manifolds import radii

@@ -12,10 +12,10 @@ import pandas as pd
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.data.images import Pixels, read_image
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, read_image
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.shards import read_images, read_manifest
 from patchdm.metrics.seams import step_maps
 from patchdm.report.ablation import Variant, ablation, by_place
 from patchdm.report.applications import beyond, restoring

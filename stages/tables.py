@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchdm.config import Params
-from patchdm.data.patch_store import PatchStore
+from patchdm.formats.patch_store import PatchStore
 from patchdm.models.parts import count_parameters, meta_networks
-from patchdm.tables.build import ablation_table, parameters_table, quality_table, resolution_table
-from patchdm.tables.results import read_resolutions, read_result
-from patchdm.tables.write import write_tables
+from patchdm.report.tables.build import (
+    ablation_table,
+    parameters_table,
+    quality_table,
+    resolution_table,
+)
+from patchdm.report.tables.results import read_resolutions, read_result
+from patchdm.report.tables.write import write_tables
 from stages._common import (
     ABLATION_METRICS,
     METRICS,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from patchdm.config import Params
 from patchdm.console import warn
-from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import latent_scheduler
+from patchdm.formats.vectors import read_vectors
 from patchdm.metrics.codes import code_health
 from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP

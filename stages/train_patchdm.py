@@ -11,11 +11,11 @@ from torch import nn
 
 from patchdm.config import Params, check_counts
 from patchdm.console import warn
-from patchdm.data.images import contact_sheet, save_png, to_tensor, to_uint8
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.vectors import read_vectors
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import contact_sheet, save_png, to_tensor, to_uint8
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import read_vectors
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.sampling.solve import generators, solve

@@ -25,6 +25,19 @@ DATA_PATHS = {
 """Names of _common's outputs -> their paths."""
 
 
+INERT = {
+    Path("patchdm/config"): "DVC tracks the values of parameters",
+    Path("patchdm/console.py"): "what is shown",
+    Path("patchdm/errors.py"): "what is said of mistakes",
+    Path("patchdm/files.py"): "how files take their place, not what is in them",
+    Path("stages/__init__.py"): "a docstring",
+    Path("stages/_common.py"): "paths, locks, signals",
+    Path("stages/_declared.py"): "reads dvc.yaml",
+    Path("stages/_outputs.py"): "what is refused",
+}
+"""Code that changes no byte of an output, and why: no stage goes stale by it."""
+
+
 def parse(file: Path) -> ast.Module:
     """Parse a file, given relative to the repository."""
     return ast.parse((REPO / file).read_text(), str(file))
@@ -76,6 +89,16 @@ def loaded_files(start: Path) -> set[Path]:
             prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
             todo += [path for prefix in prefixes if (path := module_file(prefix))]
     return found
+
+
+def code_units(stage: Path) -> set[Path]:
+    """Return the code that dvc.yaml must declare of a stage: whole folders of the library, files."""
+    return {unit_of(file) for file in loaded_files(stage)} - INERT.keys()
+
+
+def unit_of(file: Path) -> Path:
+    """Return the folder of the library that a file lies in, or the file."""
+    return Path(*file.parts[:2])
 
 
 def sections_read(stage: Path) -> set[str]:
@@ -130,7 +153,7 @@ def _sections_of(attribute: str) -> set[str]:
 if __name__ == "__main__":
     for stage in map(Path, sys.argv[1:]):
         print(f"{stage.stem}:\n  deps:")
-        print(*(f"    - {path}" for path in sorted(loaded_files(stage))), sep="\n")
+        print(*(f"    - {path}" for path in sorted(code_units(stage))), sep="\n")
         print("  params:")
         print(*(f"    - {section}" for section in sorted(sections_read(stage))), sep="\n")
         print(f"  reads and writes: {', '.join(map(str, sorted(paths_used(stage))))}")

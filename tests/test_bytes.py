@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from patchdm.data.parallel import in_order
 from patchdm.models import LatentMLP, PatchUNet
 from patchdm.models.blocks import Attention
+from patchdm.parallel import in_order
 from patchdm.sampling import predict_eps
 from tests.networks import awake, small_unet
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.cli import COMMANDS, main
-from patchdm.options import INPAINT
+from patchdm.cli.app import COMMANDS, main
+from patchdm.cli.options import INPAINT
 
 REPO = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
@@ -153,7 +153,7 @@ def test_a_read_only_disk_is_one_line(repository: Path, monkeypatch: pytest.Monk
 
 def test_as_a_command(repository: Path):
     def patchdm(*argv: str) -> subprocess.CompletedProcess[str]:
-        program = "from patchdm.cli import main; main()"
+        program = "from patchdm.cli.app import main; main()"
         command = [sys.executable, "-c", program, *argv]
         return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
 
@@ -166,7 +166,7 @@ def test_as_a_command(repository: Path):
 
 def test_help_loads_nothing_heavy():
     program = (
-        "import sys; from patchdm.cli import _parser; _parser().format_help(); "
+        "import sys; from patchdm.cli.app import _parser; _parser().format_help(); "
         "print({'torch', 'numpy', 'pydantic', 'diffusers', 'pandas'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", program]
@@ -176,7 +176,7 @@ def test_help_loads_nothing_heavy():
 
 def test_a_reader_that_has_enough_is_no_error(repository: Path):
     """As `patchdm params check | true`: nothing on standard error, the exit status of a SIGPIPE."""
-    command = [sys.executable, "-c", "from patchdm.cli import main; main(['params', 'check'])"]
+    command = [sys.executable, "-c", "from patchdm.cli.app import main; main(['params', 'check'])"]
     with subprocess.Popen(
         command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchdm.cli import main
-from patchdm.data.images import read_image, save_png
-from patchdm.data.shards import read_images, read_manifest
+from patchdm.cli.app import main
+from patchdm.formats.images import read_image, save_png
+from patchdm.formats.shards import read_images, read_manifest
 from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM, SAMPLES

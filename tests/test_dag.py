@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from tests import imports
-from tests.imports import COMMON, DATA_PATHS, REPO, STAGES, parse
+from tests.imports import DATA_PATHS, REPO, STAGES, parse
 
 
 @cache
@@ -80,9 +80,12 @@ def test_every_stage_is_declared():
 
 @pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
 def test_code_is_declared(file: Path):
-    code = {path for path in _deps(declared()[file]) if path.suffix == ".py"}
-    expected = imports.loaded_files(file) | imports.loaded_files(COMMON)
-    _same(file.stem, expected, code)
+    code = {path for path in _deps(declared()[file]) if path.parts[0] in ("patchdm", "stages")}
+    _same(file.stem, imports.code_units(file), code)
+
+
+def test_inert_code_is_there():
+    assert [path for path in imports.INERT if not (REPO / path).exists()] == []
 
 
 @pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)

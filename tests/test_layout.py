@@ -11,7 +11,7 @@ from tests import imports
 from tests.imports import REPO, STAGES
 
 LIBRARY = sorted(path.relative_to(REPO) for path in REPO.glob("patchdm/**/*.py"))
-CLI = Path("patchdm/cli.py")
+CLI = Path("patchdm/cli/app.py")
 CONSOLE = Path("patchdm/console.py")
 PACKAGE = Path("patchdm/__init__.py")
 ABOVE_THE_LIBRARY = {"stages", "pipelines", "tests", "dvc", "dvclive", "prefect"}
@@ -71,7 +71,7 @@ def test_imports_point_one_way(file: Path):
         ("patchdm/grid.py", "from patchdm import console", "patchdm.console"),
         ("patchdm/grid.py", "from rich.progress import Progress", "rich.progress"),
         ("patchdm/console.py", "print('hello')", "print()"),
-        ("patchdm/cli.py", "import prefect", "prefect"),
+        ("patchdm/cli/app.py", "import prefect", "prefect"),
         ("stages/download.py", "from stages import report", "stages.report"),
         ("stages/download.py", "import stages.report", "stages.report"),
         ("stages/download.py", "from pipelines.reproduce import flow", "pipelines"),

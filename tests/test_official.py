@@ -18,12 +18,12 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from patchdm.cli import main
+from patchdm.cli.app import main
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.official import OfficialModels, import_official, load_official
-from patchdm.official_names import encoder_names, latent_names, unet_names
+from patchdm.official.names import encoder_names, latent_names, unet_names
 from patchdm.pipeline import PatchDMPipeline
 from tests.authors import Sizes, shapes, state_dict
 from tests.golden.official import golden_shapes

@@ -15,9 +15,9 @@ from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.data.shards import read_image
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.formats.shards import read_image
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.models.build import build_latent, build_unet
 from patchdm.pipeline import PatchDMPipeline

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from patchdm import plan
-from patchdm.cli import main
+from patchdm.cli.app import main, plan
+from patchdm.cli.cost import data_cost
+from patchdm.cli.plan import PAPER, Workload, gradient_cost, tabulate, workload
 from patchdm.config import Params, load_params
-from patchdm.data.cost import data_cost
-from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.schedules import image_scheduler
+from patchdm.formats.patch_store import PatchStore
 from patchdm.models.build import build_code, build_latent, build_unet
-from patchdm.plan import PAPER, Workload, gradient_cost, tabulate, workload
 from patchdm.training.image import ImageTraining, window_draw
 from tests.conftest import REPO
 from tests.stages.tiny import tiny_params, write_tiny_store

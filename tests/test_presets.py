@@ -16,15 +16,15 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from patchdm.cli.plan import PAPER
 from patchdm.config import Model, Params, load_params
-from patchdm.data.images import read_image
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.vectors import write_vectors
+from patchdm.formats.images import read_image
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import write_vectors
 from patchdm.models import PatchUNet
 from patchdm.models.blocks import Attention
 from patchdm.models.build import build_code, build_unet
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.plan import PAPER
 from stages import _common, cache_embeddings, sample, train_latent, train_patchdm
 from tests.conftest import REPO
 from tests.data.stores import write_store

@@ -25,8 +25,8 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
+from patchdm.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
 from patchdm.errors import PatchDMError
-from patchdm.models.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
 
 INCEPTION_ADM = "inception-adm"
 SPATIAL_CHANNELS = 7

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from patchdm.config import Evaluate
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.compare import MEASURES
 from patchdm.metrics.extractors import Extractor
 from patchdm.metrics.statistics import Statistics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 from patchdm.report import figures
 from patchdm.report.gallery import REAL
 from patchdm.report.inputs import Cell

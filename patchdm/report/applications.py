@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 from patchdm.report import figures
 from patchdm.report.parts import Picture, Section, Table
 

@@ -18,7 +18,7 @@ from matplotlib.rcsetup import cycler
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, MultipleLocator
 from PIL import Image
 
-from patchdm.data.images import Pixels, contact_sheet
+from patchdm.formats.images import Pixels, contact_sheet
 
 SHEET_WIDTH = 768
 """Pixels across a sheet: as wide as a phone or a column of a desktop page shows sharply."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
 from patchdm.report.inputs import CodeHealth

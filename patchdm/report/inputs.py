@@ -12,9 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from patchdm.data.images import Pixels, read_image
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.formats.images import Pixels, read_image
 from patchdm.report.parts import Table
 
 _Kind = TypeVar("_Kind", bound=BaseModel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from patchdm.data.images import Pixels, contact_sheet
+from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.report import figures
 from patchdm.report.inputs import Nearness
 from patchdm.report.parts import Picture, Section

@@ -11,8 +11,8 @@ from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchdm.data.images import Pixels, to_uint8
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
+from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 
 TELEA_RADIUS = 3
 """Pixels around each one that are looked at: the value of OpenCV's examples."""

@@ -16,11 +16,11 @@ import torch
 from diffusers import DiffusionPipeline
 
 from patchdm.config import Latent, Sample
-from patchdm.data.images import Pixels, to_uint8
-from patchdm.data.parallel import shared
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
+from patchdm.parallel import shared
 from patchdm.sampling.solve import begin, check_guidance, generators, tiling_of_step
 from patchdm.sampling.write import Draw, Format, write_shards
 from patchdm.threads import one_thread

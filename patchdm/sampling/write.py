@@ -22,10 +22,10 @@ from typing import IO, Any, Literal, cast
 
 import pandas as pd
 
-from patchdm.data.images import Pixels, save_png
-from patchdm.data.shards import COLUMNS, MANIFEST, png_name
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
+from patchdm.formats.images import Pixels, save_png
+from patchdm.formats.shards import COLUMNS, MANIFEST, png_name
 
 Format = Literal["png", "webdataset"]
 Draw = Callable[[Iterable[Sequence[int]]], Iterator[Pixels]]

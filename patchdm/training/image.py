@@ -8,9 +8,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from patchdm.config import Train
-from patchdm.data.images import to_tensor
-from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
+from patchdm.formats.images import to_tensor
+from patchdm.formats.patch_store import PatchStore
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.training.batches import Batch, Draw

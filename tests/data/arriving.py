@@ -10,10 +10,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from patchdm.config.data import Data
-from patchdm.data.fetch import fetch
-from patchdm.data.raw import OUTCOMES, read_manifest
-from patchdm.data.sources import SOURCES, Place
+from patchdm.fetch.fetch import fetch
+from patchdm.fetch.sources import SOURCES, Place
 from patchdm.files import replacing
+from patchdm.formats.raw import OUTCOMES, read_manifest
 from tests.data.photographs import contents, data_params
 
 

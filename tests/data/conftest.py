@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from patchdm.data import transfer
+from patchdm.fetch import transfer
 from tests.data.server import Site, serve
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 from tests.data.photographs import encoded, photograph
 
 PICTURE = Image.fromarray(photograph(3))

@@ -15,7 +15,7 @@ from pathlib import Path
 import lmdb
 import zstandard
 
-from patchdm.data.raw import open_photograph
+from patchdm.formats.raw import open_photograph
 from tests.data.server import Site
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

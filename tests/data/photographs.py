@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from patchdm.config import Params, load_params
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "data/bundled/landscapes-512x256.zip"

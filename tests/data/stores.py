@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from patchdm.data.images import Pixels
-from patchdm.data.raw import MANIFEST, Photograph
-from patchdm.data.store_writer import RECORD, ShardWriter, describe, write_index
+from patchdm.extract.store_writer import RECORD, ShardWriter, describe, write_index
 from patchdm.files import sha256
+from patchdm.formats.images import Pixels
+from patchdm.formats.raw import MANIFEST, Photograph
 from tests.data.photographs import write_folder
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from patchdm.data.colour import to_srgb
-from patchdm.data.images import Pixels, fit, read_fitted, read_image
+from patchdm.formats.colour import to_srgb
+from patchdm.formats.images import Pixels, fit, read_fitted, read_image
 from tests.data.images_hostile import chunk, png, save
 from tests.data.photographs import photograph
 from tests.data.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen

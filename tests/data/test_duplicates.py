@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from patchdm.data.duplicates import (
+from patchdm.extract.duplicates import (
     Thumbnails,
     alike,
     difference_hash,
@@ -21,7 +21,7 @@ from patchdm.data.duplicates import (
     needed_evidence,
     thumbnail,
 )
-from patchdm.data.images import Pixels, fit, read_image
+from patchdm.formats.images import Pixels, fit, read_image
 from tests.data.photographs import photograph
 
 COUNT = 141

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from patchdm.data import arrival, images
-from patchdm.data.arrival import check_file
-from patchdm.data.images import FORMATS, read_fitted, read_image
 from patchdm.errors import PatchDMError
+from patchdm.fetch import arrival
+from patchdm.fetch.arrival import check_file
+from patchdm.formats import images
+from patchdm.formats.images import FORMATS, read_fitted, read_image
 from tests.data.images_hostile import save, with_size
 from tests.data.photographs import photograph
 
@@ -200,8 +201,8 @@ WITHOUT_HEIF = """
 import sys
 sys.modules["pillow_heif"] = None
 from pathlib import Path
-from patchdm.data.arrival import check_file
-from patchdm.data.names import PassedOver
+from patchdm.fetch.arrival import check_file
+from patchdm.fetch.names import PassedOver
 from patchdm.errors import PatchDMError
 passed_over = PassedOver()
 assert not passed_over.takes("IMG_1.HEIC")

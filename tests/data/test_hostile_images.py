@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchdm.data.images import read_fitted, read_image
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import read_fitted, read_image
+from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches
 from tests.data.images_hostile import Case, cases

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from patchdm.data import images
-from patchdm.data.images import fit, read_fitted, read_image, save_png, to_tensor, to_uint8
 from patchdm.errors import PatchDMError
+from patchdm.formats import images
+from patchdm.formats.images import fit, read_fitted, read_image, save_png, to_tensor, to_uint8
 from tests.data.photographs import encoded, photograph
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from patchdm.data.arrival import CHUNK
+from patchdm.fetch.arrival import CHUNK
 from tests.conftest import REPO
 from tests.data import server
 from tests.data.packs import lsun_zip, tar_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data.local import look
+from patchdm.fetch.local import look
 from tests.data.photographs import data_params
 
 

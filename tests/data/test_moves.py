@@ -11,11 +11,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from patchdm.data import store_writer
-from patchdm.data.images import Pixels
-from patchdm.data.moves import apply_moves, write_moves
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.store_writer import RECORD, Records, describe, write_index
+from patchdm.extract import store_writer
+from patchdm.extract.moves import apply_moves, write_moves
+from patchdm.extract.store_writer import RECORD, Records, describe, write_index
+from patchdm.formats.images import Pixels
+from patchdm.formats.patch_store import PatchStore
 from tests.data.stores import write_store
 
 HEIGHT, WIDTH = 2, 3

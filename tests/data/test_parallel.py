@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from patchdm.data.parallel import AHEAD, in_order
 from patchdm.errors import PatchDMError
+from patchdm.parallel import AHEAD, in_order
 
 
 def slowly_first(number: int) -> tuple[int, int]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data.names import PassedOver, is_system
-from patchdm.data.sources import SOURCES, Place, count
-from patchdm.data.sources.folder import _Walk
 from patchdm.errors import PatchDMError
+from patchdm.fetch.names import PassedOver, is_system
+from patchdm.fetch.sources import SOURCES, Place, count
+from patchdm.fetch.sources.folder import _Walk
 from stages.download import download
 from tests.data.arriving import arrive, data_section, silent
 from tests.data.packs import PACKERS, add_hub

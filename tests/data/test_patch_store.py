@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchdm.data import store_writer
-from patchdm.data.images import Pixels
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.extract import store_writer
+from patchdm.formats.images import Pixels
+from patchdm.formats.patch_store import PatchStore
 from tests.data.photographs import photograph
 from tests.data.stores import write_store
 

@@ -13,10 +13,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from patchdm.config import load_params
-from patchdm.data import arrival
-from patchdm.data.raw import read_manifest
-from patchdm.data.sources import SOURCES, Place, count
 from patchdm.errors import PatchDMError
+from patchdm.fetch import arrival
+from patchdm.fetch.sources import SOURCES, Place, count
+from patchdm.formats.raw import read_manifest
 from tests.data.arriving import arrive, data_section, silent
 from tests.data.photographs import (
     BUNDLED,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data.raw import open_photograph
-from patchdm.data.sources import count
 from patchdm.errors import PatchDMError
+from patchdm.fetch.sources import count
+from patchdm.formats.raw import open_photograph
 from tests.data import server
 from tests.data.arriving import arrive, data_section
 from tests.data.packs import PACKERS, hash_of, lsun_zip, write_lmdb, zip_of

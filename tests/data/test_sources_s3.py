@@ -13,8 +13,8 @@ import boto3
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
-from patchdm.data.sources import count, s3
 from patchdm.errors import PatchDMError
+from patchdm.fetch.sources import count, s3
 from tests.data import server
 from tests.data.arriving import arrive, data_section
 from tests.data.photographs import contents, jpegs

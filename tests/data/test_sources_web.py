@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from patchdm.data.sources import count
 from patchdm.errors import PatchDMError
+from patchdm.fetch.sources import count
 from tests.data import server
 from tests.data.arriving import arrive, data_section
 from tests.data.packs import COMMIT, PACKERS, add_hub

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patchdm.data.splits import held_out, plan_images, regroup
 from patchdm.errors import PatchDMError
+from patchdm.extract.splits import held_out, plan_images, regroup
 
 
 def manifest(contents: list[int]) -> pd.DataFrame:

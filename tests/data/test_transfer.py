@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data import transfer as module
-from patchdm.data.transfer import open_session, transfer
 from patchdm.errors import PatchDMError
+from patchdm.fetch import transfer as module
+from patchdm.fetch.transfer import open_session, transfer
 from tests.data import server
 from tests.data.server import Site
 
@@ -227,7 +227,7 @@ def test_memory_does_not_grow_with_the_file(site: Site, path: Path) -> None:
     program = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from patchdm.data.transfer import open_session, transfer\n"
+        "from patchdm.fetch.transfer import open_session, transfer\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with open_session(1) as session:\n"
         "    transfer(session, sys.argv[1], Path(sys.argv[2]), limit=None)\n"

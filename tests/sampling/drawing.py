@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from patchdm.data.images import Pixels
+from patchdm.formats.images import Pixels
 from patchdm.sampling.write import write_shards
 
 SETTINGS = {"weights": "abc", "num_steps": 3}

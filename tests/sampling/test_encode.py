@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from patchdm.data.images import Pixels, to_tensor, to_uint8
 from patchdm.diffusion.loss import cut_windows, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
+from patchdm.formats.images import Pixels, to_tensor, to_uint8
 from patchdm.models import CodeTable, PatchUNet, SemanticEncoder
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.solve import generators

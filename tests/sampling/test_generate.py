@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.data.images import to_uint8
-from patchdm.data.shards import read_image, read_manifest
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import to_uint8
+from patchdm.formats.shards import read_image, read_manifest
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling import generate, predict_eps

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from patchdm.data.images import save_png
 from patchdm.files import sha256
+from patchdm.formats.images import save_png
 
 
 def write_samples(folder: Path, first_seed: int, images: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.data.vectors import read_vectors
+from patchdm.formats.vectors import read_vectors
 from stages._common import CODES, LATENT, SAMPLES
 from stages.cache_embeddings import cache_embeddings
 from stages.sample import sample

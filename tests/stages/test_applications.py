@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from patchdm.config import Params
-from patchdm.data.images import read_image
-from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import read_image
+from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.masked import masked_psnr
 from patchdm.metrics.restoration import mask_seam_score
 from patchdm.metrics.seams import seam_score

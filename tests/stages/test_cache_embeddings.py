@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from patchdm.data.images import to_tensor
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.vectors import read_vectors
+from patchdm.formats.images import to_tensor
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import read_vectors
 from patchdm.models import CodeTable
 from patchdm.models.build import build_code
 from stages import cache_embeddings as stage

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.vectors import read_vectors, write_vectors
+from patchdm.backbones import load_backbone
 from patchdm.errors import PatchDMError
-from patchdm.models.backbones import load_backbone
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import read_vectors, write_vectors
 from patchdm.models.semantic import CodeTable
 from stages import cache_features as stage
 from stages._common import FEATURES, PATCHES, STATE

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchdm.data import fetch
 from patchdm.errors import PatchDMError
+from patchdm.fetch import fetch
 from stages._common import RAW
 from stages.download import download
 from tests.data.photographs import contents, data_params, jpegs, write_bundle, write_folder

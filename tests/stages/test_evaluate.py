@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from patchdm.config import Params
-from patchdm.data.images import save_png
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.formats.images import save_png
+from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
 from stages._common import METRICS, PATCHES, REFERENCE, SAMPLES, TABLES
 from stages._declared import params_digest

@@ -17,11 +17,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from patchdm.config import Params
-from patchdm.data import extract, store_writer
-from patchdm.data.images import fit, read_image
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.extract import extract, store_writer
 from patchdm.files import sha256
+from patchdm.formats.images import fit, read_image
+from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
 from tests.data.photographs import (

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
+from patchdm.cli.verify import verify
 from patchdm.config import Params
-from patchdm.data import moves, store_writer
-from patchdm.data.images import fit, read_image
-from patchdm.data.patch_store import PatchStore
-from patchdm.data.verify import verify
+from patchdm.extract import moves, store_writer
+from patchdm.formats.images import fit, read_image
+from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
 from tests.data.photographs import contents, data_params, encoded, photograph

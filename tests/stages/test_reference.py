@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patchdm import backbones
 from patchdm.config import Params
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest, thumbnails
 from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.seams import seam_score
-from patchdm.models import backbones
 from stages._common import PATCHES, REFERENCE
 from stages.reference import reference
 from tests.data.photographs import contents

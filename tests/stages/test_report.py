@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from patchdm.config import Params
-from patchdm.data.images import save_png
-from patchdm.data.patch_store import PatchStore
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import save_png
+from patchdm.formats.patch_store import PatchStore
 from patchdm.report import figures
 from stages._common import (
     ABLATIONS,

@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from patchdm.config import Params
-from patchdm.data.shards import read_images, read_manifest
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
+from patchdm.formats.shards import read_images, read_manifest
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample

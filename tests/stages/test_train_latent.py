@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from patchdm.data.vectors import write_vectors
 from patchdm.errors import PatchDMError
+from patchdm.formats.vectors import write_vectors
 from patchdm.models import LatentMLP
 from stages import _training
 from stages._common import CODES, LATENT, LATENT_CURVES, PARAMS

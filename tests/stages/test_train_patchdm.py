@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from patchdm.data.vectors import read_vectors, write_vectors
 from patchdm.errors import PatchDMError
+from patchdm.formats.vectors import read_vectors, write_vectors
 from patchdm.models import CodeTable, PatchUNet, SemanticEncoder
 from patchdm.models.build import build_unet
 from stages._common import FEATURES, PATCHDM, PATCHDM_CURVES, STATE

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from patchdm.config import Params, load_params
-from patchdm.data.images import fit, read_image
-from patchdm.data.splits import plan_images
+from patchdm.extract.splits import plan_images
 from patchdm.files import sha256
+from patchdm.formats.images import fit, read_image
 from tests.conftest import REPO
 from tests.data.stores import write_store
 

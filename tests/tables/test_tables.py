@@ -12,23 +12,23 @@ import pytest
 
 from patchdm.ablation import VARIANTS
 from patchdm.errors import PatchDMError
-from patchdm.tables.build import (
+from patchdm.report.tables.build import (
     Table,
     ablation_table,
     parameters_table,
     quality_table,
     resolution_table,
 )
-from patchdm.tables.paper import paper_numbers
-from patchdm.tables.results import (
+from patchdm.report.tables.paper import paper_numbers
+from patchdm.report.tables.results import (
     RESOLUTION_COLUMNS,
     Result,
     read_resolutions,
     read_result,
     spread,
 )
-from patchdm.tables.sources import Source, one_source
-from patchdm.tables.write import write_tables
+from patchdm.report.tables.sources import Source, one_source
+from patchdm.report.tables.write import write_tables
 
 LITE = Source("efficientnet-lite0", 224)
 MEASURED = "measured (efficientnet-lite0, n = 224)"

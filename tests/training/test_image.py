@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from patchdm.config import Train
-from patchdm.data.images import to_tensor
-from patchdm.data.patch_store import PatchStore
 from patchdm.diffusion.loss import cut_windows, min_snr_weight, training_loss
 from patchdm.diffusion.schedules import paper_scheduler
+from patchdm.formats.images import to_tensor
+from patchdm.formats.patch_store import PatchStore
 from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.models.build import build_code, build_unet
 from patchdm.training.image import ImageTraining, window_draw

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from patchdm.data.raw import open_photograph
+from patchdm.formats.raw import open_photograph
 from tests.data.hostile.cases import error_or_all, left_out, refused
 from tests.data.packs import lsun_zip, write_lmdb, zip_of
 from tests.data.photographs import encoded, jpegs, photograph, write_folder

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from patchdm.data import arrival, transfer
-from patchdm.data.sources import table
+from patchdm.fetch import arrival, transfer
+from patchdm.fetch.sources import table
 from tests.data import server
 from tests.data.hostile.cases import left_out, refused
 from tests.data.packs import zip_of

@@ -1,0 +1,254 @@
+"""What a run costs, known before it starts: parameters, arithmetic, memory, hours.
+
+The networks are built on torch's meta device, whose tensors have shapes but no numbers. The
+real training loss and the real sampling loop run on them in seconds, while torch counts the
+floating-point operations of every matrix product and convolution (a multiplication and an
+addition are two; all else is small beside them) and we the bytes that autograd keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchdm.config import Params
+from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
+from patchdm.extract.splits import held_out
+from patchdm.models.latent import LatentMLP
+from patchdm.models.parts import count_parameters, meta_networks
+from patchdm.models.semantic import CodeTable, SemanticEncoder
+from patchdm.models.unet import PatchUNet
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.report.tables.paper import paper_numbers
+from patchdm.sampling.codes import sample_codes
+from patchdm.training.image import ImageTraining
+from patchdm.training.latent import LatentTraining
+
+STATE_BYTES = 20
+"""A parameter in training: weight, gradient, Adam's two moments and EMA, in float32."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is known of the paper's run of a preset: see patchdm/report/tables/paper.csv.
+
+    Attributes:
+        photographs: of the data set.
+        column: numbers with their tags, by the rows of `tabulate` they belong beside.
+    """
+
+    photographs: int
+    column: dict[str, str]
+
+
+def _papers() -> dict[str, Paper]:
+    runs = paper_numbers("run")
+    known = [n for n in paper_numbers("parameters") if n.model == "Patch-DM"] + runs
+    papers = {}
+    for photographs in (n for n in runs if n.quantity == "photographs" and n.value):
+        column: dict[str, str] = {}
+        for number in known:
+            if number.data in ("", photographs.data):
+                quotes = [column[number.quantity]] if number.quantity in column else []
+                quotes.append(number.quote(decimals=2 if number.tag == "counted" else 0))
+                column[number.quantity] = ", ".join(quotes)
+        papers[photographs.data] = Paper(int(photographs.value or 0), column)
+    return papers
+
+
+PAPER = _papers()
+"""The paper's presets by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The counts of a run; operations (FLOP) and activations are those of one image or code.
+
+    Attributes:
+        photographs: in the data set, of which some are held out.
+        training_images: rows of the patch store to train on, mirror images included.
+        store_bytes: of the patch store, which holds raw pixels.
+        parameters: of each part: "U-Net", "table" or "encoder", "latent model".
+        train_flops: loss and gradient of the image model.
+        activation_bytes: what autograd keeps for the gradient, in float32. Mixed precision and
+            fused attention keep less.
+        sample_flops: sampling one image, its code and guidance included.
+        latent_flops: loss and gradient of the latent model.
+    """
+
+    photographs: int
+    training_images: int
+    store_bytes: int
+    parameters: dict[str, int]
+    train_flops: float
+    activation_bytes: float
+    sample_flops: int
+    latent_flops: float
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of all that the training of the image model keeps between two steps."""
+        trained = {name: n for name, n in self.parameters.items() if name != "latent model"}
+        return STATE_BYTES * sum(trained.values())
+
+
+def workload(params: Params, photographs: int) -> Workload:
+    """Count what a run costs with so many photographs."""
+    data = params.data
+    test = held_out(photographs, data.test_fraction)
+    images = (photographs - test) * (2 if data.flips else 1)
+    networks = meta_networks(params.model, params.latent, images)
+    unet, code = networks["U-Net"], networks.get(params.model.code)
+    latent = networks.get("latent model")
+    train_flops, activation_bytes = _train_step(params, unet, code)
+    return Workload(
+        photographs=photographs,
+        training_images=images,
+        store_bytes=(images + test) * data.height * data.width * 3,
+        parameters=count_parameters(networks),
+        train_flops=train_flops,
+        activation_bytes=activation_bytes,
+        sample_flops=_sampling(params, unet, latent),
+        latent_flops=_latent_step(params, latent) if latent else 0,
+    )
+
+
+def tabulate(
+    params: Params, workload: Workload, tflops: float, paper: Paper | None
+) -> pd.DataFrame:
+    """Return the workload as a table with columns quantity, value, unit, paper.
+
+    Args:
+        params: the run.
+        workload: what `workload` counted of it.
+        tflops: what the device achieves, in 10^12 operations a second.
+        paper: the references beside it, if it is one of the paper's runs.
+    """
+    train, sample, latent = params.train, params.sample, params.latent
+    batch = train.batch_size
+    micro = train.micro_batch_size or batch // (train.processes or 1)
+    state, activations = workload.state_bytes, workload.activation_bytes
+    hour = tflops * 1e12 * 3600
+    rows = [(name, n / 1e6, "M") for name, n in workload.parameters.items()]
+    rows += [
+        ("all parameters", sum(workload.parameters.values()) / 1e6, "M"),
+        ("photographs", workload.photographs, ""),
+        ("training images", workload.training_images, ""),
+        ("patch store on disk", workload.store_bytes / 1e9, "GB"),
+        ("images seen", train.images_seen / 1e6, "M"),
+        ("batch", batch, ""),
+        ("training step, an image", workload.train_flops / 1e9, "GFLOP"),
+        ("training step, a batch", batch * workload.train_flops / 1e9, "GFLOP"),
+        (f"sampled image, {sample.num_steps} steps", workload.sample_flops / 1e9, "GFLOP"),
+        ("codes seen", latent.codes_seen / 1e6, "M"),
+        ("latent step, a code", workload.latent_flops / 1e9, "GFLOP"),
+        ("memory: state", state / 1e9, "GB"),
+        ("memory: activations of an image", activations / 1e9, "GB"),
+        (f"memory: a process, {micro} images at once", (state + micro * activations) / 1e9, "GB"),
+        ("training", train.images_seen * workload.train_flops / hour, "h"),
+        ("latent training", latent.codes_seen * workload.latent_flops / hour, "h"),
+        (f"{sample.num_images:,} samples", sample.num_images * workload.sample_flops / hour, "h"),
+    ]
+    table = pd.DataFrame(rows, columns=["quantity", "value", "unit"])
+    column = dict(paper.column) if paper else {}
+    if params.model.code != "encoder":
+        column.pop("all parameters", None)  # what the paper and we count holds an encoder
+    return table.assign(paper=[column.get(quantity, "") for quantity in table["quantity"]])
+
+
+def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor | None]) -> tuple[int, int]:
+    """Return the operations of a loss and its gradient, and the bytes kept in between.
+
+    Args:
+        module: forward(**inputs) returns losses of which "loss" is differentiated.
+        inputs: on the module's device, which may be meta.
+
+    Returns:
+        Floating-point operations, and bytes that autograd keeps, parameters aside.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[id(storage)] = storage
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter:
+        with hooks:
+            loss = module(**inputs)["loss"].mean()
+        loss.backward()
+    for parameter in module.parameters():
+        kept.pop(id(parameter.untyped_storage()), None)
+    return counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+
+
+def _train_step(
+    params: Params, unet: PatchUNet, code: CodeTable | SemanticEncoder | None
+) -> tuple[float, float]:
+    """Return the operations and the kept bytes of a training step, of one image each."""
+    module = ImageTraining(unet, code, image_scheduler(params.diffusion))
+    batch, side = params.train.batch_size, 2 * params.model.patch_size
+    with torch.device("meta"):
+        images = torch.empty(batch, 3, params.data.height, params.data.width)
+        numbers = torch.empty(batch, dtype=torch.long)
+        inputs = {
+            "pixels": torch.empty(batch, 3, side, side),
+            "inside": torch.empty(batch, 1, side, side),
+            "corner": torch.empty(batch, 2),
+            "offset": torch.empty(batch, 2, dtype=torch.long),
+            "image": numbers,
+            "whole": images if params.model.code == "encoder" else None,
+            "keep_code": torch.empty(batch, 1),
+            "t": numbers,
+            "noise": torch.empty(batch, 3, side, side),
+        }
+    flops, kept = gradient_cost(module, inputs)
+    return flops / batch, kept / batch
+
+
+def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
+    """Return the operations of sampling one image."""
+    sample, data = params.sample, params.data
+    x_T = torch.empty(1, 3, data.height, data.width, device="meta")
+    code = torch.empty(1, params.model.code_dim, device="meta")
+    pipe = PatchDMPipeline(unet, image_scheduler(params.diffusion))
+    pipe.set_progress_bar_config(disable=True)
+
+    def image(num_steps: int) -> int:
+        with FlopCounterMode(display=False) as counter:
+            pipe(
+                num_inference_steps=num_steps,
+                guidance_scale=sample.guidance_scale,
+                cond=code if latent else None,
+                latents=x_T,
+                output_type="latent",
+                tiling=sample.tiling,
+            )
+        return counter.get_total_flops()
+
+    # Steps alternate between two tilings at most, so a pair stands for all; what is computed once
+    # for all steps is in the first.
+    pairs, even = divmod(sample.num_steps - 1, 2)
+    flops = image(1 + even) + pairs * (image(3) - image(1))
+    if latent is not None:
+        with FlopCounterMode(display=False) as counter:
+            sample_codes(latent, latent_scheduler(params.latent.beta), code, num_steps=1)
+        flops += params.latent.num_steps * counter.get_total_flops()
+    return flops
+
+
+def _latent_step(params: Params, latent: LatentMLP) -> float:
+    """Return the operations of a latent training step, of one code."""
+    batch = params.latent.batch_size
+    with torch.device("meta"):
+        codes = torch.empty(batch, params.model.code_dim)
+        t = torch.empty(batch, dtype=torch.long)
+    module = LatentTraining(latent, latent_scheduler(params.latent.beta))
+    flops, _ = gradient_cost(module, {"codes": codes, "image": t, "t": t, "noise": codes})
+    return flops / batch

@@ -1,0 +1,163 @@
+"""`patchdm inpaint` and `outpaint`: a given image, partly made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchdm.backbones import load_backbone
+from patchdm.cli.words import (
+    PAPER_STEPS,
+    given,
+    load_pipeline,
+    parse_seeds,
+    run_of,
+)
+from patchdm.config import Params
+from patchdm.errors import PatchDMError, one_line
+from patchdm.formats.images import Pixels, read_image, save_png, to_tensor, to_uint8
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.encode import CodeFit
+from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.solve import generators
+
+WHITE = 127.5
+"""Levels above are white in a mask."""
+
+
+def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> Iterator[Path]:
+    """Make the white part of a mask anew; yield the files written.
+
+    Args:
+        image: of any size.
+        mask: image of the same size.
+        out, model, options: as in `_restore`.
+
+    Raises:
+        PatchDMError: something does not fit.
+    """
+    pixels = read_image(image)
+    height, width, _ = pixels.shape
+    hole = read_image(mask).mean(axis=2) > WHITE
+    if hole.shape != (height, width):
+        raise PatchDMError(
+            f"{mask}: found {hole.shape[1]} x {hole.shape[0]} pixels, allowed is {width} x "
+            f"{height} as of {image}"
+        )
+    if hole.all() or not hole.any():
+        found = "nothing but" if hole.all() else "nothing"
+        raise PatchDMError(f"{mask}: found {found} white, which is where pixels are made anew")
+
+    def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
+        p = pipe.unet.config.patch_size
+        around = (0, -width % p, 0, -height % p)  # to whole patches, which are made and cut off
+        unknown = F.pad(torch.from_numpy(hole), around, value=True)
+        made = pipe.inpaint(F.pad(x0, around), unknown, **options)[0]
+        return made[..., :height, :width]
+
+    return _restore(make, pixels, out, model, **options)
+
+
+def outpaint(
+    image: Path,
+    out: Path,
+    model: Path,
+    *,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    **options: Any,
+) -> Iterator[Path]:
+    """Make what lies beyond the borders of an image; yield the files written.
+
+    Args:
+        image: of any size.
+        left, top, right, bottom: pixels to make on each side.
+        out, model, options: as in `_restore`.
+
+    Raises:
+        PatchDMError: something does not fit.
+    """
+    margins: dict[str, Any] = {"left": left, "top": top, "right": right, "bottom": bottom}
+
+    def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
+        return pipe.outpaint(x0, **margins, **options)[0]
+
+    return _restore(make, read_image(image), out, model, **options)
+
+
+def _restore(
+    make: Callable[[PatchDMPipeline, Tensor, dict[str, Any]], Tensor],
+    pixels: Pixels,
+    out: Path,
+    model: Path,
+    *,
+    seeds: str,
+    device: str | None,
+    **options: Any,
+) -> Iterator[Path]:
+    """Write one version of an image a seed; yield its path.
+
+    Args:
+        make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
+        pixels: the image.
+        out: PNG file; of several seeds, each is put behind its name.
+        model: as in `load_pipeline`.
+        seeds: FIRST:END.
+        device: as in `load_pipeline`.
+        **options: of the pipeline's `inpaint`, as in `sample`.
+    """
+    numbers = parse_seeds(seeds)
+    if out.suffix != ".png" or out.is_dir():
+        raise PatchDMError(f"--out: found {out}, allowed is a file named .png")
+    pipe = load_pipeline(model, device)
+    pipe.set_progress_bar_config(disable=None)  # but in a terminal
+    run = run_of(model, pipe)
+    chosen = _restoring_options(pipe, run) | given(options)
+    if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
+        chosen["fit"] = _fit(run, pipe)
+    # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
+    x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
+    for seed in numbers:
+        try:
+            made = make(pipe, x0, {**chosen, "generator": generators([seed])})
+        except ValueError as error:
+            raise PatchDMError(one_line(error)) from None
+        path = out if len(numbers) == 1 else out.with_stem(f"{out.stem}-{seed:06d}")
+        save_png(path, to_uint8(made)[0])
+        yield path
+
+
+def _restoring_options(pipe: PatchDMPipeline, run: Params | None) -> dict[str, Any]:
+    """Return the defaults of in- and outpainting."""
+    if run is None:
+        code = "latent" if pipe.encoder is None else "image"
+        return {**PAPER_STEPS, "code": code, "output_type": "latent"}
+    return sampling_options(run.sample, run.latent) | {
+        "num_inference_steps": run.applications.num_steps,
+        "resamplings": run.applications.resamplings,
+        "blend_width": run.applications.blend_width,
+        "code": run.applications.code,
+        "output_type": "latent",
+    }
+
+
+def _fit(run: Params | None, pipe: PatchDMPipeline) -> CodeFit:
+    """Return how a code is fitted to an image."""
+    if run is None:
+        raise PatchDMError("--code: found image, allowed without a run's params.yaml is latent")
+    weights = Path(run.features.weights) if run.features.weights else None
+    backbone = load_backbone(pipe.code_table.config.backbone, weights, "cpu")
+    return CodeFit(
+        backbone.features,
+        num_steps=run.applications.code_steps,
+        windows=run.applications.code_windows,
+        learning_rate=run.applications.code_learning_rate,
+    )

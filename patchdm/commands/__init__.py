@@ -1,1 +1,0 @@
-"""What `patchdm sample`, `inpaint` and `outpaint` do: words in, files out."""

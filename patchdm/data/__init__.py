@@ -1,1 +1,0 @@
-"""Photographs: where they come from, how they are split, and the store training reads."""

@@ -1,0 +1,1 @@
+"""Photographs to training images: data/raw to data/patches."""

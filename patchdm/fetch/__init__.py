@@ -1,0 +1,1 @@
+"""Photographs from anywhere: a source to data/raw."""

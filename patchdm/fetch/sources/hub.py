@@ -1,0 +1,180 @@
+"""A data set of the Hugging Face hub: image files, or archives or parquet files of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils._headers import build_hf_headers
+from urllib3.exceptions import MaxRetryError, ProtocolError
+
+from patchdm.config.data import Data
+from patchdm.errors import PatchDMError
+from patchdm.fetch import transfer
+from patchdm.fetch.archives import members, unpack
+from patchdm.fetch.arrival import MAX_BYTES
+from patchdm.fetch.names import PassedOver
+from patchdm.fetch.sources.archive import download
+from patchdm.fetch.sources.listing import Item, Listing, Place, at_once, one_by_one
+from patchdm.formats.images import SUFFIXES
+
+_PARQUET = ".parquet"
+_HOLDERS = (_PARQUET, ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_ROWS = 16
+
+_Result = TypeVar("_Result")
+
+
+@contextmanager
+def open_hub(data: Data, place: Place) -> Iterator[Listing]:
+    """Yield the image files of a data set, in the order of their paths.
+
+    If it has none, those in its archives and parquet files, which are downloaded first.
+
+    Raises:
+        PatchDMError: it cannot be listed, or holds no image.
+    """
+    token = False if data.credentials == "anonymous" else None
+    commit, files = _patiently(partial(_list, data, token), data.location)
+
+    def address(file: RepoFile) -> str:
+        return hf_hub_url(
+            data.location,
+            file.path,
+            repo_type="dataset",
+            revision=commit,
+            endpoint=data.endpoint,
+        )
+
+    passed_over = PassedOver()
+    images = [file for file in files if passed_over.takes(file.path)]
+    holders = [file for file in files if file.path.endswith(_HOLDERS)]
+    with transfer.open_session(place.transfers) as session:
+        session.headers.update(build_hf_headers(token=token))
+        if images:
+            get = partial(transfer.transfer, session, limit=MAX_BYTES)
+            items = [_item(file, address(file), get) for file in images]
+            yield at_once(items, place, passed_over)
+        elif holders:
+            with (
+                ThreadPool(place.transfers) as pool,
+                place.progress("download", len(holders), "files") as show,
+            ):
+                here = []
+                get_file = partial(_download, session, address, place.state)
+                for local in pool.imap(get_file, holders):
+                    here.append(local)
+                    show(len(here))
+            passed_over = PassedOver()
+            total = sum(1 for _ in _inside(data.location, holders, here, passed_over))
+            items_inside = _inside(data.location, holders, here, PassedOver())
+            yield one_by_one(items_inside, total, place, passed_over)
+        else:
+            raise PatchDMError(f"{data.location}: found neither images nor archives or parquet")
+
+
+def _list(data: Data, token: bool | None) -> tuple[str, list[RepoFile]]:
+    """Return the commit, and its files in the order of their paths."""
+    api = HfApi(endpoint=data.endpoint, token=token)
+    commit = data.pin or api.dataset_info(data.location).sha
+    tree = api.list_repo_tree(data.location, recursive=True, revision=commit, repo_type="dataset")
+    files = sorted((f for f in tree if isinstance(f, RepoFile)), key=lambda file: file.path)
+    return commit or "main", files
+
+
+def _patiently(request: Callable[[], _Result], name: str) -> _Result:
+    """Ask the hub until it answers.
+
+    Raises:
+        PatchDMError: it refuses, or does not answer after all the pauses of `RETRY`.
+    """
+    retry = transfer.RETRY.new(total=transfer.RETRY.connect)
+    while True:
+        try:
+            return request()
+        except (HTTPError, HFValidationError, OSError, ValueError, KeyError) as error:
+            # ValueError, KeyError: an answer that is none of the hub's
+            line = " ".join(str(error).split())[:300] or type(error).__name__
+            response = getattr(error, "response", None)
+            final = response is not None and response.status_code not in transfer.TRANSIENT
+            try:
+                if final or not isinstance(error, HTTPError):
+                    raise PatchDMError(f"{name}: cannot be listed: {line}") from None
+                retry = retry.increment("GET", name, error=ProtocolError(line))
+            except MaxRetryError:
+                raise PatchDMError(f"{name}: cannot be listed: {line}") from None
+            retry.sleep()
+
+
+def _item(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Item:
+    sha256 = file.lfs.sha256 if file.lfs else None
+    return Item(file.path, url, url, partial(get, url), file.blob_id, sha256=sha256)
+
+
+def _download(
+    session: Any, address: Callable[[RepoFile], str], state: Path, file: RepoFile
+) -> Path:
+    pin = file.lfs.sha256 if file.lfs else None
+    return download(session, address(file), pin, state)
+
+
+def _inside(
+    location: str, holders: list[RepoFile], files: list[Path], passed_over: PassedOver
+) -> Iterator[Item]:
+    """Yield the images in archives and parquet files; a name starts with its file's."""
+    for holder, file in zip(holders, files, strict=True):
+        source, version = f"{location}/{holder.path}", holder.blob_id
+        suffix = next(suffix for suffix in _HOLDERS if holder.path.endswith(suffix))
+        parquet = suffix == _PARQUET
+        inside = _rows(file, source) if parquet else _members(file, source, passed_over)
+        for name, bring in inside:
+            origin = f"{source}/{name}"
+            yield Item(f"{holder.path.removesuffix(suffix)}/{name}", origin, origin, bring, version)
+
+
+def _members(
+    file: Path, source: str, passed_over: PassedOver
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    for member in members(file, source, passed_over):
+        yield member.name, partial(unpack, member, name=f"{source}/{member.name}")
+
+
+def _rows(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Yield the images of a parquet file, which lie in its first column of encoded images."""
+    try:
+        table = pq.ParquetFile(file)
+        column = next((f.name for f in table.schema_arrow if _holds_images(f.type)), None)
+        if column is None:
+            raise PatchDMError(f"{source}: found no column of encoded images")
+        number = 0
+        for batch in table.iter_batches(_ROWS, columns=[column]):
+            for cell in batch.column(0).to_pylist():
+                image = cell if isinstance(cell, dict) else {"bytes": cell}
+                suffix = PurePosixPath(image.get("path") or "").suffix.lower()
+                name = f"{number:08}{suffix if suffix in SUFFIXES else ''}"
+                yield name, partial(_write, image["bytes"], f"{source}/{name}")
+                number += 1
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise PatchDMError(f"{source}: no readable parquet: {line}") from None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(f.name == "bytes" and pa.types.is_binary(f.type) for f in kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _write(content: bytes | None, name: str, path: Path) -> None:
+    if content is None:
+        raise PatchDMError(f"{name}: found no bytes")
+    path.write_bytes(content)

@@ -1,0 +1,101 @@
+"""A table of addresses: how a data set is described that nobody may publish."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from patchdm.config.data import Data
+from patchdm.errors import PatchDMError
+from patchdm.fetch.arrival import MAX_BYTES
+from patchdm.fetch.sources.listing import Item, Listing, Place, at_once, read_csv
+from patchdm.fetch.transfer import open_session, transfer
+from patchdm.formats.images import SUFFIXES
+
+COLUMNS = ("url", "sha256", "name", "licence")
+"""Those that are read; only `url` must be there. An empty cell says nothing."""
+
+
+@contextmanager
+def open_table(data: Data, place: Place) -> Iterator[Listing]:
+    """Yield the photograph of every row of a CSV or parquet file.
+
+    A row without a name gets its number, and the suffix of its address.
+
+    Raises:
+        PatchDMError: it is no such table, has no row, or a hash that is none.
+    """
+    rows = _read(place.root / data.location)
+    with open_session(place.transfers) as session:
+        items, times = list[Item](), Counter[str]()
+        for number, (url, sha256, name, licence) in enumerate(zip(*rows, strict=True)):
+            times[url] += 1
+            items.append(
+                Item(
+                    name or f"{number:08}{_suffix(url)}",
+                    url,
+                    url,
+                    partial(transfer, session, url, limit=MAX_BYTES),
+                    version=f"{sha256} {times[url]}",  # the same one twice is two transfers
+                    licence=licence or "unknown",
+                    sha256=sha256 or None,
+                )
+            )
+        yield at_once(items, place)
+
+
+def _read(path: Path) -> list[list[str]]:
+    """Read the columns of a table as text."""
+    try:
+        if path.suffix == ".parquet":
+            found = pd.read_parquet(path)
+        else:
+            header, *lines = read_csv(path)
+            full = [line + [""] * (len(header) - len(line)) for line in lines]
+            found = pd.DataFrame(full, columns=header, dtype=str)
+    except (OSError, ValueError) as error:  # ValueError: no parquet
+        raise PatchDMError(f"{path}: no readable CSV or parquet: {_first_line(error)}") from None
+    twice = [name for name in COLUMNS if list(found.columns).count(name) > 1]
+    if twice:
+        raise PatchDMError(f"{path}: found the column {twice[0]} twice, expected it once")
+    if "url" not in found.columns:
+        columns = ", ".join(map(str, found.columns))[:100]
+        raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
+    if found.empty:
+        raise PatchDMError(f"{path}: found no row")
+    rows = [_cells(found, column) for column in COLUMNS]
+    hashes = COLUMNS.index("sha256")
+    rows[hashes] = [sha256.lower() for sha256 in rows[hashes]]
+    for number, sha256 in enumerate(rows[hashes]):
+        if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
+            raise PatchDMError(
+                f"{path}: row {number} has sha256 {sha256!r}, allowed: 64 hex digits or nothing"
+            )
+    return rows
+
+
+def _cells(found: pd.DataFrame, column: str) -> list[str]:
+    """Return a column as text, empty where it says nothing."""
+    if column not in found.columns:
+        return [""] * len(found)
+    return ["" if pd.isna(cell) else str(cell).strip() for cell in found[column]]
+
+
+def _suffix(url: str) -> str:
+    """Return the suffix of an address, if it is an image's."""
+    try:
+        suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    except ValueError:  # no address at all: `transfer` says so
+        return ""
+    return suffix if suffix in SUFFIXES else ""
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,1 @@
+"""What lies on disk: images, photographs as they came, the patch store, vectors, shards."""

@@ -1,0 +1,216 @@
+"""Images on their way in and out: files, uint8 arrays (H, W, 3), tensors in [-1, 1]."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from torch import Tensor
+
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+from patchdm.formats.colour import to_srgb
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs what it raises as well
+
+Pixels = NDArray[np.uint8]
+
+# Pillow's own reader of JPEGs turns to the tables of pictures behind the first one, as cameras and
+# phones write them (MPO), and refuses the whole file where these are damaged.
+Image.register_open("FIRST JPEG", JpegImageFile, lambda begin: begin.startswith(b"\xff\xd8\xff"))
+FORMATS: tuple[str, ...] = ("FIRST JPEG", "PNG", "WEBP", "AVIF", "TIFF")
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".jfi", ".pjpeg", ".pjp", ".mpo"})
+SUFFIXES |= {".png", ".webp", ".avif", ".tif", ".tiff"}
+"""Of photographs' names, in lower case."""
+try:
+    import pillow_heif
+except ImportError:  # extra `heif`
+    HAS_HEIF = False
+else:
+    HAS_HEIF = True
+    # Thumbnails would stand in for their picture.
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    FORMATS += ("HEIF",)
+    SUFFIXES |= HEIF_SUFFIXES
+EXPECTED = "expected JPEG, PNG, WebP, AVIF" + (", TIFF or HEIC" if HAS_HEIF else " or TIFF")
+MAX_PIXELS = 2**26
+"""Largest image that is decoded: a few bytes of a hostile file can announce gigapixels."""
+DRAFT_PIXELS = 2**20
+"""JPEGs of more pixels are decoded at a lower resolution where that leaves enough of it."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what shows the image upright."""
+
+_DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_DAMAGE += (zlib.error, LookupError, TypeError, AttributeError, OverflowError, RuntimeError)
+_DAMAGE += (AssertionError,)
+"""What Pillow raises on damaged files. Not MemoryError: that is the machine's, not the file's."""
+
+
+def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
+    """Decode an image file as uint8 (H, W, 3) in sRGB, upright, transparency over white.
+
+    Its ICC profile is applied, 16 bits a channel are scaled to 8, and of several pictures or pages
+    the first is taken.
+
+    Args:
+        file: its path, or the open file.
+        name: what error messages call it, where that is not its path.
+
+    Raises:
+        PatchDMError: the file is missing, truncated, no such image, or too large.
+    """
+    with opened(file, name or str(file)) as image:
+        return np.asarray(_upright(image))
+
+
+def read_fitted(
+    file: Path | BinaryIO, width: int, height: int, name: str | None = None
+) -> tuple[Pixels, tuple[int, int]]:
+    """Decode an image as `read_image` does and `fit` it; return its own width and height too.
+
+    A large JPEG that is to shrink fourfold or more is halved, perhaps repeatedly, by its decoder
+    (which leaves out high frequencies) to no less than twice the size: half the time, and no
+    further from the exact result than another good filter is (tests/data/test_images.py).
+    """
+    with opened(file, name or str(file)) as image:
+        size = image.size
+        if image.format == "JPEG" and image.width * image.height > DRAFT_PIXELS:
+            twice = (2 * width, 2 * height)
+            image.draft(image.mode, twice[::-1] if _is_turned(image) else twice)
+        fitted = _fitted(_upright(image), width, height)
+        return fitted, size[::-1] if _is_turned(image) else size
+
+
+def fit(image: Pixels, width: int, height: int) -> Pixels:
+    """Scale an image until it covers width x height, antialiased, and cut out the centre."""
+    return _fitted(Image.fromarray(image), width, height)
+
+
+def save_png(path: Path, image: Pixels) -> None:
+    """Write uint8 (H, W, 3) as a PNG; equal pixels give equal bytes."""
+    with replacing(path) as fresh:
+        Image.fromarray(image).save(fresh, format="PNG")
+
+
+def to_tensor(images: Pixels) -> Tensor:
+    """Turn uint8 (n, H, W, 3) into float32 (n, 3, H, W) in [-1, 1]."""
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return tensor.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Pixels:
+    """Turn float (n, 3, H, W) in [-1, 1] into uint8 (n, H, W, 3): clamped, rounded to nearest."""
+    levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
+    return levels.to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def contact_sheet(images: Pixels, columns: int) -> Pixels:
+    """Lay (n, H, W, 3) images out in reading order, two white pixels apart."""
+    n, height, width, _ = images.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        y, x = number // columns * (height + 2), number % columns * (width + 2)
+        sheet[y : y + height, x : x + width] = image
+    return sheet
+
+
+@contextlib.contextmanager
+def opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
+    """Open an image, nothing decoded yet; whatever fails within becomes an error of one line."""
+    try:
+        with warnings.catch_warnings():
+            # Of large images: Pillow's limit is far above ours. Of odd metadata: not needed.
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise PatchDMError(
+                        f"{name}: found {image.width} x {image.height} pixels, the limit is "
+                        f"{MAX_PIXELS} in all"
+                    )
+                yield image
+    except FileNotFoundError:
+        raise PatchDMError(f"{name}: not found") from None
+    except Image.DecompressionBombError:
+        raise PatchDMError(f"{name}: found more than {MAX_PIXELS} pixels, the limit") from None
+    except UnidentifiedImageError:
+        raise PatchDMError(f"{name}: found no image, {_begin(file)}; {EXPECTED}") from None
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PatchDMError(f"{name}: damaged image: {reason}") from None
+
+
+def _begin(file: Path | BinaryIO) -> str:
+    """Say how a file begins that is none of the images that are read."""
+    with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened_file:
+        opened_file.seek(0)
+        begin = opened_file.read(12)
+    if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif") and not HAS_HEIF:
+        return "it is HEIC, which `pip install pillow-heif` lets this program read"
+    return f"it begins with {begin!r}"
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; an image whose EXIF is damaged is taken as upright."""
+    if image.format in ("TIFF", "HEIF"):
+        return 1  # their readers turn them
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGE:
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Decode an image as RGB and turn it."""
+    with _no_stderr() if image.format == "TIFF" else contextlib.nullcontext():
+        rgb = to_srgb(image)
+    orientation = _orientation(image)  # only now: to know a PNG's, Pillow decodes it
+    return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Silence libtiff, which writes of damaged data to the process's standard error by itself."""
+    try:
+        saved = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path of the user's
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _fitted(image: Image.Image, width: int, height: int) -> Pixels:
+    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))

@@ -1,0 +1,201 @@
+"""The patch store: images as raw pixels on disk, of which any window is read alone.
+
+A store is a folder with `index.parquet` and the shards `images-00000.npy`, `images-00001.npy`,
+.. of uint8 (n, H, W, 3), all full but the last. Reading a window reads the rows of pixels it lies
+on and decodes nothing. Shards are read, not memory-mapped: mapped pages would count as memory of
+the process until all of a store is in it, and a failing disk would end it with SIGBUS.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels
+from patchdm.grid import PatchGrid
+
+INDEX = "index.parquet"
+
+
+class PatchStore:
+    """Random access to the images of a store; image `i` is row `i` of `index`.
+
+    It may be handed to other processes, forked or fresh: one that is unpickled opens the folder
+    again. What it keeps in memory is a few bytes an image.
+
+    Attributes:
+        folder: where it is.
+        height, width: size of every image.
+
+    Raises:
+        PatchDMError: the folder holds no store, or a damaged one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        paths = sorted(folder.glob("images-*.npy"))
+        try:
+            splits = pq.read_table(
+                folder / INDEX, columns=["split"], read_dictionary=["split"], memory_map=False
+            )["split"]
+            self._shards = [_Shard(path) for path in paths]
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise PatchDMError(f"{folder}: no readable patch store: {error}") from None
+        self._splits = splits
+        found = sum(shard.shape[0] for shard in self._shards)
+        sizes = {shard.shape[1:] for shard in self._shards}
+        if not found or found != len(splits) or len(sizes) != 1:
+            raise PatchDMError(
+                f"{folder}: found {found} images in {len(paths)} shards, {INDEX} lists "
+                f"{len(splits)}"
+            )
+        self._per_shard, self.height, self.width, _ = self._shards[0].shape
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __reduce__(self) -> tuple[type[PatchStore], tuple[Path]]:
+        return PatchStore, (self.folder,)
+
+    @functools.cached_property
+    def index(self) -> pd.DataFrame:
+        """One row an image, read when first asked for.
+
+        `image` (row number), `source` (name of the photograph in data/raw), `flipped` (bool),
+        `split` ("train" or "test", training images first), `mean_red`, `mean_green`, `mean_blue`
+        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its address or
+        publisher), `licence`, `original_sha256`, `original_bytes`, `original_width`,
+        `original_height`, and `perceptual_hash` (of its training image).
+        """
+        return pd.read_parquet(self.folder / INDEX)
+
+    def columns(self, *names: str) -> pd.DataFrame:
+        """Return some columns of the index; all of millions of images would be gigabytes."""
+        return pd.read_parquet(self.folder / INDEX, columns=list(names))
+
+    def shards(self) -> list[tuple[Path, tuple[int, ...]]]:
+        """Return the file and the shape, (n, H, W, 3), of every shard."""
+        return [(shard.path, shard.shape) for shard in self._shards]
+
+    def shard_of(self, index: int) -> Path:
+        """Return the file that an image is in."""
+        return self._shards[index // self._per_shard].path
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the row numbers of the images of a split, ascending."""
+        return np.flatnonzero(pc.equal(self._splits, split).to_numpy())
+
+    def images(self, indices: ArrayLike) -> Pixels:
+        """Return whole images as uint8 (n, H, W, 3)."""
+        indices = self._checked(indices)
+        images = np.empty((len(indices), self.height, self.width, 3), np.uint8)
+        for out, index in zip(images, indices.tolist(), strict=True):
+            self._read(index, 0, out)
+        return images
+
+    def windows(
+        self, indices: ArrayLike, rows: ArrayLike, cols: ArrayLike, patch_size: int
+    ) -> tuple[Pixels, NDArray[np.bool_]]:
+        """Read one training window an index: the 2 x 2 padded patches from (row, col) on.
+
+        The window is the square of side 2p whose corner lies at (row * p - p/2, col * p - p/2).
+        The padding is zero in x_t, not in the pixels, so a mask says where the image is.
+
+        Args:
+            indices: image of each window, (n,).
+            rows, cols: position of each window, (n,), from 0 to R - 1 and C - 1.
+            patch_size: p, an even divisor of height and width.
+
+        Returns:
+            Pixels, uint8 (n, 2p, 2p, 3), 0 in the padding; True inside the image,
+            (n, 2p, 2p).
+
+        Raises:
+            ValueError: the patch size does not fit.
+            IndexError: no such image or window.
+        """
+        grid = PatchGrid.of(self.height, self.width, patch_size)
+        if patch_size % 2:
+            raise ValueError(f"patch size is {patch_size}, allowed are even sizes")
+        indices = self._checked(indices)
+        tops = _corners(rows, grid.rows, patch_size)
+        lefts = _corners(cols, grid.cols, patch_size)
+        side = 2 * patch_size
+        windows = np.zeros((len(indices), side, side, 3), np.uint8)
+        band = np.empty((side, self.width, 3), np.uint8)
+        places = zip(windows, indices.tolist(), tops.tolist(), lefts.tolist(), strict=True)
+        for out, index, top, left in places:
+            y, y_end = max(top, 0), min(top + side, self.height)
+            x, x_end = max(left, 0), min(left + side, self.width)
+            pixel_rows = band[: y_end - y]
+            self._read(index, y, pixel_rows)
+            out[y - top : y_end - top, x - left : x_end - left] = pixel_rows[:, x:x_end]
+        inside_y = _inside(tops, side, self.height)
+        inside_x = _inside(lefts, side, self.width)
+        return windows, inside_y[:, :, None] & inside_x[:, None, :]
+
+    def _read(self, index: int, first_row: int, out: Pixels) -> None:
+        """Fill `out`, uint8 (n, W, 3), with the pixel rows of an image from `first_row` on."""
+        shard, place = divmod(index, self._per_shard)
+        self._shards[shard].read((place * self.height + first_row) * self.width * 3, out)
+
+    def _checked(self, indices: ArrayLike) -> NDArray[np.int64]:
+        return _in_range(indices, len(self), "image")
+
+
+class _Shard:
+    """An open file of uint8 (n, H, W, 3) in the layout of numpy's.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no such file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        if np.lib.format.read_magic(self._file) != (1, 0):
+            raise ValueError(f"{path.name}: not of version 1.0")
+        self.shape, fortran, dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._start = self._file.tell()
+        size = os.fstat(self._file.fileno()).st_size
+        expected = self._start + int(np.prod(self.shape))
+        if fortran or dtype != np.uint8 or len(self.shape) != 4 or size != expected:
+            raise ValueError(f"{path.name}: found {size} bytes for {dtype} {self.shape}")
+
+    def read(self, offset: int, out: Pixels) -> None:
+        """Fill a contiguous array from a place in the pixels; shares no position with others."""
+        view = out.data.cast("B")
+        while view:
+            count = os.preadv(self._file.fileno(), [view], self._start + offset)
+            if not count:
+                raise PatchDMError(f"{self.path}: cut short while it is read")
+            view, offset = view[count:], offset + count
+
+
+def _corners(positions: ArrayLike, count: int, patch_size: int) -> NDArray[np.int64]:
+    """Return the first pixel of windows at grid positions, negative in the padding."""
+    return _in_range(positions, count, "window position") * patch_size - patch_size // 2
+
+
+def _inside(corners: NDArray[np.int64], side: int, size: int) -> NDArray[np.bool_]:
+    """Return which of the `side` pixels from each corner on lie in 0 .. size - 1, (n, side)."""
+    pixels = corners[:, None] + np.arange(side)
+    return (pixels >= 0) & (pixels < size)
+
+
+def _in_range(values: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
+    array = np.asarray(values, np.int64)
+    if array.size and (array.min() < 0 or array.max() >= count):
+        raise IndexError(
+            f"found {name} {array.min()} to {array.max()}, allowed are 0 to {count - 1}"
+        )
+    return array

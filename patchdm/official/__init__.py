@@ -1,0 +1,336 @@
+"""The authors' checkpoints: sizes from shapes, weights by name, a diffusers folder of them.
+
+Every size but the patch's, which no weight tells, is read from the shapes; a model of that size
+is built; the checkpoint must hold exactly its parameters. The names stand in official_names.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.official.inert_pickle import read_lightning
+from patchdm.official.names import (
+    ATTENTION,
+    CODE_TABLE,
+    IGNORED,
+    OLD_NAMES,
+    RESIDUAL,
+    STATISTICS,
+    Names,
+    encoder_names,
+    latent_names,
+    unet_names,
+)
+from patchdm.pipeline import PatchDMPipeline
+
+PATCH_SIZE = 64
+"""Side of a patch where a checkpoint does not say (the authors' default)."""
+
+
+@dataclass(frozen=True)
+class OfficialModels:
+    """The networks of one checkpoint, in eval mode.
+
+    Attributes:
+        unet: the image model.
+        encoder: the jointly trained encoder, or None: the checkpoint has none.
+        code_table: the codes of the training images, or None: the checkpoint has none.
+        latent: the latent model, or None: the checkpoint is of the image model's training.
+    """
+
+    unet: PatchUNet
+    encoder: SemanticEncoder | None
+    code_table: CodeTable | None
+    latent: LatentMLP | None
+
+
+def load_official(
+    state_dict: Mapping[str, Tensor], *, patch_size: int = PATCH_SIZE
+) -> OfficialModels:
+    """Build the networks that a state dict of the authors' code holds.
+
+    Args:
+        state_dict: their names, bare or behind `model.` and `ema_model.`; the EMA is preferred.
+        patch_size: side p of a patch in pixels, a multiple of 2 ** levels.
+
+    Raises:
+        PatchDMError: a key is missing, surplus or misshapen, or a size does not fit.
+    """
+    state = _Checkpoint(_networks(state_dict))
+    try:
+        parts = {"unet": _unet(state, patch_size)}
+        config = parts["unet"].model.config
+        if state.children("encoder.input_blocks"):
+            parts["encoder"] = _encoder(state, config.cond_dim, config.res_blocks)
+        if CODE_TABLE in state.tensors:
+            table = CodeTable(state.shape(CODE_TABLE, 2)[0], config.cond_dim)
+            parts["code_table"] = _Part(table, {"codes": CODE_TABLE})
+        if state.children("latent_net"):
+            parts["latent"] = _latent(state, config.cond_dim)
+    except ValueError as error:  # a model of such sizes cannot be
+        raise PatchDMError(str(error)) from None
+    _check(parts.values(), state)
+    for part in parts.values():
+        part.fill(state)
+    models = {name: part.model for name, part in parts.items()}
+    return OfficialModels(
+        unet=models["unet"],
+        encoder=models.get("encoder"),
+        code_table=models.get("code_table"),
+        latent=models.get("latent"),
+    )
+
+
+def import_official(checkpoint: Path, out_dir: Path) -> None:
+    """Write a Lightning checkpoint of the authors as a diffusers folder.
+
+    `PatchDMPipeline` loads it: `unet/`, `encoder/` or `code_table/`, and `latent/`, as far as the
+    checkpoint has them, and the paper's schedulers; weights are safetensors. Nothing that the
+    checkpoint names is imported or called.
+
+    Raises:
+        PatchDMError: the checkpoint cannot be read, tries to run code or does not fit, or
+            `out_dir` exists.
+    """
+    if out_dir.exists():
+        raise PatchDMError(f"{out_dir}: exists, allowed is a new folder")
+    content = read_lightning(checkpoint)
+    patch_size = content.hyper_parameters.get("patch_size", PATCH_SIZE)
+    try:
+        models = load_official(content.state_dict, patch_size=patch_size)
+    except PatchDMError as error:
+        raise PatchDMError(f"{checkpoint}: {error}") from None
+    with replacing(out_dir) as fresh:
+        PatchDMPipeline(
+            **vars(models),
+            scheduler=paper_scheduler(),
+            latent_scheduler=latent_scheduler() if models.latent is not None else None,
+        ).save_pretrained(fresh)
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """Tensors by the authors' bare names."""
+
+    tensors: Mapping[str, Tensor]
+
+    def shape(self, key: str, dims: int) -> tuple[int, ...]:
+        """Shape of a tensor that sizes are read from.
+
+        Raises:
+            PatchDMError: it is missing or has another number of dimensions.
+        """
+        if key not in self.tensors:
+            raise PatchDMError(f"no checkpoint of Patch-DM, or a part of one: missing {key}")
+        shape = tuple(self.tensors[key].shape)
+        if len(shape) != dims:
+            raise PatchDMError(f"misshapen {key}: found {shape}, expected {dims} dimensions")
+        return shape
+
+    def children(self, module: str) -> set[str]:
+        """Names that follow a module's, up to the next dot."""
+        start = f"{module}."
+        keys = (key.removeprefix(start) for key in self.tensors if key.startswith(start))
+        return {key.partition(".")[0] for key in keys}
+
+    def numbered(self, module: str) -> list[str]:
+        """Children 0, 1, .. up to the first gap."""
+        names = self.children(module)
+        numbers = itertools.takewhile(lambda number: str(number) in names, itertools.count())
+        return [f"{module}.{number}" for number in numbers]
+
+    def is_attention(self, module: str) -> bool:
+        return not self.children(module).isdisjoint(ATTENTION.values())
+
+    def attended(self, blocks: Iterable[str]) -> list[int]:
+        """Which of the blocks have attention."""
+        return [number for number, block in enumerate(blocks) if self.is_attention(f"{block}.1")]
+
+    def is_residual(self, module: str) -> bool:
+        return not self.children(module).isdisjoint(
+            name.partition(".")[0] for name in RESIDUAL.values()
+        )
+
+    def widths(self, blocks: str, firsts: range) -> tuple[int, ...]:
+        """Channels that the first block of each level puts out."""
+        keys = [f"{blocks}.{number}.0.in_layers.2.weight" for number in firsts]
+        return tuple(self.shape(key, 4)[0] for key in keys)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of our models and the authors' keys of its parameters."""
+
+    model: Any
+    keys: Mapping[str, str]
+    """Our parameter -> their key."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Their second key for a parameter -> the key that is read."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Their keys with the shapes they must have."""
+        own = self.model.state_dict()
+        shapes = {theirs: tuple(own[ours].shape) for ours, theirs in self.keys.items()}
+        for key in shapes:
+            if key.endswith(("qkv.weight", "proj_out.weight")):
+                shapes[key] += (1,)  # a convolution there, a linear layer here
+        return shapes | {alias: shapes[key] for alias, key in self.aliases.items()}
+
+    def fill(self, state: _Checkpoint) -> None:
+        """Copy the weights into the model."""
+        own = self.model.state_dict()
+        for ours, theirs in self.keys.items():
+            own[ours].copy_(state.tensors[theirs].reshape(own[ours].shape))
+        self.model.eval()
+
+
+def _keys(model: Any, modules: Names) -> dict[str, str]:
+    """Our parameter -> their key, for those modules of the list that the model has."""
+    own = model.state_dict()
+    return {
+        f"{ours}.{leaf}": f"{theirs}.{leaf}"
+        for ours, theirs in modules
+        for leaf in ("weight", "bias")
+        if f"{ours}.{leaf}" in own
+    }
+
+
+def _networks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Choose the EMA, raw or bare names and take their prefix off; keep the code statistics.
+
+    Raises:
+        PatchDMError: a value is no tensor, or a key stands beside the chosen ones.
+    """
+    groups: dict[str, dict[str, Tensor]] = {"ema_model.": {}, "model.": {}, "": {}}
+    for key, value in state_dict.items():
+        if not isinstance(value, Tensor):
+            raise PatchDMError(f"misshapen {key}: found {type(value).__name__}, expected a tensor")
+        prefix = next(prefix for prefix in groups if key.startswith(prefix))
+        name = key.removeprefix(prefix)
+        groups[prefix][OLD_NAMES.get(name, name)] = value
+    ema, raw, bare = groups.values()
+    bare.pop(IGNORED, None)
+    for key in STATISTICS.values():
+        if key in bare:
+            bare[key] = bare[key].flatten()  # one row there, a vector here
+    surplus = [key for key in bare if (ema or raw) and key not in STATISTICS.values()]
+    surplus += [f"model.{key}" for key in raw if ema and key not in ema]
+    if surplus:
+        raise PatchDMError(_listing("surplus", surplus))
+    return (ema or raw) | bare
+
+
+def _unet(state: _Checkpoint, patch_size: int) -> _Part:
+    """Work out the U-Net: a decoder block that ends in an up-sampling block ends its level."""
+    decoder = state.numbered("output_blocks")
+    ends = [
+        number
+        for number, block in enumerate(decoder)
+        if state.is_residual(f"{block}.1") or state.is_residual(f"{block}.2")
+    ]
+    levels = len(ends) + 1
+    per_level = 1 + ends[0] if ends else len(decoder)
+    down = [number // per_level for number in state.attended(state.numbered("input_blocks")[1:])]
+    up = [levels - 1 - number // per_level for number in state.attended(decoder)]
+    time_dim, time_channels = state.shape("time_embed.time_embed.0.weight", 2)
+    cond_dim = 2 * time_dim
+    if state.children("time_embed.style"):
+        cond_dim = state.shape("time_embed.style.0.weight", 2)[1]
+    firsts = range(0, levels * per_level, max(per_level, 1))
+    model = PatchUNet(
+        patch_size=patch_size,
+        in_channels=state.shape("input_blocks.0.0.weight", 4)[1],
+        channels=state.widths("output_blocks", firsts)[::-1],
+        res_blocks=per_level - 1,
+        attention_levels=tuple(sorted({*down, *up})),
+        embed_dim=2 * time_dim,
+        time_channels=time_channels,
+        position_channels=state.shape("time_embed.pos_embed.0.weight", 2)[1] // 2,
+        cond_dim=cond_dim,
+        unconditional=True,  # their training drops code and position, whatever its settings
+    )
+    return _Part(model, _keys(model, unet_names(model)))
+
+
+def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Part:
+    """Work out the encoder: its down-sampling blocks bear no mark, so try what divides.
+
+    First as many residual blocks per level as the U-Net has, the authors' choice. Where no
+    number fits, that one is reported against.
+    """
+    blocks = state.numbered("encoder.input_blocks")
+    attended = state.attended(blocks[1:])
+    in_channels = state.shape("encoder.input_blocks.0.0.weight", 4)[1]
+    found = {k: tuple(v.shape) for k, v in state.tensors.items() if k.startswith("encoder.")}
+    found.pop(CODE_TABLE, None)
+
+    def part(res_blocks: int) -> _Part:
+        per_level = res_blocks + 1
+        levels = max(len(blocks) // per_level, 1)
+        firsts = range(1, levels * per_level, per_level)
+        with torch.device("meta"):
+            model = SemanticEncoder(
+                in_channels=in_channels,
+                channels=state.widths("encoder.input_blocks", firsts),
+                res_blocks=res_blocks,
+                attention_levels=tuple(sorted({number // per_level for number in attended})),
+                code_dim=code_dim,
+            )
+        return _Part(model, _keys(model, encoder_names(model)))
+
+    likeliest = part(unet_res_blocks)
+    others = (part(number) for number in range(1, len(blocks)))
+    fitting = (part for part in (likeliest, *others) if part.shapes() == found)
+    plan = next(fitting, likeliest)
+    return _Part(SemanticEncoder.from_config(plan.model.config), plan.keys)
+
+
+def _latent(state: _Checkpoint, code_dim: int) -> _Part:
+    """Work out the latent model: its last layer is our head."""
+    model = LatentMLP(
+        code_dim=code_dim,
+        layers=len(state.numbered("latent_net.layers")),
+        hidden=state.shape("latent_net.layers.0.linear.weight", 2)[0],
+        time_channels=state.shape("latent_net.time_embed.0.weight", 2)[1],
+    )
+    keys = _keys(model, latent_names(model))
+    # They register one layer under two names; of two values the later one holds.
+    scales = [key for key in keys.values() if "cond_layers.1" in key]
+    aliases = {key.replace("cond_layers.1", "linear_emb"): key for key in scales}
+    normalised = any(key in state.tensors for key in STATISTICS.values())
+    return _Part(model, keys | STATISTICS if normalised else keys, aliases)
+
+
+def _check(parts: Iterable[_Part], state: _Checkpoint) -> None:
+    """Raise one PatchDMError that names every key that is missing, surplus or misshapen."""
+    expected = {key: shape for part in parts for key, shape in part.shapes().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    problems = {
+        "missing": [key for key in expected if key not in found],
+        "surplus": [key for key in found if key not in expected],
+        "misshapen": [
+            f"{key}: found {found[key]}, expected {shape}"
+            for key, shape in expected.items()
+            if found.get(key, shape) != shape
+        ],
+    }
+    if any(problems.values()):
+        raise PatchDMError(
+            "; ".join(_listing(kind, keys) for kind, keys in problems.items() if keys)
+        )
+
+
+def _listing(kind: str, keys: list[str], most: int = 8) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return f"{kind} {', '.join(keys[:most])}{more}"

@@ -1,0 +1,173 @@
+"""The tables, each the paper's numbers beside those of a run.
+
+What was measured by other features or on another number of images stands in another column,
+whose title says so. A cell is empty where nothing is known or was measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from patchdm.ablation import VARIANTS
+from patchdm.report.tables.paper import Number, paper_numbers
+from patchdm.report.tables.results import Result, sources, spread
+from patchdm.report.tables.sources import Source, one_source
+
+METRICS = {
+    "FID": "fid",
+    "sFID": "sfid",
+    "KID": "kid",
+    "Precision": "precision",
+    "Recall": "recall",
+}
+"""Metric of the paper's tables, and KID, which few images suffice for -> its key."""
+TOLERANCE = "the tolerance is two standard deviations over the training seeds."
+TAGS = (
+    "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
+    "counted by us in networks of the authors' layout."
+)
+
+
+class Table(NamedTuple):
+    """A table and what has to be said of it."""
+
+    caption: str
+    frame: pd.DataFrame
+
+
+def quality_table(data: str, size: str, results: Sequence[Result]) -> Table:
+    """Compare with the paper on its data sets.
+
+    Args:
+        data: the data set of the run, by the preset's name where it is one of the paper's.
+        size: of its images, WIDTHxHEIGHT.
+        results: of the run, one for each training seed.
+
+    Raises:
+        PatchDMError: the results are not all of one extractor and n.
+    """
+    known = {(n.data, n.size, n.model, n.quantity): n for n in paper_numbers("quality") if n.source}
+    paper = one_source((n.source for n in known.values() if n.source), "paper")
+    measured = one_source(sources(results), "measured")
+    own = {(data, size, "Patch-DM", metric): key for metric, key in METRICS.items()}
+    rows = []
+    for place in known | own:
+        row = dict(zip(("data", "size", "model", "metric"), place, strict=True))
+        row |= _paper_cells(known.get(place), f"paper ({paper})")
+        row |= _measured_cells(results, measured, own.get(place, ""))
+        rows.append(row)
+    caption = (
+        "Image quality. The paper's numbers and the measured ones are of different images and "
+        f"features and do not compare unless their columns name the same; {TOLERANCE} {TAGS}"
+    )
+    return Table(caption, pd.DataFrame(rows))
+
+
+def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> Table:
+    """Compare the variants.
+
+    Args:
+        cells: variant -> results, one for each training seed.
+        run: result of the run itself; the cells are measured as it is.
+
+    Raises:
+        PatchDMError: the results are not all of one extractor and n.
+    """
+    known = {n.model: n for n in paper_numbers("ablation")}
+    paper = one_source((n.source for n in known.values() if n.source), "paper FID")
+    every = [run, *(result for results in cells.values() for result in results)]
+    measured = one_source(sources(every), "measured")
+    rows = []
+    for variant in VARIANTS:
+        results = cells.get(variant, [])
+        row: dict[str, Any] = {"variant": variant}
+        row |= _paper_cells(known.get(variant), f"paper FID (FFHQ, {paper})")
+        for title, key in {"FID": "fid", "KID": "kid"}.items():
+            of = spread(results, key)
+            row[f"{title} ({measured})"] = of.mean
+            row |= {f"{title} std": of.std, f"{title} min": of.least}
+        for title, key in {"seam": "seam", "padded seam": "seam_padded"}.items():
+            of = spread(results, key)
+            row |= {title: of.mean, f"{title} std": of.std}
+        rows.append(row | _about(results, measured, "fid"))
+    caption = (
+        "Ablation: every variant trained, sampled and measured alike; mean, standard deviation "
+        "and minimum over the training seeds. A seam score of 1 is no seam. The paper's FID are "
+        f"of other images and features: compare the order alone. Of FID {TOLERANCE} {TAGS}"
+    )
+    return Table(caption, pd.DataFrame(rows))
+
+
+def parameters_table(counted: Mapping[str, int]) -> Table:
+    """Compare the sizes of networks.
+
+    Args:
+        counted: parameters of each network of the run, by the names of `meta_networks`.
+    """
+    ours = {name: count / 1e6 for name, count in counted.items()}
+    ours["all parameters"] = sum(ours.values())
+    numbers = paper_numbers("parameters")
+    places = dict.fromkeys((n.model, n.quantity) for n in numbers)
+    places |= dict.fromkeys(("Patch-DM", name) for name in ours)
+    rows = []
+    for model, part in places:
+        of_part = [n for n in numbers if (n.model, n.quantity) == (model, part)]
+        quoted = next((n for n in of_part if n.tag != "counted"), None)
+        layout = next((n.value for n in of_part if n.tag == "counted"), None)
+        row: dict[str, Any] = {"model": model, "part": part}
+        row |= _paper_cells(quoted, "paper (M)")
+        row["its layout, counted (M)"] = layout
+        row["this run (M)"] = ours.get(part) if model == "Patch-DM" else None
+        rows.append(row)
+    caption = (
+        "Parameters in millions. Those counted in the paper's layout are of a joint encoder; "
+        f"a table has one code an image instead. {TAGS}"
+    )
+    return Table(caption, pd.DataFrame(rows))
+
+
+def resolution_table(measured: pd.DataFrame) -> Table:
+    """Show memory and time of a sampling step by the size of the image.
+
+    Args:
+        measured: columns RESOLUTION_COLUMNS.
+    """
+    numbers = {(n.size, n.quantity): n.value for n in paper_numbers("resolution")}
+    sizes = pd.DataFrame({"size": list(dict.fromkeys(size for size, _ in numbers))})
+    sizes["paper memory"] = [numbers[size, "memory"] for size in sizes["size"]]
+    sizes["paper time"] = [numbers[size, "time"] for size in sizes["size"]]
+    titles = {"memory_mib": "memory (MiB)", "seconds_per_step": "time (s a step)"}
+    frame = sizes.merge(measured.rename(columns=titles), on="size", how="outer", sort=False)
+    pixels = frame["size"].map(lambda size: math.prod(map(int, size.split("x"))))
+    frame = frame.iloc[pixels.argsort(kind="stable")]
+    return Table("Memory and time of a denoising step against resolution.", frame)
+
+
+def _paper_cells(number: Number | None, title: str) -> dict[str, Any]:
+    if number is None:
+        return {title: None, "tag": ""}
+    note = f"({number.note})" if number.note else ""
+    return {title: number.value, "tag": f"{number.tag} {note}".strip()}
+
+
+def _measured_cells(results: Sequence[Result], source: Source, key: str) -> dict[str, Any]:
+    return {f"measured ({source})": spread(results if key else [], key).mean} | _about(
+        results if key else [], source, key
+    )
+
+
+def _about(results: Sequence[Result], source: Source, key: str) -> dict[str, Any]:
+    """Say how the metric of a row was measured, if it was."""
+    of = spread(results, key)
+    if math.isnan(of.mean):
+        return {"extractor": "", "n": None, "seeds": None, "tolerance": math.nan}
+    return {
+        "extractor": source.extractor,
+        "n": source.n,
+        "seeds": len(results),
+        "tolerance": of.tolerance,
+    }

@@ -1,0 +1,63 @@
+"""The paper's numbers, as paper.csv holds them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from patchdm.report.tables.sources import Source
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number of the paper, or of those it compares with.
+
+    Attributes:
+        data: preset of the data set, or empty.
+        size: WIDTHxHEIGHT, or empty.
+        model: that it is of, or the variant of Patch-DM.
+        quantity: what it is.
+        value: None: nobody has told.
+        source: what a metric is measured by; None for what is counted.
+        tag: where the value comes from, explained in paper.csv.
+        note: a word more.
+    """
+
+    data: str
+    size: str
+    model: str
+    quantity: str
+    value: float | None
+    source: Source | None
+    tag: str
+    note: str
+
+    def quote(self, decimals: int = 0) -> str:
+        """Write it with where it comes from: `71.40 counted`, `128 [C], 32 a GPU`."""
+        tag = {"": "", "counted": " counted"}.get(self.tag, f" [{self.tag}]")
+        value = "" if self.value is None else f"{self.value:,.{decimals}f}{tag}"
+        return ", ".join(filter(None, [value, self.note]))
+
+
+def paper_numbers(table: str) -> list[Number]:
+    """Return the numbers of a table: quality, ablation, parameters, resolution or run."""
+    return [number for name, number in _all() if name == table]
+
+
+@cache
+def _all() -> list[tuple[str, Number]]:
+    text = files("patchdm.report.tables").joinpath("paper.csv").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return [
+        (
+            row["table"],
+            Number(
+                **{key: row[key] for key in ("data", "size", "model", "quantity", "tag", "note")},
+                value=float(row["value"]) if row["value"] else None,
+                source=Source(row["extractor"], int(row["n"])) if row["extractor"] else None,
+            ),
+        )
+        for row in csv.DictReader(lines)
+    ]

@@ -1,0 +1,104 @@
+"""What the tables read: the metrics of runs, and what a benchmark measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from patchdm.errors import PatchDMError
+from patchdm.report.tables.sources import Source
+
+RESOLUTION_COLUMNS = ("size", "network", "mode", "memory_mib", "seconds_per_step", "machine")
+"""Of the table that benchmarks/resolution.py writes."""
+
+
+class Result(NamedTuple):
+    """The metrics of a run's samples by their keys: fid, kid, seam, ..."""
+
+    source: Source
+    scores: dict[str, float]
+
+
+class _Metrics(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    extractor: str
+    n_block: int
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A metric over training seeds; NaN where it was not measured, or by too few seeds."""
+
+    mean: float
+    std: float
+    """Of a sample: over the number of seeds less one."""
+    least: float
+
+    @property
+    def tolerance(self) -> float:
+        """What two runs of the same settings may differ by: two standard deviations."""
+        return 2 * self.std
+
+
+def read_result(path: Path) -> Result:
+    """Read metrics.json of a run.
+
+    Raises:
+        PatchDMError: the file is missing, no JSON, or lacks a key.
+    """
+    if not path.is_file():
+        raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
+    try:
+        metrics = _Metrics.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PatchDMError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+    scores = {
+        key.removesuffix("_samples"): float(value)
+        for key, value in (metrics.model_extra or {}).items()
+        if key.endswith("_samples") and isinstance(value, int | float)
+    }
+    return Result(Source(metrics.extractor, metrics.n_block), scores)
+
+
+def spread(results: Sequence[Result], key: str) -> Spread:
+    """Return a metric over results that differ in the training seed."""
+    values = np.array([result.scores.get(key, math.nan) for result in results] or [math.nan])
+    std = values.std(ddof=1) if len(values) > 1 else math.nan
+    return Spread(_rounded(values.mean()), _rounded(std), _rounded(values.min()))
+
+
+def read_resolutions(path: Path) -> pd.DataFrame:
+    """Read what was measured of memory and time, a row a size, network and mode.
+
+    Raises:
+        PatchDMError: the file is missing, or no such table.
+    """
+    try:
+        table = pd.read_csv(path, index_col=False)  # else a surplus cell shifts the columns
+    except OSError as error:
+        raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # what pandas raises for each kind of damage
+        raise PatchDMError(f"{path}: not a table: {' '.join(str(error).split())}") from None
+    if missing := set(RESOLUTION_COLUMNS) - set(table.columns):
+        raise PatchDMError(f"{path}: found no column {', '.join(sorted(missing))}")
+    return table[list(RESOLUTION_COLUMNS)]
+
+
+def sources(results: Iterable[Result]) -> list[Source]:
+    """Return what each result is measured by."""
+    return [result.source for result in results]
+
+
+def _rounded(value: float) -> float:
+    """Keep six digits: the last ones of a mean differ between machines."""
+    return float(f"{value:.6g}")
