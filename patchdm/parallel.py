@@ -25,8 +25,8 @@ _Result = TypeVar("_Result")
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
 ) -> Iterator[_Result]:
-    """Yield `function(item)` for every item: see `shared`, of which `data.workers` processes."""
-    with shared(function, workers, knob="data.workers") as mapped:
+    """Yield `function(item)` for every item: see `shared`, of which `machine.workers` processes."""
+    with shared(function, workers, knob="machine.workers") as mapped:
         yield from mapped(items)
 
 

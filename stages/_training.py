@@ -154,7 +154,7 @@ def launched() -> bool:
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         raise PatchDMError(
             "one process was launched and told of others: without GPUs, `accelerate launch "
-            "--num_processes N` needs --multi_gpu too; train.processes needs no launcher"
+            "--num_processes N` needs --multi_gpu too; machine.processes needs no launcher"
         )
     return "WORLD_SIZE" in os.environ
 

@@ -132,7 +132,7 @@ def _by_model(
     """Let the model in- or outpaint photographs, the seed of each being its number."""
     config, size = params.applications, params.sample.batch_size
     cut = int(mask[0].sum())  # columns on the right, in outpainting
-    options = sampling_options(params.sample, params.latent) | {
+    options = sampling_options(params) | {
         "num_inference_steps": config.num_steps,
         "code": config.code,
         "fit": fit,
@@ -167,7 +167,7 @@ def _enlarge(
     """Sample beyond the training size: seams, FID of as many crops as large, and the samples."""
     config, store, seeds = params.applications, tools.store, range(len(rows))
     small, large = (store.width, store.height), (config.large_width, config.large_height)
-    options = sampling_options(params.sample, params.latent)
+    options = sampling_options(params)
     options |= {"num_inference_steps": config.num_steps}
     tools.pipe.scheduler = solver(tools.pipe.scheduler, params.sample.solver)
 

@@ -29,7 +29,7 @@ def download(params: Params) -> None:
             "run `dvc repro download`"
         )
     with state_dir("download", params, []) as folder:
-        place = Place(Path(), folder / "files", data.transfers, progress)
+        place = Place(Path(), folder / "files", params.machine.transfers, progress)
         with (
             SOURCES[data.source](data, place) as listing,
             progress("download", listing.total, "photographs") as show,

@@ -34,7 +34,7 @@ def extract_patches(params: Params) -> None:
             height=data.height,
             test_fraction=data.test_fraction,
             damaged_fraction=data.damaged_fraction,
-            workers=data.workers,
+            workers=params.machine.workers,
             report=show,
         )
         kept = PatchStore(store)

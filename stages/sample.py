@@ -35,7 +35,7 @@ def sample(params: Params) -> None:
             format=config.format,
             key={"params_hash": params_digest("sample", params)},
             on_progress=show,
-            **sampling_options(config, params.latent),
+            **sampling_options(params),
         )
         with writing(SAMPLES) as fresh:
             hidden = shutil.ignore_patterns(".*")

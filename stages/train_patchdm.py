@@ -60,8 +60,8 @@ def train_patchdm(params: Params) -> None:
 def processes_of(params: Params) -> int:
     """Return how many processes train: none starts for a training that ends before it could."""
     config, model = params.train, params.model
-    if config.processes or torch.accelerator.is_available():
-        return config.processes or 1
+    if params.machine.processes or torch.accelerator.is_available():
+        return params.machine.processes or 1
     window = (2 * model.patch_size // model.pixel_fold) ** 2
     work = config.images_seen * window * model.channels[0]
     return config.cpu_shares(params.base.threads) if work > WORTH_A_START else 1
@@ -104,7 +104,7 @@ def _train(params: Params, store: PatchStore, state: Path) -> nn.Module:
                 every=[(config.sheet_every, _sheet_writer(store, state / "sheets", watch))],
                 start_worker=start_worker,
             ),
-            workers=config.workers,
+            workers=params.machine.loaders,
             compile_module=config.compile,
         )
 

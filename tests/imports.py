@@ -92,7 +92,7 @@ def loaded_files(start: Path) -> set[Path]:
 
 
 def code_units(stage: Path) -> set[Path]:
-    """Return the code that dvc.yaml must declare of a stage: whole folders of the library, files."""
+    """Return the code that dvc.yaml must declare: folders and files of the library, stages."""
     return {unit_of(file) for file in loaded_files(stage)} - INERT.keys()
 
 
@@ -110,13 +110,15 @@ def sections_read(stage: Path) -> set[str]:
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    own |= {"cell_folder", "state_dir", "params_digest"}  # which know what is declared
-    own.add("check_counts")
+    # What is declared is known to these, or changes no byte.
+    own |= {"cell_folder", "state_dir", "params_digest", "check_counts"}
     run = {module_file(name) for name in commands(tree)} - {stage}
     sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _is_params(node.value):
             sections |= _sections_of(node.attr)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "sampling_options":
+            sections |= {"sample", "latent"}
         elif isinstance(node, ast.Call) and not (
             isinstance(node.func, ast.Name) and node.func.id in own
         ):

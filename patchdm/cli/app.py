@@ -80,7 +80,12 @@ def plan(name: str, rate: float, transfer: float, extraction: float) -> None:
     photographs = paper.photographs if paper else count(params.data)
     table = tabulate(params, workload(params, photographs), rate, paper)
     data = data_cost(
-        name, params.data, photographs, megabytes=transfer, photographs_a_second=extraction
+        name,
+        params.data,
+        photographs,
+        workers=params.machine.workers,
+        megabytes=transfer,
+        photographs_a_second=extraction,
     )
     print(f"{'':34}{name:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
     for quantity, value, unit, reference in table.itertuples(index=False):

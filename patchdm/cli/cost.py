@@ -24,7 +24,13 @@ PUBLISHED_BYTES = {
 
 
 def data_cost(
-    name: str, data: Data, photographs: int, *, megabytes: float, photographs_a_second: float
+    name: str,
+    data: Data,
+    photographs: int,
+    *,
+    workers: int,
+    megabytes: float,
+    photographs_a_second: float,
 ) -> pd.DataFrame:
     """Return bytes and hours as a table with columns quantity, value, unit.
 
@@ -32,6 +38,7 @@ def data_cost(
         name: of the preset.
         data: section data of the run.
         photographs: how many there are.
+        workers: processes that extract.
         megabytes: transferred in a second, in 10^6.
         photographs_a_second: extracted by one worker.
     """
@@ -40,8 +47,8 @@ def data_cost(
     if total:
         rows.append(("photographs to bring", total / 1e9, "GB"))
         rows.append(("bringing them", total / (megabytes * 1e6) / 3600, "h"))
-    seconds = photographs / (photographs_a_second * data.workers)
-    rows.append((f"extraction, {data.workers} workers", seconds / 3600, "h"))
+    seconds = photographs / (photographs_a_second * workers)
+    rows.append((f"extraction, {workers} workers", seconds / 3600, "h"))
     return pd.DataFrame(rows, columns=["quantity", "value", "unit"])
 
 

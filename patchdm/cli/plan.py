@@ -131,7 +131,7 @@ def tabulate(
     """
     train, sample, latent = params.train, params.sample, params.latent
     batch = train.batch_size
-    micro = train.micro_batch_size or batch // (train.processes or 1)
+    micro = train.micro_batch_size or batch // (params.machine.processes or 1)
     state, activations = workload.state_bytes, workload.activation_bytes
     hour = tflops * 1e12 * 3600
     rows = [(name, n / 1e6, "M") for name, n in workload.parameters.items()]

@@ -140,7 +140,7 @@ def _restoring_options(pipe: PatchDMPipeline, run: Params | None) -> dict[str, A
     if run is None:
         code = "latent" if pipe.encoder is None else "image"
         return {**PAPER_STEPS, "code": code, "output_type": "latent"}
-    return sampling_options(run.sample, run.latent) | {
+    return sampling_options(run) | {
         "num_inference_steps": run.applications.num_steps,
         "resamplings": run.applications.resamplings,
         "blend_width": run.applications.blend_width,

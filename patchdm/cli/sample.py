@@ -74,7 +74,7 @@ def sample(
     name = solver_name or (run.sample.solver if run else None)
     if name:
         _use_solver(pipe, name)
-    defaults = sampling_options(run.sample, run.latent) if run else PAPER_STEPS
+    defaults = sampling_options(run) if run else PAPER_STEPS
     return generate(
         pipe,
         numbers,

@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from patchdm.config.data import Data, Features, check_location
 from patchdm.config.evaluate import Ablation, Evaluate, Report
+from patchdm.config.machine import Machine
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
 from patchdm.config.section import NotNegative, Positive, Section, check_multiple
@@ -32,6 +33,7 @@ __all__ = [
     "Evaluate",
     "Features",
     "Latent",
+    "Machine",
     "Model",
     "Params",
     "Report",
@@ -58,6 +60,7 @@ class Params(Section):
     """A whole params.yaml."""
 
     base: Base
+    machine: Machine
     data: Data
     features: Features
     model: Model
@@ -78,6 +81,12 @@ class Params(Section):
                 (f"applications.large_{side}", getattr(self.applications, f"large_{side}")),
             ):
                 check_multiple(value, self.model.patch_size, key, "model.patch_size")
+        check_multiple(
+            self.train.batch_size // (self.train.micro_batch_size or 1),
+            self.machine.processes or 1,
+            "train.batch_size / train.micro_batch_size",
+            "machine.processes",
+        )
         if self.train.batch_size > self.train.images_seen:
             raise ValueError(
                 f"train.batch_size is {self.train.batch_size}, allowed is at most "

@@ -31,8 +31,8 @@ _PINS = {"archive": 64, "lsun": 64, "hub": 40}
 """Sources that can be pinned, and the length of a SHA-256 and of a commit."""
 
 
-class Origin(Section):
-    """Which photographs: the keys of section data that say what a download brings."""
+class Data(Section):
+    """Where the photographs come from and how they become training images."""
 
     source: Literal["bundled", "folder", "archive", "lsun", "hub", "table", "s3"]
     """Kind of source: docs/data.md has an example of each.
@@ -50,6 +50,23 @@ class Origin(Section):
     repository; null: whatever is there."""
     endpoint: str | None
     """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
+
+    credentials: Text
+    """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
+    `anonymous`, or for S3 the name of a profile."""
+    damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the photographs that may be missing or unreadable and are then left out: at most
+    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
+    in `extract_patches` (its quarantine list). 0: the first one is an error."""
+    width: Positive
+    """Width of a training image in pixels, a multiple of model.patch_size."""
+    height: Positive
+    """Height of a training image in pixels, a multiple of model.patch_size."""
+    flips: bool
+    """Add the mirror image of every training photograph as an image with its own code."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the source photographs that is held out of training, rounded up; as nearly as groups
+    of photographs that look alike permit."""
 
     @property
     def is_local(self) -> bool:
@@ -74,17 +91,26 @@ class Origin(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _credentials_fit(self) -> Self:
+        if self.source == "hub" and self.credentials not in ("default", "anonymous"):
+            raise ValueError(
+                f"credentials: found {self.credentials!r}, allowed with source hub: default, "
+                "anonymous"
+            )
+        return self
+
 
 def is_address(location: str) -> bool:
     """Say whether a location is an address and no path."""
     return re.match(r"https?://", location, re.IGNORECASE) is not None
 
 
-def check_location(data: Origin, root: Path) -> None:
+def check_location(data: Data, root: Path) -> None:
     """See that local photographs lie apart from what stages write.
 
     Args:
-        data: section data, or its part that says which photographs.
+        data: section data of the run.
         root: of the repository.
 
     Raises:
@@ -101,45 +127,6 @@ def check_location(data: Origin, root: Path) -> None:
                 f"data.location: found {data.location}, which is {where} {output}, where stages "
                 "write; expected another place, such as data/sources/NAME"
             )
-
-
-class Data(Origin):
-    """Where the photographs come from and how they become training images."""
-
-    credentials: Text
-    """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
-    `anonymous`, or for S3 the name of a profile."""
-    damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the photographs that may be missing or unreadable and are then left out: at most
-    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
-    in `extract_patches` (its quarantine list). 0: the first one is an error."""
-    transfers: Positive
-    """Files that are transferred at the same time; does not change what arrives."""
-    workers: Positive
-    """Processes that decode photographs; does not change the images."""
-    width: Positive
-    """Width of a training image in pixels, a multiple of model.patch_size."""
-    height: Positive
-    """Height of a training image in pixels, a multiple of model.patch_size."""
-    flips: bool
-    """Add the mirror image of every training photograph as an image with its own code."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the source photographs that is held out of training, rounded up; as nearly as groups
-    of photographs that look alike permit."""
-
-    @model_validator(mode="after")
-    def _credentials_fit(self) -> Self:
-        if self.source == "hub" and self.credentials not in ("default", "anonymous"):
-            raise ValueError(
-                f"credentials: found {self.credentials!r}, allowed with source hub: default, "
-                "anonymous"
-            )
-        return self
-
-    @property
-    def origin(self) -> Origin:
-        """The part that says which photographs, without how they are brought and used."""
-        return Origin.model_validate(self.model_dump(include=set(Origin.model_fields)))
 
 
 class Features(Section):

@@ -27,8 +27,6 @@ class Sample(Section):
     """Which predictions a step of feature collage uses: the shifted patches (the paper), shifted
     and plain in turn, the mean of both, or both blended across each other's borders. The other
     collage modes sample as they train, whatever stands here."""
-    rows_per_chunk: Positive | None
-    """Patch rows of the canvas that are decoded at once, a matter of memory; null: all."""
     batch_size: Positive
     """Images denoised together, a matter of speed: it does not change them."""
     shard_size: Positive

@@ -20,11 +20,6 @@ class Train(Section):
     """Windows that a process works on at once; gradients add up to those of the batch, which is a
     multiple of it. A matter of memory; dropout draws for each anew. null: a process's share, or
     without GPUs that of one of base.threads, in whatever processes they are."""
-    processes: Positive | None
-    """Processes that share each step, one a GPU. null: one GPU; without GPUs one of each of
-    base.threads, which the batch is shared out among (a single one for short trainings)."""
-    workers: NotNegative
-    """Further processes, of each of these, that read and draw ahead; 0: none."""
     learning_rate: Rate
     code_learning_rate: Rate
     """Learning rate of the code table or joint encoder (the paper: the same)."""
@@ -75,12 +70,6 @@ class Train(Section):
     def _shares_are_even(self) -> Self:
         micro = self.micro_batch_size or 1
         check_multiple(self.batch_size, micro, "batch_size", "micro_batch_size")
-        check_multiple(
-            self.batch_size // micro,
-            self.processes or 1,
-            "batch_size / micro_batch_size",
-            "processes",
-        )
         _check_profile(self)
         return self
 

@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 import torch
 from diffusers import DiffusionPipeline
 
-from patchdm.config import Latent, Sample
+from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
@@ -169,15 +169,15 @@ def _row_numbers(unet: PatchUNet, width: int) -> int:
     return int(row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
 
 
-def sampling_options(sample: Sample, latent: Latent) -> dict[str, Any]:
-    """Return what sections of params.yaml say of a pipeline's call."""
+def sampling_options(params: Params) -> dict[str, Any]:
+    """Return what params.yaml says of a pipeline's call."""
     return {
-        "num_inference_steps": sample.num_steps,
-        "guidance_scale": sample.guidance_scale,
-        "guidance_interval": tuple(sample.guidance_interval),
-        "tiling": sample.tiling,
-        "rows_per_chunk": sample.rows_per_chunk,
-        "latent_num_inference_steps": latent.num_steps,
+        "num_inference_steps": params.sample.num_steps,
+        "guidance_scale": params.sample.guidance_scale,
+        "guidance_interval": tuple(params.sample.guidance_interval),
+        "tiling": params.sample.tiling,
+        "rows_per_chunk": params.machine.rows_per_chunk,
+        "latent_num_inference_steps": params.latent.num_steps,
     }
 
 

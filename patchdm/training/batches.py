@@ -86,6 +86,6 @@ def workers_named(workers: int) -> Iterator[None]:
         if not workers or not lost:
             raise
         raise PatchDMError(
-            f"train.workers is {workers}: a worker died, or shared memory (/dev/shm) is full; "
+            f"machine.loaders is {workers}: a worker died, or shared memory (/dev/shm) is full; "
             "allowed are fewer, 0 needs none"
         ) from error

@@ -49,11 +49,13 @@ def data_section(source: str, location: Path | str, **data: object) -> Data:
     return Data.model_validate(values | data)
 
 
-def arrive(folder: Path, source: str, location: Path | str, **data: object) -> Raw:
+def arrive(
+    folder: Path, source: str, location: Path | str, *, transfers: int = 4, **data: object
+) -> Raw:
     """Bring a source to `folder/raw`; `folder/state` keeps what arrived."""
     section = data_section(source, location, **data)
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(Path(), folder / "state", section.transfers, silent)
+    place = Place(Path(), folder / "state", transfers, silent)
     raw, fraction = folder / "raw", section.damaged_fraction
     with SOURCES[source](section, place) as listing, replacing(raw) as fresh:
         fetch(listing, fresh, damaged_fraction=fraction, report=lambda _done: None)

@@ -69,9 +69,11 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def data_params(**data: object) -> Params:
-    """Return the parameters of params.yaml with other values in section data, for few images."""
+    """Return the parameters of params.yaml with other values in data or machine, for few images."""
     params = _params()
+    machine = {key: data.pop(key) for key in ("transfers", "workers") if key in data}
     sections = {
+        "machine": params.machine.model_copy(update=machine),
         "data": params.data.model_copy(update=data),
         "train": params.train.model_copy(update={"batch_size": 2}),
         "applications": params.applications.model_copy(

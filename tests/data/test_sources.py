@@ -263,7 +263,6 @@ def test_copying_does_not_hold_a_file_in_memory(tmp_path: Path) -> None:
         ("hub", {"credentials": "me"}, "data: credentials: found 'me', .* default, anonymous"),
         ("ftp", {}, "data.source: found 'ftp', input should be 'bundled', 'folder', 'archive'"),
         ("s3", {"damaged_fraction": 1.0}, "data.damaged_fraction: found 1.0, .* less than 1"),
-        ("s3", {"transfers": 0}, "data.transfers: found 0, input should be greater than 0"),
     ],
 )
 def test_keys_that_do_not_fit_are_named(
@@ -275,10 +274,3 @@ def test_keys_that_do_not_fit_are_named(
     yaml.dump(values, tmp_path / "params.yaml")
     with pytest.raises(PatchDMError, match=found):
         load_params(tmp_path / "params.yaml")
-
-
-def test_how_photographs_are_used_does_not_change_which_they_are() -> None:
-    data = data_section("s3", "s3://b/sea")
-    other = {"width": 128, "workers": 7, "transfers": 9, "credentials": "anonymous"}
-    assert data.origin == data.model_copy(update=other | {"damaged_fraction": 0.5}).origin
-    assert data.origin != data_section("s3", "s3://b/lake").origin

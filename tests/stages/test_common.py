@@ -144,9 +144,9 @@ def key(stage: str, params: Params) -> str:
     ("stage", "changed", "same"),
     [
         ("train_patchdm", {"train": {"learning_rate": 0.5}}, {"report": {"sheet_images": 4}}),
-        ("train_patchdm", {"model": {"code_dim": 24}}, {"train": {"workers": 7, "processes": 4}}),
-        ("extract_patches", {"data": {"test_fraction": 0.4}}, {"data": {"workers": 7}}),
-        ("download", {"data": {"pin": None, "source": "table"}}, {"data": {"transfers": 9}}),
+        ("train_patchdm", {"model": {"code_dim": 24}}, {"machine": {"loaders": 7, "processes": 4}}),
+        ("extract_patches", {"data": {"test_fraction": 0.4}}, {"machine": {"workers": 7}}),
+        ("download", {"data": {"pin": None, "source": "table"}}, {"machine": {"transfers": 9}}),
         ("sample", {"sample": {"num_steps": 3}}, {"evaluate": {"batch_size": 3}}),
     ],
 )

@@ -45,7 +45,13 @@ def params(tmp_dir: Path) -> Params:
 
 
 def changed(params: Params, **data: object) -> Params:
-    return params.model_copy(update={"data": params.data.model_copy(update=data)})
+    machine = {"workers": data.pop("workers", params.machine.workers)}
+    return params.model_copy(
+        update={
+            "data": params.data.model_copy(update=data),
+            "machine": params.machine.model_copy(update=machine),
+        }
+    )
 
 
 def test_store_holds_every_photograph_and_mirror_image(params: Params) -> None:
@@ -274,7 +280,7 @@ def kill_after(rows: int, params: Params) -> None:
     workers = descendants(process.pid)
     process.kill()
     process.wait()
-    assert len(workers) >= params.data.workers - 1
+    assert len(workers) >= params.machine.workers - 1
     gone = time.monotonic() + 60  # a busy machine takes its time
     while any(map(alive, workers)) and time.monotonic() < gone:
         time.sleep(0.02)

@@ -33,8 +33,8 @@ SHARED = {
 
 def params_of(processes: int = 1, **train: object) -> Params:
     """Twenty steps with dropout, each of two micro-batches, on two cores."""
-    base, model = {"threads": 2}, {"dropout": 0.1}
-    return small_params(base=base, model=model, train=SHARED | {"processes": processes} | train)
+    base, model, machine = {"threads": 2}, {"dropout": 0.1}, {"processes": processes}
+    return small_params(base=base, model=model, machine=machine, train=SHARED | train)
 
 
 @pytest.fixture
@@ -100,7 +100,6 @@ def test_two_processes_train_as_one(place, mixed_precision: str, micro_batch_siz
         (4, {"micro_batch_size": 8}, 2),
         (4, {"micro_batch_size": 16}, 1),
         (2, {"images_seen": 3200}, 1),  # over before a process has started
-        (1, {"processes": 4}, 4),
     ],
 )
 def test_the_threads_of_a_cpu_become_processes(threads: int, train: dict, processes: int):

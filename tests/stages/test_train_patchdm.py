@@ -179,7 +179,9 @@ def test_less_memory_changes_nothing_but_rounding(tmp_dir: Path, landscapes: Pat
     train_patchdm(params)
     expected = PatchUNet.from_pretrained(PATCHDM / "unet").state_dict()
     train_patchdm(
-        small_params(model={"dropout": 0.1}, train={"gradient_checkpointing": True, "workers": 1})
+        small_params(
+            model={"dropout": 0.1}, train={"gradient_checkpointing": True}, machine={"loaders": 1}
+        )
     )
     for name, value in PatchUNet.from_pretrained(PATCHDM / "unet").state_dict().items():
         torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=0)

@@ -15,11 +15,15 @@ from tests.conftest import REPO
 from tests.data.stores import write_store
 
 HEIGHT, WIDTH = 16, 32
+SIDES = ("width", "height")
 
 
 def tiny_params(**changes: dict[str, Any]) -> Params:
-    """Return the smoke preset with some keys of some sections changed."""
+    """Return the smoke preset with some keys changed; large images are as large as the others."""
     values = load_params(REPO / "presets/smoke.yaml").model_dump()
+    if "data" in changes:
+        sizes = {f"large_{side}": size for side, size in changes["data"].items() if side in SIDES}
+        changes["applications"] = sizes | changes.get("applications", {})
     return Params.model_validate(
         {name: section | changes.get(name, {}) for name, section in values.items()}
     )

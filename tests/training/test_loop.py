@@ -274,7 +274,7 @@ def test_a_worker_that_dies_is_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.strip() == (
-        "error: train.workers is 1: a worker died, or shared memory (/dev/shm) is full; "
+        "error: machine.loaders is 1: a worker died, or shared memory (/dev/shm) is full; "
         "allowed are fewer, 0 needs none"
     )
 

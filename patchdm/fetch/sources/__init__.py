@@ -48,7 +48,7 @@ def count(data: Data, root: Path = Path()) -> int:
     if data.source == "hub" or is_address(data.location):
         raise PatchDMError(f"{data.location}: how many photographs it has is known once it is here")
     with tempfile.TemporaryDirectory() as state:
-        place = Place(root, Path(state), data.transfers, _silent)
+        place = Place(root, Path(state), 1, _silent)
         with SOURCES[data.source](data, place) as listing:
             return listing.total
 
