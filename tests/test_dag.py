@@ -14,6 +14,8 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from patchdm.config import load_params
+from stages._declared import declared_params
 from tests import imports
 from tests.imports import DATA_PATHS, REPO, STAGES, parse
 
@@ -82,6 +84,11 @@ def test_every_stage_is_declared():
 def test_code_is_declared(file: Path):
     code = {path for path in _deps(declared()[file]) if path.parts[0] in ("patchdm", "stages")}
     _same(file.stem, imports.code_units(file), code)
+
+
+@pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
+def test_declared_parameters_exist(file: Path):
+    assert declared_params(file.stem, load_params(REPO / "params.yaml"))
 
 
 def test_inert_code_is_there():
