@@ -20,7 +20,6 @@ import torch
 from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import png_name, read_images
@@ -74,8 +73,6 @@ def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
     store = PatchStore(PATCHES)
     rows = store.rows("test")[: params.applications.num_images]
-    if len(rows) < 2:
-        raise PatchDMError(f"{PATCHES}: found {len(rows)} test images, allowed are 2 or more")
     extractor = load_extractor(params.evaluate.extractor, _path(params.evaluate.weights), _device())
     with (
         state_dir("applications", params, [PATCHES, PATCHDM, LATENT]) as state,

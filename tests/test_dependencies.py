@@ -43,7 +43,7 @@ def declared(package: str) -> set[str]:
     """Return the distributions that a package of ours may import."""
     match package:
         case "patchdm" | "stages":
-            return DECLARED
+            return DECLARED | EXTRAS["heif"]  # which it does without
         case "pipelines":
             return DECLARED.union(*(EXTRAS[runner] for runner in RUNNERS))
     return DECLARED.union(*EXTRAS.values())

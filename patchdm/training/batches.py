@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 
 import torch
@@ -61,14 +63,18 @@ def batches(
         worker_init_fn=start_worker,
         pin_memory=device.type == "cuda",
     )
-    # A name keeps it until an error of it is handled; else it would end its workers first, and
-    # torch's signal of a dead one, which may come late, would print a traceback from there.
-    micro_batches = iter(loader)
-    for batch in micro_batches:
-        yield {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
+    try:
+        for batch in loader:
+            yield {
+                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                for name, value in batch.items()
+            }
+    except BaseException:
+        # Torch tells of a dead worker by a signal, which may come late: while it ends the other
+        # workers, where it would print a traceback.
+        if workers and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        raise
 
 
 @contextlib.contextmanager

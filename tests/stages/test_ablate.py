@@ -112,7 +112,7 @@ def test_a_failing_inner_stage_fails_the_cell(capfd: pytest.CaptureFixture[str])
     params = small_params(train={"batch_size": 19})
     with pytest.raises(PatchDMError, match=r"^stages.train_patchdm in \S+: ended with status 1"):
         ablate_train(params, "full-0")
-    assert "error: train.batch_size is 19, allowed are at most the 18" in capfd.readouterr().err
+    assert "error: train.batch_size is 19: found 18 training images" in capfd.readouterr().err
     assert not ABLATIONS.exists()
 
 

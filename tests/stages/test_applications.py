@@ -189,15 +189,6 @@ def test_every_kind_of_model_serves(changes: dict[str, dict[str, Any]], landscap
 
 
 @pytest.mark.usefixtures("tmp_dir")
-def test_one_photograph_is_not_enough(landscapes: Path):
-    params = application_params(applications={"num_images": 1})
-    write_inputs(params, landscapes)
-    with pytest.raises(PatchDMError, match="found 1 test images, allowed are 2 or more"):
-        applications(params)
-    assert not APPLICATIONS.exists()
-
-
-@pytest.mark.usefixtures("tmp_dir")
 def test_a_missing_model_is_named(landscapes: Path):
     params = application_params()
     write_inputs(params, landscapes)

@@ -144,7 +144,8 @@ def test_fewer_images_than_the_batch(tmp_dir: Path, landscapes: Path) -> None:
     with pytest.raises(PatchDMError) as error:
         train_patchdm(params)
     assert str(error.value) == (
-        "train.batch_size is 19, allowed are at most the 18 training images of data/patches"
+        "train.batch_size is 19: found 18 training images, expected 19 or more (more photographs, "
+        "or a smaller number here or of data.test_fraction)"
     )
 
 
