@@ -242,6 +242,14 @@ def test_known_pixels_are_kept_as_seen(suffix: str):
     assert np.abs(read_image(Path("b.png"))[:, : stored.width] - expected).max() <= 1
 
 
+@pytest.mark.parametrize("out", ["photo.png", "mask.png", "./photo.png"])
+def test_image_and_mask_are_not_written_over(work: Path, out: str):
+    before = [(work / name).read_bytes() for name in ("photo.png", "mask.png")]
+    with pytest.raises(SystemExit, match="^error: --out: found .*, which is the image or mask"):
+        main(["inpaint", "pipe", "photo.png", "mask.png", "--out", out, *STEPS])
+    assert [(work / name).read_bytes() for name in ("photo.png", "mask.png")] == before
+
+
 @pytest.mark.usefixtures("work")
 def test_options_of_inpainting_reach_the_model():
     command = ["inpaint", "pipe", "photo.png", "mask.png", *STEPS]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> 
         made = pipe.inpaint(F.pad(x0, around), unknown, **options)[0]
         return made[..., :height, :width]
 
-    return _restore(make, pixels, out, model, **options)
+    return _restore(make, pixels, [image, mask], out, model, **options)
 
 
 def outpaint(
@@ -90,12 +90,13 @@ def outpaint(
     def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
         return pipe.outpaint(x0, **margins, **options)[0]
 
-    return _restore(make, read_image(image), out, model, **options)
+    return _restore(make, read_image(image), [image], out, model, **options)
 
 
 def _restore(
     make: Callable[[PatchDMPipeline, Tensor, dict[str, Any]], Tensor],
     pixels: Pixels,
+    files: Sequence[Path],
     out: Path,
     model: Path,
     *,
@@ -108,6 +109,7 @@ def _restore(
     Args:
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels: the image.
+        files: image and mask, which no version may replace.
         out: PNG file; of several seeds, each is put behind its name.
         model: as in `load_pipeline`.
         seeds: FIRST:END.
@@ -117,6 +119,11 @@ def _restore(
     numbers = parse_seeds(seeds)
     if out.suffix != ".png" or out.is_dir():
         raise PatchDMError(f"--out: found {out}, allowed is a file named .png")
+    several = len(numbers) > 1
+    paths = [out.with_stem(f"{out.stem}-{seed:06d}") if several else out for seed in numbers]
+    for path in paths:
+        if path.exists() and any(path.samefile(other) for other in files):
+            raise PatchDMError(f"--out: found {path}, which is the image or mask, expected another")
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=None)  # but in a terminal
     run = run_of(model, pipe)
@@ -125,12 +132,11 @@ def _restore(
         chosen["fit"] = _fit(run, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
-    for seed in numbers:
+    for seed, path in zip(numbers, paths, strict=True):
         try:
             made = make(pipe, x0, {**chosen, "generator": generators([seed])})
         except ValueError as error:
             raise PatchDMError(one_line(error)) from None
-        path = out if len(numbers) == 1 else out.with_stem(f"{out.stem}-{seed:06d}")
         save_png(path, to_uint8(made)[0])
         yield path
 

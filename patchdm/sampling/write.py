@@ -234,7 +234,7 @@ def _is_whole(shard: Shard, hashes: dict[str, str]) -> bool:
         return _is_sound(shard.path, hashes)
     if not shard.path.is_dir():
         return False
-    found = {file.name: file for file in shard.path.iterdir()}
+    found = {file.name: file for file in _visible(shard.path)}
     return found.keys() == set(shard.files) and all(
         _is_sound(file, hashes) for file in found.values()
     )
@@ -245,7 +245,18 @@ def _is_sound(path: Path, hashes: dict[str, str]) -> bool:
 
 
 def _reopen(shard: Shard, hashes: dict[str, str]) -> None:
-    """Take the sound images of a damaged shard back to work; remove the rest and the manifest."""
+    """Take the sound images of a damaged shard back to work; remove the rest and the manifest.
+
+    Raises:
+        PatchDMError: it holds a file that is none of its images.
+    """
+    if shard.path.is_dir():
+        foreign = sorted({file.name for file in _visible(shard.path)} - set(shard.files))
+        if foreign:
+            raise PatchDMError(
+                f"{shard.path / foreign[0]}: found a file that is none of the samples, in a folder "
+                "that is written again as a whole; move it elsewhere"
+            )
     shard.work.mkdir(exist_ok=True)
     for name, content in _contents(shard.path):
         if hashlib.sha256(content).hexdigest() == hashes.get(name):
@@ -256,6 +267,11 @@ def _reopen(shard: Shard, hashes: dict[str, str]) -> None:
         shutil.rmtree(shard.path)
     else:
         shard.path.unlink(missing_ok=True)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in a folder, but for the hidden files that systems leave everywhere."""
+    return [file for file in folder.iterdir() if not file.name.startswith(".")]
 
 
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:

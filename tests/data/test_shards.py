@@ -178,6 +178,18 @@ def test_a_damaged_image_is_replaced_and_no_other(tmp_path: Path, damage: Callab
     assert published(out) == before
 
 
+def test_a_file_of_the_users_in_a_shard_stays(tmp_path: Path):
+    out = tmp_path / "out"
+    write(out)
+    (out / "000005/.DS_Store").write_text("of a file manager")
+    assert write(out)
+    (out / "000005/notes.txt").write_text("mine")
+    with pytest.raises(PatchDMError, match="000005/notes.txt: found a file that is none of the"):
+        write(out)
+    assert (out / "000005/notes.txt").read_text() == "mine"
+    assert len(list((out / "000005").glob("*.png"))) == 5
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_tar_is_replaced(tmp_path: Path, damage: Callable[[Path], None]):
     out, log = tmp_path / "out", tmp_path / "log"
