@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 OPEN_CLIP = "open_clip:"
@@ -253,5 +253,5 @@ def _misfit(path: Path, model: str, error: Exception) -> PatchDMError:
 
 def _first_line(error: Exception) -> str:
     """Return an error's message as one short line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) <= 200 else text[:197] + "..."

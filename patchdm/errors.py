@@ -44,8 +44,8 @@ def mistake(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, without line breaks."""
-    return " ".join(str(error).split())
+    """Return what an error says, without line breaks; its kind, if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _on_one_line(text: str) -> str:

@@ -20,6 +20,7 @@ import torch
 from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
+from patchdm.devices import default_device, one_thread
 from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import png_name, read_images
@@ -35,7 +36,6 @@ from patchdm.sampling.generate import generate, group_size, sampling_options
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 from patchdm.sampling.write import write_shards
-from patchdm.threads import one_thread
 from stages._common import (
     APPLICATION_TABLES,
     APPLICATIONS,
@@ -73,7 +73,9 @@ def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
     store = PatchStore(PATCHES)
     rows = store.rows("test")[: params.applications.num_images]
-    extractor = load_extractor(params.evaluate.extractor, _path(params.evaluate.weights), _device())
+    extractor = load_extractor(
+        params.evaluate.extractor, _path(params.evaluate.weights), default_device()
+    )
     with (
         state_dir("applications", params, [PATCHES, PATCHDM, LATENT]) as state,
         progress("applications", 5 * len(rows), "images") as show,
@@ -269,15 +271,11 @@ def _fit(params: Params) -> CodeFit | None:
 def _pipeline(params: Params) -> PatchDMPipeline:
     pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
-    return pipe.to(_device())
+    return pipe.to(default_device())
 
 
 def _path(name: str | None) -> Path | None:
     return Path(name) if name else None
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
+from patchdm.devices import default_device
 from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.vectors import write_vectors
@@ -33,7 +34,7 @@ def cache_embeddings(params: Params) -> None:
 
 @torch.inference_mode()
 def _encode(store: PatchStore, images: np.ndarray) -> np.ndarray:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = default_device()
     encoder = SemanticEncoder.from_pretrained(PATCHDM / "encoder").eval().to(device)
     codes = []
     with progress("cache_embeddings", len(images), "images") as show:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
+from patchdm.devices import default_device
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.patch_store import PatchStore
@@ -55,7 +55,7 @@ def evaluate(params: Params) -> None:
     extractor = load_extractor(
         config.extractor,
         Path(config.weights) if config.weights else None,
-        "cuda" if torch.cuda.is_available() else "cpu",
+        default_device(),
     )
     about = describe(store, extractor, config, params.model.patch_size)
     reference = read_reference(REFERENCE, about)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 from patchdm.config import Params, check_counts
 from patchdm.console import progress, warn
 from patchdm.extract.extract import extract
 from patchdm.extract.splits import plan_images
+from patchdm.files import link_or_copy
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import MANIFEST, read_manifest
 from stages._common import PATCHES, RAW, run_stage, state_dir, writing
@@ -40,18 +40,10 @@ def extract_patches(params: Params) -> None:
         kept = PatchStore(store)
         check_counts(params, train=len(kept.rows("train")), test=len(kept.rows("test")))
         with writing(PATCHES) as folder:
-            shutil.copytree(store, folder, copy_function=_link)
+            shutil.copytree(store, folder, copy_function=link_or_copy)
         shutil.rmtree(work)
     for name, found in findings.items():
         warn(f"{PATCHES / name}: {found}")
-
-
-def _link(source: str, target: str) -> None:
-    """Give a file another name, at no cost; copy it where that is another disk's."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
+from patchdm.devices import default_device
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.compare import MEASURES, compare, seams
@@ -43,7 +43,7 @@ def reference(params: Params) -> None:
     extractor = load_extractor(
         config.extractor,
         Path(config.weights) if config.weights else None,
-        "cuda" if torch.cuda.is_available() else "cpu",
+        default_device(),
     )
     images = 2 * len(store.rows("train")) + len(store.rows("test"))
     with locked("reference"), progress("reference", images, "images") as show:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-
-import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
+from patchdm.devices import default_device
+from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
@@ -39,22 +38,14 @@ def sample(params: Params) -> None:
         )
         with writing(SAMPLES) as fresh:
             hidden = shutil.ignore_patterns(".*")
-            shutil.copytree(state / "samples", fresh, copy_function=_link, ignore=hidden)
+            shutil.copytree(state / "samples", fresh, copy_function=link_or_copy, ignore=hidden)
 
 
 def _pipeline(params: Params) -> PatchDMPipeline:
     pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
     pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _link(source: str, target: str) -> None:
-    """Give a file a second name, or copy it where the file system cannot."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    return pipe.to(default_device())
 
 
 if __name__ == "__main__":

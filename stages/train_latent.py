@@ -11,6 +11,7 @@ from torch import Tensor
 
 from patchdm.config import Params
 from patchdm.console import warn
+from patchdm.devices import one_thread
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.formats.vectors import read_vectors
 from patchdm.metrics.codes import code_health
@@ -18,7 +19,6 @@ from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
-from patchdm.threads import one_thread
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import LatentTraining, code_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator

@@ -12,6 +12,7 @@ import torch
 from diffusers.utils.logging import disable_progress_bar
 
 from patchdm.config import Params, load_params
+from patchdm.devices import default_device
 from patchdm.errors import PatchDMError, one_line
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
@@ -71,7 +72,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
             "save_pretrained or import-official, and data/models of a run"
         )
     try:
-        return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return pipe.to(device or default_device())
     except (RuntimeError, AssertionError) as error:
         raise PatchDMError(f"--device: found {device}: {one_line(error)}") from None
 

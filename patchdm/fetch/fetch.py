@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +13,7 @@ import pyarrow.parquet as pq
 from patchdm.errors import PatchDMError
 from patchdm.fetch.names import Names, shown
 from patchdm.fetch.sources.listing import Listing
+from patchdm.files import link_or_copy
 from patchdm.formats.raw import MANIFEST, OUTCOMES, Photograph
 
 _ROWS = 2**15
@@ -87,12 +86,9 @@ def _too_many(reason: str, left_out: int, total: int, allowed: int) -> PatchDMEr
 
 
 def _place(file: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the disk has no hard links."""
+    """Give a file a second name, in a folder that need not be there."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
+    link_or_copy(file, target)
 
 
 def _text(text: str) -> str:

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTime
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -209,7 +209,7 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return "timed out"
     # Some texts carry the address of an object in memory.
-    return re.sub(r"<[^>]*>:? ?", "", " ".join(str(error).split())) or type(error).__name__
+    return re.sub(r"<[^>]*>:? ?", "", one_line(error)) or type(error).__name__
 
 
 def _version(path: Path) -> Path:

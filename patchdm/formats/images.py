@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 from patchdm.formats.colour import to_srgb
 
@@ -158,7 +158,7 @@ def opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise PatchDMError(f"{name}: found no image, {_begin(file)}; {EXPECTED}") from None
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise PatchDMError(f"{name}: damaged image: {reason}") from None
 
 

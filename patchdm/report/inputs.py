@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, read_image
 from patchdm.report.parts import Table
@@ -106,7 +106,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(_existing(path), index_col="set").astype(float)
     except ValueError as error:  # what pandas raises for each kind of damage
-        raise PatchDMError(f"{path}: not a table of numbers by set: {_one_line(error)}") from None
+        raise PatchDMError(f"{path}: not a table of numbers by set: {one_line(error)}") from None
     if table.empty:
         raise PatchDMError(f"{path}: found no rows")
     if not any(name.startswith("FID-") for name in table.columns):
@@ -123,7 +123,7 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         table = pd.read_csv(_existing(path), index_col=False)  # a surplus cell shifts none
     except ValueError as error:
-        raise PatchDMError(f"{path}: not a table: {_one_line(error)}") from None
+        raise PatchDMError(f"{path}: not a table: {one_line(error)}") from None
     if missing := [name for name in columns if name not in table.columns]:
         raise PatchDMError(f"{path}: found no column {', '.join(missing)}")
     if table.empty:
@@ -209,7 +209,7 @@ def _read_curve(path: Path) -> pd.Series:
     try:
         table = pd.read_csv(_existing(path), sep="\t", usecols=["step", path.stem], dtype=float)
     except ValueError as error:
-        raise PatchDMError(f"{path}: not a training curve: {_one_line(error)}") from None
+        raise PatchDMError(f"{path}: not a training curve: {one_line(error)}") from None
     if table.empty:
         raise PatchDMError(f"{path}: found no points")
     return table.set_index("step")[path.stem]
@@ -226,8 +226,4 @@ def _count_numbers(path: Path) -> int:
         with safe_open(path, framework="numpy") as file:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise PatchDMError(f"{path}: damaged weights: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise PatchDMError(f"{path}: damaged weights: {one_line(error)}") from None

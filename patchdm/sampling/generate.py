@@ -16,14 +16,14 @@ import torch
 from diffusers import DiffusionPipeline
 
 from patchdm.config import Params
-from patchdm.errors import PatchDMError
+from patchdm.devices import one_thread
+from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import shared
 from patchdm.sampling.solve import begin, check_guidance, generators, tiling_of_step
 from patchdm.sampling.write import Draw, Format, write_shards
-from patchdm.threads import one_thread
 
 WORTH_A_START = 2**26
 """Numbers in the first feature maps of all steps and images, above which further processes are
@@ -234,7 +234,7 @@ def _check_sampling(
         check_guidance(pipe.unet, guidance_scale)
         tiling_of_step(pipe.unet, tiling, 0, num_inference_steps)
     except ValueError as error:
-        raise PatchDMError(" ".join(str(error).split())) from None
+        raise PatchDMError(one_line(error)) from None
 
 
 def _check_counts(**counts: int | None) -> None:

@@ -18,7 +18,7 @@ from huggingface_hub.utils._headers import build_hf_headers
 from urllib3.exceptions import MaxRetryError, ProtocolError
 
 from patchdm.config.data import Data
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.fetch import transfer
 from patchdm.fetch.archives import members, unpack
 from patchdm.fetch.arrival import MAX_BYTES
@@ -103,7 +103,7 @@ def _patiently(request: Callable[[], _Result], name: str) -> _Result:
             return request()
         except (HTTPError, HFValidationError, OSError, ValueError, KeyError) as error:
             # ValueError, KeyError: an answer that is none of the hub's
-            line = " ".join(str(error).split())[:300] or type(error).__name__
+            line = one_line(error)[:300]
             response = getattr(error, "response", None)
             final = response is not None and response.status_code not in transfer.TRANSIENT
             try:
@@ -164,7 +164,7 @@ def _rows(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]
                 yield name, partial(_write, image["bytes"], f"{source}/{name}")
                 number += 1
     except (pa.ArrowException, OSError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)[:200]
         raise PatchDMError(f"{source}: no readable parquet: {line}") from None
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, FlexibleChecksumErro
 from urllib3.exceptions import HTTPError
 
 from patchdm.config.data import Data
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.fetch.arrival import MAX_BYTES
 from patchdm.fetch.names import PassedOver
 from patchdm.fetch.sources.listing import Item, Listing, Place, at_once
@@ -50,7 +50,7 @@ def open_s3(data: Data, place: Place) -> Iterator[Listing]:
         client = _client(data, place.transfers)
         items = list(_items(client, bucket, prefix, passed_over))
     except (*ERRORS, ValueError) as error:  # ValueError: an endpoint that is no address
-        raise PatchDMError(f"{data.location}: cannot be listed: {_line(error)}") from None
+        raise PatchDMError(f"{data.location}: cannot be listed: {one_line(error)}") from None
     if not items:
         raise PatchDMError(f"{data.location}: found no image, {str(passed_over) or 'it is empty'}")
     yield at_once(items, place, passed_over)
@@ -96,9 +96,5 @@ def _bring(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
                 if path.stat().st_size == size:
                     return
     except ERRORS as error:
-        raise PatchDMError(f"{name}: cannot be read: {_line(error)}") from None
+        raise PatchDMError(f"{name}: cannot be read: {one_line(error)}") from None
     raise PatchDMError(f"{name}: found {path.stat().st_size} bytes, listed are {size}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from patchdm.config.data import Data
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.fetch.arrival import MAX_BYTES
 from patchdm.fetch.sources.listing import Item, Listing, Place, at_once, read_csv
 from patchdm.fetch.transfer import open_session, transfer
@@ -61,7 +61,7 @@ def _read(path: Path) -> list[list[str]]:
             full = [line + [""] * (len(header) - len(line)) for line in lines]
             found = pd.DataFrame(full, columns=header, dtype=str)
     except (OSError, ValueError) as error:  # ValueError: no parquet
-        raise PatchDMError(f"{path}: no readable CSV or parquet: {_first_line(error)}") from None
+        raise PatchDMError(f"{path}: no readable CSV or parquet: {one_line(error)[:200]}") from None
     twice = [name for name in COLUMNS if list(found.columns).count(name) > 1]
     if twice:
         raise PatchDMError(f"{path}: found the column {twice[0]} twice, expected it once")
@@ -95,7 +95,3 @@ def _suffix(url: str) -> str:
     except ValueError:  # no address at all: `transfer` says so
         return ""
     return suffix if suffix in SUFFIXES else ""
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

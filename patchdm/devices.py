@@ -1,4 +1,4 @@
-"""Torch's threads on a CPU that other programs use too."""
+"""Which device computes, and torch's threads on a CPU that other programs use too."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+
+
+def default_device() -> str:
+    """Return the name of the device that computes where none is named."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextlib.contextmanager
