@@ -250,13 +250,11 @@ def _reopen(shard: Shard, hashes: dict[str, str]) -> None:
     Raises:
         PatchDMError: it holds a file that is none of its images.
     """
-    if shard.path.is_dir():
-        foreign = sorted({file.name for file in _visible(shard.path)} - set(shard.files))
-        if foreign:
-            raise PatchDMError(
-                f"{shard.path / foreign[0]}: found a file that is none of the samples, in a folder "
-                "that is written again as a whole; move it elsewhere"
-            )
+    if foreign := _foreign(shard):
+        raise PatchDMError(
+            f"{foreign}: found a file that is none of the samples, where a shard is written again "
+            "as a whole; move it elsewhere"
+        )
     shard.work.mkdir(exist_ok=True)
     for name, content in _contents(shard.path):
         if hashlib.sha256(content).hexdigest() == hashes.get(name):
@@ -267,6 +265,15 @@ def _reopen(shard: Shard, hashes: dict[str, str]) -> None:
         shutil.rmtree(shard.path)
     else:
         shard.path.unlink(missing_ok=True)
+
+
+def _foreign(shard: Shard) -> Path | None:
+    """Return something in the place of a shard, or in its folder, that is none of its images."""
+    if not shard.path.is_dir():
+        return shard.path if shard.format == "png" and shard.path.exists() else None
+    own = set(shard.files) if shard.format == "png" else set[str]()
+    foreign = sorted(file for file in _visible(shard.path) if file.name not in own)
+    return foreign[0] if foreign else None
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -237,12 +237,14 @@ def test_lost_or_spoilt_records_are_made_again(
     assert published(tmp_path) == before
 
 
-def test_what_does_not_belong_into_a_shard_is_removed(tmp_path: Path):
+def test_a_file_of_the_users_in_the_place_of_a_shard_stays(tmp_path: Path):
     write(tmp_path)
     before = published(tmp_path)
-    (tmp_path / "000005/note.txt").write_text("mine")
     shutil.rmtree(tmp_path / "000010")
-    (tmp_path / "000010").write_text("no folder")
+    (tmp_path / "000010").write_text("mine")
+    with pytest.raises(PatchDMError, match="000010: found a file that is none of the samples"):
+        write(tmp_path)
+    (tmp_path / "000010").unlink()
     write(tmp_path)
     assert published(tmp_path) == before
 
