@@ -41,7 +41,7 @@ def serve(folder: Path) -> Iterator[S3]:
         "weed", "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3",
         f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64",
         f"-master.port={ports[0]}", f"-volume.port={ports[1]}", f"-filer.port={ports[2]}",
-        f"-s3.port={ports[3]}",
+        f"-s3.port={ports[3]}", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     grpc = [
         f"-{part}.port.grpc={services.free_port()}" for part in ("master", "volume", "filer", "s3")
