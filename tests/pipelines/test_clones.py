@@ -31,7 +31,8 @@ def repo(tmp_path: Path, bucket: s3.S3) -> Path:
     s3.use_remote(repo, f"s3://{s3.BUCKET}/{tmp_path.name}", bucket.url)
     for name in ("Makefile", "prefect.yaml", "automations.yaml", "pyproject.toml"):
         shutil.copy(REPO / name, repo)
-    shutil.copytree(REPO / "pipelines", repo / "pipelines")
+    for name in ("pipelines", "tools"):
+        shutil.copytree(REPO / name, repo / name)
     (repo / "constraints.txt").touch()
     (repo / ".gitignore").write_text("/.venv/\n__pycache__/\n")
     toy.commit(repo)
