@@ -18,8 +18,9 @@ RESULTS = ("metrics.json", "tables", "paper", "ablations", "applications", "figu
 FAKE = """\
 #!/bin/sh
 if [ "$1" = stage ]; then printf 'ablate_train@full-0\nablate_evaluate@full-0\n'; exit; fi
-printf '%s' "{name}"; printf ' <%s>' "$@"; echo " in $PWD of $PATCHDM_CLONE"
+echo "{name}$(printf ' <%s>' "$@") in $PWD of $PATCHDM_CLONE"
 """
+"""Each line is one write: `make study` runs two of them at a time."""
 
 
 @pytest.fixture(params=NAMES)
