@@ -42,7 +42,7 @@ def borrow_environment(folder: Path) -> None:
     venv.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (venv / name).symlink_to(Path(sys.prefix) / name)
-    (venv / "installed").touch()
+    (venv / "installed").write_text(f"{folder.resolve()}\n")  # or `make` would relocate it
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
