@@ -57,12 +57,17 @@ def write_script(path: Path, text: str) -> None:
 
 
 def make(root: Path, *arguments: str, code: int = 0) -> list[str]:
-    """Run make; return the lines that it prints."""
-    own = {"PATH": os.environ["PATH"].replace(str(Path(sys.executable).parent), "/nowhere")}
+    """Run make; return the lines that it prints.
+
+    The make that runs the tests hands its level and flags on by the environment: without them this
+    one is not a make within a make, which prints the folders that it enters.
+    """
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    own["PATH"] = own["PATH"].replace(str(Path(sys.executable).parent), "/nowhere")
     done = subprocess.run(
         ["make", *arguments],
         cwd=root,
-        env=os.environ | own,
+        env=own,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
