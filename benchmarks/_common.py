@@ -103,7 +103,7 @@ def memory_mib(field: str) -> float:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
-    raise ValueError(f"field is {field!r}, allowed are those of /proc/self/status")
+    raise ValueError(f"field is {field!r}, expected those of /proc/self/status")
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ def variant_params(params: Params, variant: str, seed: int) -> Params:
         PatchDMError: there is no such variant.
     """
     if variant not in VARIANTS:
-        raise PatchDMError(f"variant {variant}: unknown, allowed are {', '.join(VARIANTS)}")
+        raise PatchDMError(f"variant {variant}: unknown, expected {', '.join(VARIANTS)}")
     values = params.model_dump()
     values["base"]["seed"] = seed
     values["model"] |= VARIANTS[variant]

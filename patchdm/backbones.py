@@ -85,7 +85,7 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
         backbone = _open_clip(name, weights)
     else:
         raise PatchDMError(
-            f"backbone {name!r}: unknown, allowed are {EFFICIENTNET_LITE0} and "
+            f"backbone {name!r}: unknown, expected {EFFICIENTNET_LITE0} and "
             f"{OPEN_CLIP}MODEL/PRETRAINED"
         )
     return backbone.to(device)
@@ -107,7 +107,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise PatchDMError(
-            f"{path}: not weights, allowed is a state dict of tensors (safetensors or PyTorch)"
+            f"{path}: not weights, expected a state dict of tensors (safetensors or PyTorch)"
         )
     return dict(state)
 
@@ -195,8 +195,7 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
     model, _, tag = name.removeprefix(OPEN_CLIP).partition("/")
     if model not in open_clip.list_models():
         raise PatchDMError(
-            f"backbone {name!r}: unknown model {model!r}, allowed are those of "
-            "open_clip.list_models()"
+            f"backbone {name!r}: unknown model {model!r}, expected those of open_clip.list_models()"
         )
     settings = open_clip.get_pretrained_cfg(model, tag)
     path = weights or _download(name, model, settings)
@@ -223,7 +222,7 @@ def _download(name: str, model: str, settings: Mapping[str, object]) -> Path:
     if not settings:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise PatchDMError(
-            f"backbone {name!r}: unknown pretrained tag, allowed are {tags}, or a weights file"
+            f"backbone {name!r}: unknown pretrained tag, expected {tags}, or a weights file"
         )
     try:
         _reach(str(settings.get("hf_hub", "")).rpartition("/")[0])

@@ -9,7 +9,7 @@ import os
 class PatchDMError(Exception):
     """A mistake the user can mend.
 
-    The message is one line that names the file or key, what was found and what is allowed.
+    The message is one line that names the file or key, what was found and what is expected.
     Commands print it alone, without a traceback.
     """
 

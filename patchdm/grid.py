@@ -33,7 +33,7 @@ class PatchGrid:
         for name, side in (("height", height), ("width", width)):
             if side <= 0 or side % patch_size:
                 raise ValueError(
-                    f"{name} is {side}, allowed are multiples of the patch size {patch_size}"
+                    f"{name} is {side}, expected multiples of the patch size {patch_size}"
                 )
         return cls(height // patch_size, width // patch_size, patch_size)
 
@@ -50,7 +50,7 @@ def pad_and_split(x: Tensor, p: int) -> Tensor:
         ValueError: a side is not a positive multiple of p, or p is odd.
     """
     if p % 2:
-        raise ValueError(f"patch size is {p}, allowed are even sizes")
+        raise ValueError(f"patch size is {p}, expected even sizes")
     PatchGrid.of(x.shape[-2], x.shape[-1], p)
     return split(F.pad(x, (p // 2,) * 4), p)
 
@@ -99,7 +99,7 @@ def collage(features: Tensor, rows: int, cols: int) -> Tensor:
     """
     side = features.shape[-1]
     if side % 2:
-        raise ValueError(f"feature maps have side {side}, allowed are even sides")
+        raise ValueError(f"feature maps have side {side}, expected even sides")
     _check_count(features, rows + 1, cols + 1)
     grid = features.unflatten(0, (-1, rows + 1, cols + 1))
     shifted = collage_rows(grid[:, :-1], grid[:, 1:])
@@ -138,6 +138,5 @@ def positions(rows: int, cols: int, *, shifted: bool, device: torch.device | str
 def _check_count(patches: Tensor, rows: int, cols: int) -> None:
     if patches.shape[0] % (rows * cols):
         raise ValueError(
-            f"found {patches.shape[0]} patches, allowed are multiples of "
-            f"rows * cols = {rows} * {cols}"
+            f"found {patches.shape[0]} patches, expected multiples of rows * cols = {rows} * {cols}"
         )

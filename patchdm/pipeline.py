@@ -288,13 +288,13 @@ class PatchDMPipeline(DiffusionPipeline):
             if tensor is not None and tensor.shape != size:
                 raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
         if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}, allowed are {OUTPUT_TYPES}")
+            raise ValueError(f"`output_type` is {output_type!r}, expected {OUTPUT_TYPES}")
 
     def _check_callback(self, tensor_inputs: Sequence[str]) -> None:
         unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
         if unknown:
             raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has {unknown}, allowed are "
+                f"`callback_on_step_end_tensor_inputs` has {unknown}, expected "
                 f"{self._callback_tensor_inputs}"
             )
 
@@ -316,7 +316,7 @@ class PatchDMPipeline(DiffusionPipeline):
         if positions == "extrapolate":
             return None
         if positions != "rescale":
-            raise ValueError(f"`positions` is {positions!r}, allowed are extrapolate and rescale")
+            raise ValueError(f"`positions` is {positions!r}, expected extrapolate and rescale")
         size, p = self.unet.config.sample_size, self.unet.config.patch_size
         if size is None:
             raise ValueError("`positions` is 'rescale', but `unet` has no sample_size")

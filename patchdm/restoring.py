@@ -89,7 +89,7 @@ def inpaint_images(
         batch, tuple(shape), generator, cond, None, output_type, guidance_scale=guidance_scale
     )
     if code not in ("image", "latent"):
-        raise ValueError(f"`code` is {code!r}, allowed are image and latent")
+        raise ValueError(f"`code` is {code!r}, expected image and latent")
     check_count("resamplings", resamplings)
     check_count("blend_width", blend_width, least=0)
     mask = checked_mask(_mask_tensor(mask), known)
@@ -165,7 +165,7 @@ def outpaint_images(
         ValueError: an argument does not fit.
     """
     if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"`output_type` is {output_type!r}, allowed are {OUTPUT_TYPES}")
+        raise ValueError(f"`output_type` is {output_type!r}, expected {OUTPUT_TYPES}")
     canvas = canvas_around(
         _to_tensor(image),
         left=left,

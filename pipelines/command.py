@@ -80,11 +80,11 @@ def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
     for argument in argv:
         key, equals, text = argument.partition("=")
         if not equals or key.partition(".")[0] not in allowed:
-            raise FlowError(f"found {argument!r}, allowed are KEY=VALUE with {', '.join(allowed)}")
+            raise FlowError(f"found {argument!r}, expected KEY=VALUE with {', '.join(allowed)}")
         try:
             value = YAML(typ="safe", pure=True).load(text)
         except YAMLError:
-            raise FlowError(f"{key}: found {text!r}, allowed is YAML") from None
+            raise FlowError(f"{key}: found {text!r}, expected YAML") from None
         *outer, last = key.split(".")
         target = parameters
         for name in outer:

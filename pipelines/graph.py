@@ -150,7 +150,7 @@ def _named(graph: Iterable[PipelineStage], name: str) -> list[PipelineStage]:
     found = [stage for stage in graph if name in (stage.name, stage.name.partition("@")[0])]
     if not found:
         known = sorted({stage.name.partition("@")[0] for stage in graph})
-        raise FlowError(f"dvc.yaml: no stage {name!r}, allowed are {', '.join(known)}")
+        raise FlowError(f"dvc.yaml: no stage {name!r}, expected {', '.join(known)}")
     return found
 
 

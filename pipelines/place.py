@@ -70,7 +70,7 @@ def _check_address(address: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise FlowError(
-            f"place.address is {address}, allowed is HOST:PORT of a running cluster: {error}"
+            f"place.address is {address}, expected HOST:PORT of a running cluster: {error}"
         ) from None
 
 

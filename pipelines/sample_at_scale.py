@@ -72,7 +72,7 @@ def sample_at_scale(
     root = begin()
     first, end = (int(text) for text in seeds.split(":"))
     if first >= end:
-        raise FlowError(f"seeds is {seeds}, allowed are FIRST:END with FIRST < END")
+        raise FlowError(f"seeds is {seeds}, expected FIRST:END with FIRST < END")
     _check_place(place, out, model)
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
@@ -103,11 +103,11 @@ def sample_at_scale(
 
 def _check_place(place: Place, out: str, model: str) -> None:
     if place.runner == "workers":
-        raise FlowError("place.runner is workers, allowed here are threads, dask and ray")
+        raise FlowError("place.runner is workers, expected threads, dask and ray")
     for name, path in (("out", out), ("model", model)):
         if place.has_clones and not Path(path).is_absolute():
             raise FlowError(
-                f"{name} is {path}, allowed with place.address is an absolute path on all hosts"
+                f"{name} is {path}, expected with place.address: an absolute path on all hosts"
             )
 
 

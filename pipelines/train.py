@@ -48,16 +48,16 @@ def _check_processes(number: int, train: Train, place: Place) -> None:
     shares = train.batch_size // (train.micro_batch_size or 1)
     if shares % number:
         raise FlowError(
-            f"num_processes is {number}, allowed are divisors of {shares} "
+            f"num_processes is {number}, expected divisors of {shares} "
             f"(train.batch_size / train.micro_batch_size)"
         )
     if place.runner != "threads":
-        raise FlowError(f"num_processes is {number}, allowed with place.runner {place.runner} is 1")
+        raise FlowError(f"num_processes is {number}, expected 1 with place.runner {place.runner}")
     from torch import cuda  # noqa: PLC0415 - seconds
 
     if cuda.is_available() and number > cuda.device_count():
         raise FlowError(
-            f"num_processes is {number}, allowed are at most the {cuda.device_count()} GPUs here"
+            f"num_processes is {number}, expected at most the {cuda.device_count()} GPUs here"
         )
 
 

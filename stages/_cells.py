@@ -89,4 +89,4 @@ def _arguments(words: list[str]) -> tuple[str, int]:
     match words:
         case [variant, seed] if seed.isdecimal():
             return variant, int(seed)
-    raise PatchDMError(f"arguments: found {words}, allowed are a variant and a seed")
+    raise PatchDMError(f"arguments: found {words}, expected a variant and a seed")

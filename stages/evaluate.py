@@ -138,7 +138,7 @@ def _batches(
             if image.shape[:2] != (store.height, store.width):
                 raise PatchDMError(
                     f"{SAMPLES}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
-                    f"allowed is {store.width} x {store.height} as in {PATCHES}"
+                    f"expected {store.width} x {store.height} as in {PATCHES}"
                 )
         numbers, images = zip(*batch, strict=True)
         yield np.array(numbers), np.stack(images)

@@ -37,7 +37,7 @@ def reference(params: Params) -> None:
     for split, least in (("train", config.nearest_k + 1), ("test", 2)):
         if len(store.rows(split)) < least:
             raise PatchDMError(
-                f"{PATCHES}: found {len(store.rows(split))} {split} images, allowed are {least} "
+                f"{PATCHES}: found {len(store.rows(split))} {split} images, expected {least} "
                 "or more"
             )
     extractor = load_extractor(

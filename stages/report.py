@@ -116,7 +116,7 @@ def _samples(folder: Path, store: PatchStore, seeds: np.ndarray) -> Iterator[Pix
         if image.shape[:2] != (store.height, store.width):
             raise PatchDMError(
                 f"{folder}: found {image.shape[1]} x {image.shape[0]} pixels of seed {seed}, "
-                f"allowed is {store.width} x {store.height} as in {PATCHES}"
+                f"expected {store.width} x {store.height} as in {PATCHES}"
             )
         yield image
 

@@ -128,7 +128,7 @@ def _code(params: Params, num_images: int) -> CodeTable | SemanticEncoder | None
     _, features, metadata = read_vectors(FEATURES)
     if len(features) != num_images:
         raise PatchDMError(
-            f"{FEATURES}: found {len(features)} images, allowed are the {num_images} "
+            f"{FEATURES}: found {len(features)} images, expected the {num_images} "
             f"training images of {PATCHES}"
         )
     return CodeTable.from_features(features, params.model.code_dim, metadata["backbone"])

@@ -57,7 +57,7 @@ def test_unknown_variants_are_refused():
     with pytest.raises(PatchDMError) as error:
         variant_params(RUN, "no-unet", 0)
     assert str(error.value) == (
-        "variant no-unet: unknown, allowed are full, no-position, pixel-fixed, pixel-random, "
+        "variant no-unet: unknown, expected full, no-position, pixel-fixed, pixel-random, "
         "no-collage, no-code"
     )
 

@@ -63,7 +63,7 @@ def test_use_writes_the_preset(repository: Path, name: str):
 def test_unknown_preset_lists_the_known(repository: Path, name: str):
     before = (repository / "params.yaml").read_bytes()
     message = refusal("params", "use", name)
-    assert message == f"presets: no preset {name}, allowed are {', '.join(PRESETS)}"
+    assert message == f"presets: no preset {name}, expected {', '.join(PRESETS)}"
     assert (repository / "params.yaml").read_bytes() == before
 
 

@@ -126,17 +126,17 @@ def test_size_is_a_multiple_of_the_patch(values: dict[str, Any], tmp_path: Path,
     values["data"][side] += 1
     found = values["data"][side]
     assert refusal(values, tmp_path) == (
-        f"data.{side} is {found}, allowed are multiples of model.patch_size = {patch_size}"
+        f"data.{side} is {found}, expected multiples of model.patch_size = {patch_size}"
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patch_size": 12, "channels": [8, 8, 8]}, "patch_size is 12, allowed are multiples of"),
-        ({"channels": [20, 40], "norm_groups": 8}, "channels is 20, allowed are multiples of"),
-        ({"embed_dim": 6}, "embed_dim is 6, allowed are multiples of 4"),
-        ({"channels": [8, 8], "attention_levels": [2]}, "attention_levels has 2, allowed are 0 to"),
+        ({"patch_size": 12, "channels": [8, 8, 8]}, "patch_size is 12, expected multiples of"),
+        ({"channels": [20, 40], "norm_groups": 8}, "channels is 20, expected multiples of"),
+        ({"embed_dim": 6}, "embed_dim is 6, expected multiples of 4"),
+        ({"channels": [8, 8], "attention_levels": [2]}, "attention_levels has 2, expected 0 to"),
     ],
 )
 def test_network_sizes_fit(
@@ -148,13 +148,13 @@ def test_network_sizes_fit(
 
 def test_batch_is_not_longer_than_the_training(values: dict[str, Any], tmp_path: Path):
     values["train"] |= {"batch_size": 8, "images_seen": 7}
-    assert refusal(values, tmp_path).startswith("train.batch_size is 8, allowed is at most")
+    assert refusal(values, tmp_path).startswith("train.batch_size is 8, expected at most")
 
 
 def test_kid_subset_is_not_larger_than_the_samples(values: dict[str, Any], tmp_path: Path):
     values["sample"]["num_images"] = 3
     values["evaluate"]["kid_subset_size"] = 4
-    assert refusal(values, tmp_path).startswith("evaluate.kid_subset_size is 4, allowed is at most")
+    assert refusal(values, tmp_path).startswith("evaluate.kid_subset_size is 4, expected at most")
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
@@ -179,7 +179,7 @@ def test_guidance_needs_a_network_trained_for_it(
     load(values, tmp_path)
     values["train"][missing] = 0.0
     message = refusal(values, tmp_path)
-    assert message.startswith(f"train.{missing} is 0, allowed with sample.guidance_scale = 0.5")
+    assert message.startswith(f"train.{missing} is 0, expected with sample.guidance_scale = 0.5")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_shifted_patch_sits_amid_its_four_neighbours(rows: int, cols: int):
 
 @pytest.mark.parametrize(("height", "width", "name"), [(12, 8, "height"), (8, 12, "width")])
 def test_sizes_that_are_no_multiple_are_named(height: int, width: int, name: str):
-    message = f"{name} is 12, allowed are multiples of the patch size 8"
+    message = f"{name} is 12, expected multiples of the patch size 8"
     for cut in (split, pad_and_split):
         with pytest.raises(ValueError, match=message):
             cut(torch.zeros(1, 3, height, width), 8)
@@ -115,9 +115,9 @@ def test_an_empty_image_is_refused():
 
 
 def test_odd_sides_have_no_half():
-    with pytest.raises(ValueError, match="patch size is 5, allowed are even"):
+    with pytest.raises(ValueError, match="patch size is 5, expected even"):
         pad_and_split(torch.zeros(1, 3, 10, 10), 5)
-    with pytest.raises(ValueError, match="side 5, allowed are even"):
+    with pytest.raises(ValueError, match="side 5, expected even"):
         collage(torch.zeros(4, 3, 5, 5), 1, 1)
 
 

@@ -62,7 +62,8 @@ def make(root: Path, *arguments: str, code: int = 0) -> list[str]:
     The make that runs the tests hands its level and flags on by the environment: without them this
     one is not a make within a make, which prints the folders that it enters.
     """
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    of_make = ("MAKE", "MFLAGS")
+    own = {key: value for key, value in os.environ.items() if not key.startswith(of_make)}
     own["PATH"] = own["PATH"].replace(str(Path(sys.executable).parent), "/nowhere")
     done = subprocess.run(
         ["make", *arguments],

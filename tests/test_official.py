@@ -203,7 +203,7 @@ def test_attention_must_be_uniform_in_a_level():
 
 
 def test_sizes_that_do_not_fit():
-    with pytest.raises(PatchDMError, match="patch_size is 66, allowed are multiples of 4"):
+    with pytest.raises(PatchDMError, match="patch_size is 66, expected multiples of 4"):
         load_official(state_dict(SMALL), patch_size=66)
     mixed = state_dict(SMALL) | {"encoder.semantic_enc.weight": torch.zeros(5, 20)}
     with pytest.raises(PatchDMError, match=r"found \(5, 20\), expected \(5, 16\)"):
@@ -424,5 +424,5 @@ def test_a_tensor_cannot_be_larger_than_its_storage(tmp_path: pathlib.Path):
 
 def test_an_existing_folder_is_kept(tmp_path: pathlib.Path):
     torch.save(state_dict(SMALL), tmp_path / "last.ckpt")
-    with pytest.raises(PatchDMError, match="exists, allowed is a new folder"):
+    with pytest.raises(PatchDMError, match="exists, expected a new folder"):
         import_official(tmp_path / "last.ckpt", tmp_path)

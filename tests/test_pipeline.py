@@ -266,19 +266,19 @@ def test_guidance_tiling_and_streaming(pipe):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 20}, "height is 20, allowed are multiples of the patch size 16"),
-        ({"height": 0}, "height is 0, allowed are multiples of the patch size 16"),
-        ({"width": 40}, "width is 40, allowed are multiples of the patch size 16"),
+        ({"height": 20}, "height is 20, expected multiples of the patch size 16"),
+        ({"height": 0}, "height is 0, expected multiples of the patch size 16"),
+        ({"width": 40}, "width is 40, expected multiples of the patch size 16"),
         ({"batch_size": 2}, "`generator` is a list of 1, expected one per image: 2"),
         ({"cond": torch.zeros(1, 12)}, r"`cond` has shape \(1, 12\), expected \(1, 16\)"),
         ({"cond": torch.zeros(2, CODE)}, r"`cond` has shape \(2, 16\), expected \(1, 16\)"),
         ({"latents": torch.zeros(1, 3, P, P)}, r"`latents` has .* expected \(1, 3, 16, 32\)"),
-        ({"output_type": "jpg"}, "`output_type` is 'jpg', allowed are .*'pil'"),
-        ({"tiling": "woven"}, "tiling is 'woven', allowed are shifted, average, blend, alternate"),
-        ({"rows_per_chunk": 0}, "rows_per_chunk is 0, allowed are 1 and more"),
+        ({"output_type": "jpg"}, "`output_type` is 'jpg', expected .*'pil'"),
+        ({"tiling": "woven"}, "tiling is 'woven', expected shifted, average, blend, alternate"),
+        ({"rows_per_chunk": 0}, "rows_per_chunk is 0, expected at least 1"),
         (
             {"callback_on_step_end_tensor_inputs": ["eps"]},
-            r"has \['eps'\], allowed are \['latents', 'cond'\]",
+            r"has \['eps'\], expected \['latents', 'cond'\]",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def plan(name: str, rate: float, transfer: float, extraction: float) -> None:
         ("extraction", extraction, "photographs/s"),
     ):
         if not value > 0:
-            raise PatchDMError(f"--{option}: found {value:g}, allowed are {unit} above 0")
+            raise PatchDMError(f"--{option}: found {value:g}, expected {unit} above 0")
     params = load_params(_preset(name))
     paper = PAPER.get(name)
     photographs = paper.photographs if paper else count(params.data)
@@ -215,7 +215,7 @@ def _preset(name: str) -> Path:
     if not names:
         raise PatchDMError(f"{PRESETS}: no presets in {Path.cwd()}, run in the repository's root")
     if name not in names:
-        raise PatchDMError(f"{PRESETS}: no preset {name}, allowed are {', '.join(names)}")
+        raise PatchDMError(f"{PRESETS}: no preset {name}, expected {', '.join(names)}")
     return PRESETS / f"{name}.yaml"
 
 

@@ -17,7 +17,7 @@ def _count(option: str, least: int = 1) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and int(text) >= least):
-            raise PatchDMError(f"{option}: found {text}, allowed are {least} and more")
+            raise PatchDMError(f"{option}: found {text}, expected at least {least}")
         return int(text)
 
     return parse
@@ -29,7 +29,7 @@ def _guidance(text: str) -> float:
     except ValueError:
         scale = math.nan
     if not 0 <= scale < math.inf:
-        raise PatchDMError(f"--guidance: found {text}, allowed are 0 and more")
+        raise PatchDMError(f"--guidance: found {text}, expected at least 0")
     return scale
 
 

@@ -47,7 +47,7 @@ def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> 
     hole = read_image(mask).mean(axis=2) > WHITE
     if hole.shape != (height, width):
         raise PatchDMError(
-            f"{mask}: found {hole.shape[1]} x {hole.shape[0]} pixels, allowed is {width} x "
+            f"{mask}: found {hole.shape[1]} x {hole.shape[0]} pixels, expected {width} x "
             f"{height} as of {image}"
         )
     if hole.all() or not hole.any():
@@ -118,7 +118,7 @@ def _restore(
     """
     numbers = parse_seeds(seeds)
     if out.suffix != ".png" or out.is_dir():
-        raise PatchDMError(f"--out: found {out}, allowed is a file named .png")
+        raise PatchDMError(f"--out: found {out}, expected a file named .png")
     several = len(numbers) > 1
     paths = [out.with_stem(f"{out.stem}-{seed:06d}") if several else out for seed in numbers]
     for path in paths:
@@ -158,7 +158,7 @@ def _restoring_options(pipe: PatchDMPipeline, run: Params | None) -> dict[str, A
 def _fit(run: Params | None, pipe: PatchDMPipeline) -> CodeFit:
     """Return how a code is fitted to an image."""
     if run is None:
-        raise PatchDMError("--code: found image, allowed without a run's params.yaml is latent")
+        raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
     weights = Path(run.features.weights) if run.features.weights else None
     backbone = load_backbone(pipe.code_table.config.backbone, weights, "cpu")
     return CodeFit(

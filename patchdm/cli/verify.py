@@ -49,7 +49,7 @@ def verify(folder: Path, start: Callable[[int], Callable[[int], None]]) -> Verdi
         table, flaws_of = folder / MANIFEST, _raw_flaws
     else:
         raise PatchDMError(
-            f"{folder}: found neither {MANIFEST} nor {INDEX}, allowed are data/raw and "
+            f"{folder}: found neither {MANIFEST} nor {INDEX}, expected data/raw and "
             "data/patches of a run"
         )
     try:

@@ -34,7 +34,7 @@ def parse_seeds(text: str) -> range:
     seeds = range(int(match[1]), int(match[2])) if match else range(0)
     if not seeds or seeds.stop > END_OF_SEEDS:
         raise PatchDMError(
-            f"--seeds: found {text}, allowed are FIRST:END with FIRST below END, such as 0:16"
+            f"--seeds: found {text}, expected FIRST:END with FIRST below END, such as 0:16"
         )
     return seeds
 
@@ -47,7 +47,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
     if not match:
-        raise PatchDMError(f"--size: found {text}, allowed is WIDTHxHEIGHT, e.g. 1024x512")
+        raise PatchDMError(f"--size: found {text}, expected WIDTHxHEIGHT, e.g. 1024x512")
     return int(match[2]), int(match[1])
 
 
@@ -68,7 +68,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         pipe = _of_stages(model / "patchdm", model / "latent")
     else:
         raise PatchDMError(
-            f"{model}: found neither model_index.json nor patchdm/, allowed are a folder of "
+            f"{model}: found neither model_index.json nor patchdm/, expected a folder of "
             "save_pretrained or import-official, and data/models of a run"
         )
     try:
@@ -131,7 +131,7 @@ def _saved(model: Path) -> PatchDMPipeline:
     except (ValueError, KeyError, TypeError):
         raise PatchDMError(f"{model}/model_index.json: not that of a pipeline") from None
     if kind != PatchDMPipeline.__name__:
-        raise PatchDMError(f"{model}: found a {kind}, allowed is a {PatchDMPipeline.__name__}")
+        raise PatchDMError(f"{model}: found a {kind}, expected a {PatchDMPipeline.__name__}")
     try:
         pipe = PatchDMPipeline.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:

@@ -89,15 +89,15 @@ class Params(Section):
         )
         if self.train.batch_size > self.train.images_seen:
             raise ValueError(
-                f"train.batch_size is {self.train.batch_size}, allowed is at most "
+                f"train.batch_size is {self.train.batch_size}, expected at most "
                 f"train.images_seen = {self.train.images_seen}"
             )
         if self.sample.guidance_scale:
             for drop in ("code_dropout", "position_dropout"):
                 if not getattr(self.train, drop):
                     raise ValueError(
-                        f"train.{drop} is 0, allowed with sample.guidance_scale = "
-                        f"{self.sample.guidance_scale} is above 0: guidance needs a network "
+                        f"train.{drop} is 0, expected with sample.guidance_scale = "
+                        f"{self.sample.guidance_scale}: above 0, since guidance needs a network "
                         "trained without its conditions too"
                     )
         check_multiple(
@@ -110,13 +110,13 @@ class Params(Section):
         ):
             if least > block:
                 raise ValueError(
-                    f"evaluate.{key} is {value}, allowed is at most {block - least + value}: "
+                    f"evaluate.{key} is {value}, expected at most {block - least + value}: "
                     f"a block has sample.num_images / evaluate.blocks = {block} images"
                 )
         shorter = min(self.data.width, self.data.height)
         if self.evaluate.crop_size > shorter:
             raise ValueError(
-                f"evaluate.crop_size is {self.evaluate.crop_size}, allowed is at most the "
+                f"evaluate.crop_size is {self.evaluate.crop_size}, expected at most the "
                 f"shorter side of an image, {shorter}"
             )
         return self

@@ -77,17 +77,17 @@ class Data(Section):
     def _keys_fit(self) -> Self:
         digits = _PINS.get(self.source, 0)
         if self.pin is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", self.pin or "-"):
-            allowed = f"null or {digits} hex digits" if digits else "null"
+            expected = f"null or {digits} hex digits" if digits else "null"
             raise ValueError(
-                f"pin: found {self.pin!r}, allowed with source {self.source}: {allowed}"
+                f"pin: found {self.pin!r}, expected with source {self.source}: {expected}"
             )
         elsewhere = self.source in ("hub", "s3")
         if self.endpoint is not None and not (
             elsewhere and re.fullmatch(r"https?://\S+", self.endpoint)
         ):
-            allowed = "null or http(s)://..." if elsewhere else "null"
+            expected = "null or http(s)://..." if elsewhere else "null"
             raise ValueError(
-                f"endpoint: found {self.endpoint!r}, allowed with source {self.source}: {allowed}"
+                f"endpoint: found {self.endpoint!r}, expected with source {self.source}: {expected}"
             )
         return self
 
@@ -95,7 +95,7 @@ class Data(Section):
     def _credentials_fit(self) -> Self:
         if self.source == "hub" and self.credentials not in ("default", "anonymous"):
             raise ValueError(
-                f"credentials: found {self.credentials!r}, allowed with source hub: default, "
+                f"credentials: found {self.credentials!r}, expected with source hub: default, "
                 "anonymous"
             )
         return self

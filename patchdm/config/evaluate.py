@@ -43,13 +43,13 @@ class Ablation(Section):
     def _seeds_go_with_variants(self) -> Self:
         if bool(self.variants) != bool(self.seeds):
             raise ValueError(
-                f"seeds is {self.seeds}, allowed with variants = {self.variants} are "
+                f"seeds is {self.seeds}, expected with variants = {self.variants}: "
                 f"{'one or more' if self.variants else 'none'}"
             )
         for name in ("variants", "seeds"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}, allowed is each value once")
+                raise ValueError(f"{name} is {values}, expected each value once")
         return self
 
 

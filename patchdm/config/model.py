@@ -47,7 +47,7 @@ class Model(Section):
         for level in self.attention_levels:
             if level >= len(self.channels):
                 raise ValueError(
-                    f"attention_levels has {level}, allowed are 0 to {len(self.channels) - 1}"
+                    f"attention_levels has {level}, expected 0 to {len(self.channels) - 1}"
                 )
         return self
 

@@ -39,7 +39,7 @@ class Sample(Section):
         first, last = self.guidance_interval
         if first >= last:
             raise ValueError(
-                f"guidance_interval is [{first}, {last}], allowed are a first below the last"
+                f"guidance_interval is [{first}, {last}], expected a first below the last"
             )
         return self
 

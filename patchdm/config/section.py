@@ -36,4 +36,4 @@ class Section(BaseModel):
 def check_multiple(value: int, divisor: int, name: str, divisor_name: str) -> None:
     """Raise a ValueError if a value is no multiple of a divisor."""
     if value % divisor:
-        raise ValueError(f"{name} is {value}, allowed are multiples of {divisor_name} = {divisor}")
+        raise ValueError(f"{name} is {value}, expected multiples of {divisor_name} = {divisor}")

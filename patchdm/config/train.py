@@ -113,8 +113,8 @@ class Latent(Section):
 def _check_profile(section: Train | Latent) -> None:
     """See that the power profile has its width, and no other profile has one."""
     if (section.ema_profile == "power") != (section.ema_std is not None):
-        allowed = "a width" if section.ema_profile == "power" else "null"
+        expected = "a width" if section.ema_profile == "power" else "null"
         raise ValueError(
-            f"ema_std is {section.ema_std}, allowed with ema_profile = {section.ema_profile} "
-            f"is {allowed}"
+            f"ema_std is {section.ema_std}, expected with ema_profile = {section.ema_profile}: "
+            f"{expected}"
         )

@@ -95,7 +95,7 @@ def extract(
         if len(journal.damaged) > damaged_fraction * photographs:
             raise PatchDMError(
                 f"{raw}: found {len(journal.damaged)} damaged of {photographs} photographs, "
-                f"allowed is data.damaged_fraction = {damaged_fraction:g} of them; the first: "
+                f"expected data.damaged_fraction = {damaged_fraction:g} of them; the first: "
                 f"{journal.damaged[0].reason}"
             )
 

@@ -60,7 +60,7 @@ def plan_images(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) ->
     if test.all():
         raise PatchDMError(
             f"data.test_fraction: {test_fraction} of {len(manifest)} photographs leaves none for "
-            "training, allowed are smaller fractions or more photographs"
+            "training, expected smaller fractions or more photographs"
         )
     return _planned(photographs, test, flips=flips)
 

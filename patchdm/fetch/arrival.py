@@ -62,7 +62,7 @@ def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         if sha256 not in (None, found):
-            raise PatchDMError(f"{name}: found sha256 {found}, allowed is {sha256}")
+            raise PatchDMError(f"{name}: found sha256 {found}, expected {sha256}")
         file.seek(0)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             check_image(file, content, name)

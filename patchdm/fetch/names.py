@@ -105,13 +105,13 @@ def refuse(name: str) -> str | None:
     """Say what is wrong with a name on its own; None: nothing."""
     parts = name.split("/")
     if "\\" in name or {"", ".", ".."} & set(parts) or PureWindowsPath(name).drive:
-        return f"found the name {shown(name)}, allowed are inner paths"
+        return f"found the name {shown(name)}, expected inner paths"
     if any(unicodedata.category(character) in _CONTROL for character in name):
-        return f"found the name {shown(name)}, allowed is text without control characters"
+        return f"found the name {shown(name)}, expected text without control characters"
     sizes = [len(part.encode()) for part in parts]
     if max(sizes) > _LONGEST_PART or sum(sizes) > _LONGEST or len(sizes) > _DEEPEST:
         return (
-            f"found the name {shown(name)}, allowed are {_LONGEST_PART} bytes a part, "
+            f"found the name {shown(name)}, expected {_LONGEST_PART} bytes a part, "
             f"{_LONGEST} in all, and {_DEEPEST} parts"
         )
     folded = {part.casefold() for part in parts}

@@ -129,7 +129,7 @@ def _go_on(
         else:
             raise PatchDMError(f"{url}: found HTTP {response.status_code} {response.reason}")
         if coding := response.headers.get("Content-Encoding", "").replace("identity", ""):
-            raise PatchDMError(f"{url}: found Content-Encoding {coding!r}, allowed is none")
+            raise PatchDMError(f"{url}: found Content-Encoding {coding!r}, expected none")
         total = None if length is None else start + length
         _check_size(url, total or 0, limit)
         if not start:
@@ -156,7 +156,7 @@ def _answer(
     except requests.exceptions.InvalidSchema as error:
         scheme = re.search(r"'(\w+):", str(error))
         found = f"{scheme[1]}:" if scheme else "another scheme"
-        raise PatchDMError(f"{url}: leads to {found}, allowed are http and https") from None
+        raise PatchDMError(f"{url}: leads to {found}, expected http and https") from None
     except requests.exceptions.TooManyRedirects:
         raise PatchDMError(f"{url}: redirects without end") from None
     except (requests.exceptions.RequestException, HTTPError, ValueError) as error:

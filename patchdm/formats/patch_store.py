@@ -125,7 +125,7 @@ class PatchStore:
         """
         grid = PatchGrid.of(self.height, self.width, patch_size)
         if patch_size % 2:
-            raise ValueError(f"patch size is {patch_size}, allowed are even sizes")
+            raise ValueError(f"patch size is {patch_size}, expected even sizes")
         indices = self._checked(indices)
         tops = _corners(rows, grid.rows, patch_size)
         lefts = _corners(cols, grid.cols, patch_size)
@@ -195,7 +195,5 @@ def _inside(corners: NDArray[np.int64], side: int, size: int) -> NDArray[np.bool
 def _in_range(values: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
     array = np.asarray(values, np.int64)
     if array.size and (array.min() < 0 or array.max() >= count):
-        raise IndexError(
-            f"found {name} {array.min()} to {array.max()}, allowed are 0 to {count - 1}"
-        )
+        raise IndexError(f"found {name} {array.min()} to {array.max()}, expected 0 to {count - 1}")
     return array

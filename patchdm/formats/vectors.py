@@ -32,7 +32,7 @@ def write_vectors(
         ValueError: images and vectors differ in length.
     """
     if vectors.ndim != 2 or len(images) != len(vectors):
-        raise ValueError(f"found {vectors.shape} vectors, allowed are ({len(images)}, dim)")
+        raise ValueError(f"found {vectors.shape} vectors, expected ({len(images)}, dim)")
     values = pa.array(vectors.astype(np.float32, copy=False).ravel())
     table = pa.table(
         {
@@ -59,7 +59,7 @@ def read_vectors(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
         vectors = column.flatten().to_numpy().reshape(-1, dim)
     except (pa.ArrowException, OSError, AttributeError):
         raise PatchDMError(
-            f"{path}: not a table of vectors, allowed are the columns image and vector"
+            f"{path}: not a table of vectors, expected the columns image and vector"
         ) from None
     metadata = table.schema.metadata or {}
     known = {key.decode(): value.decode() for key, value in metadata.items()}

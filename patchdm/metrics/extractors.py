@@ -199,11 +199,11 @@ def load_extractor(name: str, weights: Path | None, device: torch.device | str) 
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.
     """
     if name not in _KINDS:
-        raise PatchDMError(f"extractor {name!r}: unknown, allowed are {', '.join(_KINDS)}")
+        raise PatchDMError(f"extractor {name!r}: unknown, expected {', '.join(_KINDS)}")
     kind = _KINDS[name]
     if weights is not None and not kind.local_weights:
         raise PatchDMError(
-            f"extractor {name!r}: found weights {weights}, allowed is null: it loads its own"
+            f"extractor {name!r}: found weights {weights}, expected null: it loads its own"
         )
     network = _create(name, kind.layers, weights)
     weights_hash, resizer = _weights_hash_and_resizer(network)

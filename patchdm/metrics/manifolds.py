@@ -42,7 +42,7 @@ def radii(features: np.ndarray, k: int) -> np.ndarray:
         ValueError: there are too few images for k.
     """
     if not 1 <= k < len(features):
-        raise ValueError(f"k is {k}, allowed are 1 to {len(features) - 1}")
+        raise ValueError(f"k is {k}, expected 1 to {len(features) - 1}")
     found = np.empty(len(features), np.float32)
     for rows, distances in distance_blocks(features, features):
         # An image is its own nearest neighbour. (kthvalue would copy the block three times.)

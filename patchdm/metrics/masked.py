@@ -25,12 +25,12 @@ def masked_psnr(
     if originals.shape != images.shape or masks.shape not in (shape, shape[1:]):
         raise ValueError(
             f"found images {images.shape}, originals {originals.shape}, masks {masks.shape}, "
-            f"allowed are originals {images.shape} and masks {shape} or {shape[1:]}"
+            f"expected originals {images.shape} and masks {shape} or {shape[1:]}"
         )
     inside = np.broadcast_to(masks, shape)
     pixels = inside.sum(axis=(1, 2))
     if not pixels.all():
-        raise ValueError("found a mask without pixels, allowed are one or more")
+        raise ValueError("found a mask without pixels, expected one or more")
     squares = ((images.astype(np.float64) - originals) ** 2).mean(axis=3)
     error = (squares * inside).sum(axis=(1, 2)) / pixels
     with np.errstate(divide="ignore"):

@@ -99,7 +99,7 @@ def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference
         for key, value in expected.items():
             if about[key] != value:
                 raise PatchDMError(
-                    f"{description}: found statistics with {key} {about[key]!r}, allowed is "
+                    f"{description}: found statistics with {key} {about[key]!r}, expected "
                     f"{value!r}, {_REMEDY}"
                 )
         with np.load(arrays, allow_pickle=False) as file:

@@ -57,9 +57,9 @@ def mask_seam_score(images: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float
         ValueError: the shapes do not fit, or the mask has no border.
     """
     if images.shape[1:3] != mask.shape:
-        raise ValueError(f"found a mask {mask.shape}, allowed is {images.shape[1:3]}")
+        raise ValueError(f"found a mask {mask.shape}, expected {images.shape[1:3]}")
     if mask.all() or not mask.any():
-        raise ValueError("found a mask without border, allowed are pixels of both kinds")
+        raise ValueError("found a mask without border, expected pixels of both kinds")
     levels = images.astype(np.int16)
     at_border, elsewhere = 0.0, 0.0
     for axis in (0, 1):

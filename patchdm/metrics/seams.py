@@ -119,7 +119,7 @@ def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset:
     )
     if not at_border.any() or at_border.all():
         raise ValueError(
-            f"patch size is {patch_size}, allowed are 2 to {max(height, width) - 1} pixels"
+            f"patch size is {patch_size}, expected 2 to {max(height, width) - 1} pixels"
         )
     border = np.average(steps[at_border], weights=weights[at_border])
     interior = np.average(steps[~at_border], weights=weights[~at_border])

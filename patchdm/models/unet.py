@@ -107,7 +107,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         unit = pixel_fold * 2 ** len(channels)
         if patch_size % unit:
             raise ValueError(
-                f"patch_size is {patch_size}, allowed are multiples of {unit} with "
+                f"patch_size is {patch_size}, expected multiples of {unit} with "
                 f"{len(channels)} levels: the collage halves the coarsest maps"
             )
         self.time_embed = mlp(time_channels, embed_dim // 2)

@@ -104,7 +104,7 @@ def import_official(checkpoint: Path, out_dir: Path) -> None:
             `out_dir` exists.
     """
     if out_dir.exists():
-        raise PatchDMError(f"{out_dir}: exists, allowed is a new folder")
+        raise PatchDMError(f"{out_dir}: exists, expected a new folder")
     content = read_lightning(checkpoint)
     patch_size = content.hyper_parameters.get("patch_size", PATCH_SIZE)
     try:

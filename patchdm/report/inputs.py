@@ -217,7 +217,7 @@ def _read_curve(path: Path) -> pd.Series:
 
 def _images_seen(path: Path) -> int:
     if not path.stem.isdecimal():
-        raise PatchDMError(f"{path}: found this name, allowed are digits: the images seen")
+        raise PatchDMError(f"{path}: found this name, expected digits: the images seen")
     return int(path.stem)
 
 

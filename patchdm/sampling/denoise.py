@@ -104,7 +104,7 @@ class Denoiser:
     ) -> None:
         for name, size in (("rows_per_chunk", rows_per_chunk), ("cols_per_chunk", cols_per_chunk)):
             if size is not None and size < 1:
-                raise ValueError(f"{name} is {size}, allowed are 1 and more")
+                raise ValueError(f"{name} is {size}, expected at least 1")
         self.unet = unet
         self.grid = grid
         self.cond = cond
@@ -161,7 +161,7 @@ class Denoiser:
         """Yield the bands of patch columns cols[0] to cols[1] - 1."""
         if isinstance(tiling, str) and tiling not in ("shifted", "average", "blend"):
             raise ValueError(
-                f"tiling is {tiling!r}, allowed are shifted, average, blend, and an offset (y, x)"
+                f"tiling is {tiling!r}, expected shifted, average, blend, and an offset (y, x)"
             )
         predict = _alone if isinstance(tiling, tuple) else _collaged
         equal = len(t) == 1 or bool((t == t[0]).all())  # the plan has one, without a value

@@ -47,7 +47,7 @@ def replicate(images: Tensor, mask: Tensor) -> Tensor:
     filled = []
     for image, hole in zip(images, mask[:, 0].cpu().numpy(), strict=True):
         if hole.all():
-            raise ValueError("found an image of which no pixel is known, allowed are one or more")
+            raise ValueError("found an image of which no pixel is known, expected one or more")
         nearest = torch.from_numpy(nearest_known(hole)[0]).to(image.device)
         filled.append(image.flatten(1)[:, nearest])
     return torch.stack(filled)

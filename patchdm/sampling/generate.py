@@ -200,12 +200,12 @@ def model_hash(pipe: DiffusionPipeline) -> str:
 def _check_range(seeds: range, shard_size: int, batch_size: int, form: str) -> None:
     if seeds.step != 1 or not seeds or seeds.start < 0 or seeds.stop > END_OF_SEEDS:
         raise PatchDMError(
-            f"seeds: found {seeds.start}:{seeds.stop}, allowed are FIRST:END with 0 <= FIRST < "
+            f"seeds: found {seeds.start}:{seeds.stop}, expected FIRST:END with 0 <= FIRST < "
             f"END <= {END_OF_SEEDS}"
         )
     _check_counts(shard_size=shard_size, batch_size=batch_size)
     if form not in get_args(Format):
-        raise PatchDMError(f"format: found {form}, allowed are {', '.join(get_args(Format))}")
+        raise PatchDMError(f"format: found {form}, expected {', '.join(get_args(Format))}")
 
 
 def _check_sampling(
@@ -240,4 +240,4 @@ def _check_sampling(
 def _check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise PatchDMError(f"{name}: found {count}, allowed are 1 and more")
+            raise PatchDMError(f"{name}: found {count}, expected at least 1")

@@ -75,15 +75,14 @@ def checked_mask(mask: Tensor, known: Tensor) -> Tensor:
     batch, _, height, width = known.shape
     shape = tuple(mask.shape)
     if mask.dtype != torch.bool:
-        raise ValueError(f"`mask` is {mask.dtype}, allowed is torch.bool")
+        raise ValueError(f"`mask` is {mask.dtype}, expected torch.bool")
     if shape not in ((height, width), (1, 1, height, width), (batch, 1, height, width)):
         raise ValueError(
-            f"`mask` has shape {shape}, allowed are {(height, width)} and "
-            f"{(batch, 1, height, width)}"
+            f"`mask` has shape {shape}, expected {(height, width)} and {(batch, 1, height, width)}"
         )
     mask = mask.expand(batch, 1, height, width).to(known.device)
     if not mask.flatten(1).any(dim=1).all():
-        raise ValueError("`mask` is False everywhere, allowed are masks of something to make")
+        raise ValueError("`mask` is False everywhere, expected masks of something to make")
     return mask
 
 

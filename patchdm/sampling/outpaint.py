@@ -43,9 +43,9 @@ def canvas_around(
     margins = {"left": left, "top": top, "right": right, "bottom": bottom}
     for name, margin in margins.items():
         if margin < 0:
-            raise ValueError(f"`{name}` is {margin}, allowed are 0 and more")
+            raise ValueError(f"`{name}` is {margin}, expected at least 0")
     if not any(margins.values()):
-        raise ValueError("`left`, `top`, `right` and `bottom` are 0, allowed is one above 0")
+        raise ValueError("`left`, `top`, `right` and `bottom` are 0, expected one above 0")
     height, width = images.shape[-2:]
     above, below = _surplus(top, height, bottom, patch_size)
     before, after = _surplus(left, width, right, patch_size)

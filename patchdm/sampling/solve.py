@@ -179,7 +179,7 @@ def tiling_of_step(unet: PatchUNet, tiling: str, index: int, num_steps: int) -> 
         "alternate": "shifted" if shifted_turn else PLAIN,
     }
     if tiling not in tilings:
-        raise ValueError(f"tiling is {tiling!r}, allowed are {', '.join(tilings)}")
+        raise ValueError(f"tiling is {tiling!r}, expected {', '.join(tilings)}")
     return tilings[tiling]
 
 

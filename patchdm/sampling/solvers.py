@@ -31,7 +31,7 @@ def solver(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
         ValueError: the name is unknown.
     """
     if name not in SOLVERS:
-        raise ValueError(f"solver is {name!r}, allowed are {', '.join(SOLVERS)}")
+        raise ValueError(f"solver is {name!r}, expected {', '.join(SOLVERS)}")
     if name == "ddim":
         return DDIMScheduler.from_config(scheduler.config)
     return SOLVERS[name].from_config(

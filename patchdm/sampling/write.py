@@ -145,7 +145,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     try:
         (out / PROGRESS).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise PatchDMError(f"{out}: found a file, allowed is a folder") from None
+        raise PatchDMError(f"{out}: found a file, expected a folder") from None
     with _locked(out / PROGRESS / "begin.lock", fcntl.LOCK_EX):
         if path.is_file():
             _compare(path, settings)
@@ -153,7 +153,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         others = sorted(file.name for file in out.iterdir() if not file.name.startswith("."))
         if others:
             raise PatchDMError(
-                f"{out}: found {others[0]}, allowed is a new or empty folder, or one of samples"
+                f"{out}: found {others[0]}, expected a new or empty folder, or one of samples"
             )
         with replacing(path) as fresh:
             fresh.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
@@ -169,7 +169,7 @@ def _compare(path: Path, settings: dict[str, Any]) -> None:
         if before != now:
             raise PatchDMError(
                 f"{path}: the folder was begun with {key} {before}, now it is {now}; "
-                "allowed are the same settings or another folder"
+                "expected the same settings or another folder"
             )
 
 

@@ -93,5 +93,5 @@ def workers_named(workers: int) -> Iterator[None]:
             raise
         raise PatchDMError(
             f"machine.loaders is {workers}: a worker died, or shared memory (/dev/shm) is full; "
-            "allowed are fewer, 0 needs none"
+            "expected fewer, 0 needs none"
         ) from error

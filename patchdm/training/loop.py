@@ -112,7 +112,7 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:
         raise PatchDMError(
-            f"found {accelerator.num_processes} processes, allowed are divisors of "
+            f"found {accelerator.num_processes} processes, expected divisors of "
             f"train.batch_size / train.micro_batch_size = "
             f"{plan.batch_size} / {plan.micro_batch_size}"
         )
@@ -307,7 +307,7 @@ def _check_finite(found: dict[str, Tensor], norm: Tensor, step: int, *, scaled: 
         for t, image in zip(found["t"][where], found["image"][where], strict=True)
     ]
     raise PatchDMError(
-        f"step {step}: {name} is {value}, allowed are finite numbers: a lower learning rate may "
+        f"step {step}: {name} is {value}, expected finite numbers: a lower learning rate may "
         f"help; found at {', '.join(places[:8])}{' ..' if len(places) > 8 else ''}"
     )
 

@@ -87,11 +87,11 @@ def test_index_describes_the_images(store: PatchStore, images: Pixels) -> None:
 @pytest.mark.parametrize(
     ("index", "row", "col", "found"),
     [
-        (7, 0, 0, "image 7 to 7, allowed are 0 to 6"),
-        (-1, 0, 0, "image -1 to -1, allowed are 0 to 6"),
-        (0, 3, 0, "window position 3 to 3, allowed are 0 to 2"),
-        (0, 0, 6, "window position 6 to 6, allowed are 0 to 5"),
-        (0, 0, -1, "window position -1 to -1, allowed are 0 to 5"),
+        (7, 0, 0, "image 7 to 7, expected 0 to 6"),
+        (-1, 0, 0, "image -1 to -1, expected 0 to 6"),
+        (0, 3, 0, "window position 3 to 3, expected 0 to 2"),
+        (0, 0, 6, "window position 6 to 6, expected 0 to 5"),
+        (0, 0, -1, "window position -1 to -1, expected 0 to 5"),
     ],
 )
 def test_windows_outside_are_refused(
@@ -103,7 +103,7 @@ def test_windows_outside_are_refused(
 
 @pytest.mark.parametrize("patch_size", [3, 5, 32])
 def test_patch_sizes_that_do_not_fit_are_refused(store: PatchStore, patch_size: int) -> None:
-    with pytest.raises(ValueError, match="allowed are"):
+    with pytest.raises(ValueError, match="expected"):
         store.windows([0], [0], [0], patch_size)
 
 

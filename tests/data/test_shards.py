@@ -352,8 +352,8 @@ def write_settings(out: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda out: out.write_text("file"), "out: found a file, allowed is a folder"),
-        (make_photos, "out: found IMG_1.jpg, allowed is a new or empty folder"),
+        (lambda out: out.write_text("file"), "out: found a file, expected a folder"),
+        (make_photos, "out: found IMG_1.jpg, expected a new or empty folder"),
         (
             lambda out: write(out, settings=SETTINGS | {"weights": "other"}),
             'samples.json: the folder was begun with weights "other", now it is "abc"; ',

@@ -53,7 +53,7 @@ def test_bundled_photographs_are_all_good(tmp_path: Path) -> None:
 def test_member_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     location = archive_of(tmp_path / "bundle.zip", {name: jpegs(1)["scene0.jpg"]})
     write_table(location, jpegs(1))
-    with pytest.raises(PatchDMError, match=r"found the name .*scene0.*allowed are inner paths"):
+    with pytest.raises(PatchDMError, match=r"found the name .*scene0.*expected inner paths"):
         arrive(tmp_path / "deep/target", "bundled", location)
     outside = {name for name in contents(tmp_path) if not name.startswith("deep/target/state/")}
     assert outside == {"bundle.zip", "bundle.csv"}
@@ -63,7 +63,7 @@ def test_member_names_that_leave_the_archive_are_refused(tmp_path: Path, name: s
 def test_table_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
     location = write_bundle(tmp_path, jpegs(1))
     write_table(location, {name: jpegs(1)["scene0.jpg"]})
-    with pytest.raises(PatchDMError, match=r"bundle\.csv: found file .*, allowed are bare names"):
+    with pytest.raises(PatchDMError, match=r"bundle\.csv: found file .*, expected bare names"):
         arrive(tmp_path / "target", "bundled", location)
 
 
@@ -102,7 +102,7 @@ def test_surplus_missing_and_twofold_files_are_named(tmp_path: Path) -> None:
         arrive(tmp_path / "target", "bundled", location)
 
     archive_of(location, {"a/scene0.jpg": b"1", "b/scene0.jpg": b"2"})
-    with pytest.raises(PatchDMError, match=r"found two files named scene0\.jpg, allowed is one"):
+    with pytest.raises(PatchDMError, match=r"found two files named scene0\.jpg, expected one"):
         arrive(tmp_path / "target", "bundled", location)
 
 
@@ -143,9 +143,9 @@ def test_zip_bombs_are_stopped_at_the_limit(
     [
         (b"", "no readable CSV"),
         (b"\xff\xfe\x00", "no readable CSV"),
-        (b"file,licence\n", "found .'file', 'licence'., allowed are the columns"),
-        (b"file,origin,licence,sha256\na.jpg,here\n", "found .'a.jpg', 'here'., allowed"),
-        (b"file,origin,licence,sha256\na.jpg,x,y,abc\n", "a.jpg has sha256 'abc', allowed: 64"),
+        (b"file,licence\n", "found .'file', 'licence'., expected the columns"),
+        (b"file,origin,licence,sha256\na.jpg,here\n", "found .'a.jpg', 'here'., expected"),
+        (b"file,origin,licence,sha256\na.jpg,x,y,abc\n", "a.jpg has sha256 'abc', expected 64"),
         (
             b"file,origin,licence,sha256\n" + 2 * (b"a.jpg,x,y," + b"0" * 64 + b"\n"),
             "a.jpg is listed twice",
@@ -254,9 +254,9 @@ def test_copying_does_not_hold_a_file_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "data", "found"),
     [
-        ("folder", {"pin": "0" * 64}, "data: pin: found '0+', allowed with source folder: null"),
+        ("folder", {"pin": "0" * 64}, "data: pin: found '0+', expected with source folder: null"),
         ("archive", {"pin": "0" * 40}, "with source archive: null or 64 hex digits"),
-        ("lsun", {"pin": ""}, "data: pin: found '', allowed with source lsun: null or 64"),
+        ("lsun", {"pin": ""}, "data: pin: found '', expected with source lsun: null or 64"),
         ("hub", {"pin": "main"}, "data: pin: found 'main', .* source hub: null or 40 hex digits"),
         ("table", {"endpoint": "http://a"}, "data: endpoint: found 'http://a', .* table: null"),
         ("s3", {"endpoint": "a:9000"}, "data: endpoint: found 'a:9000', .* s3: null or http"),

@@ -67,7 +67,7 @@ def test_another_archive_than_the_pinned_one_is_refused(tmp_path: Path, site: Si
     (tmp_path / "mine.zip").write_bytes(content)
     found = hashlib.sha256(content).hexdigest()
     for location in (url, tmp_path / "mine.zip"):
-        match = rf"mine\.zip: found sha256 {found}, allowed is {'0' * 64}"
+        match = rf"mine\.zip: found sha256 {found}, expected {'0' * 64}"
         with pytest.raises(PatchDMError, match=match):
             arrive(tmp_path / "target", "archive", location, pin="0" * 64)
     assert list((tmp_path / "target/state").iterdir()) == []

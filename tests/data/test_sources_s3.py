@@ -69,8 +69,8 @@ def test_objects_under_a_prefix_arrive(tmp_path: Path, site: Site) -> None:
 @pytest.mark.parametrize(
     ("location", "data", "found"),
     [
-        ("bucket/sea", {}, "found 'bucket/sea', allowed with source s3 is s3://bucket/prefix"),
-        ("https://b/sea", {}, "allowed with source s3 is s3://bucket/prefix"),
+        ("bucket/sea", {}, "found 'bucket/sea', expected with source s3: s3://bucket/prefix"),
+        ("https://b/sea", {}, "expected with source s3: s3://bucket/prefix"),
         ("s3://b/sea", {"credentials": "nobody"}, "profile .nobody. could not be found"),
         ("s3://b/sea", {"endpoint": "http://127.0.0.1:9"}, "Could not connect to the endpoint"),
         ("s3://B A D/sea", {"endpoint": "http://127.0.0.1:9"}, "Invalid bucket name"),

@@ -186,7 +186,7 @@ def test_an_error_page_is_asked_for_again(tmp_path: Path, site: Site) -> None:
         ("t.csv", b"address\nhttp://a\n", "found the columns address, one must be url"),
         ("t.csv", b"url\n", "found no row"),
         ("t.csv", b"\xff\xfe\xff\n", "no readable CSV: .*utf-8"),
-        ("t.csv", b"url,sha256\nhttp://a,abc\n", "row 0 has sha256 'abc', allowed: 64 hex digits"),
+        ("t.csv", b"url,sha256\nhttp://a,abc\n", "row 0 has sha256 'abc', expected 64 hex digits"),
         ("t.csv", b'url\n"http://a\n', "no readable CSV: "),
         (
             "t.csv",

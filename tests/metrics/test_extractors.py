@@ -125,7 +125,7 @@ def test_clip_comes_from_torch_fidelity(
 
 
 def test_unknown_extractors_are_named() -> None:
-    with pytest.raises(PatchDMError, match="'vgg': unknown, allowed are efficientnet-lite0, inc"):
+    with pytest.raises(PatchDMError, match="'vgg': unknown, expected efficientnet-lite0, inc"):
         load_extractor("vgg", None, "cpu")
 
 
@@ -138,7 +138,7 @@ def test_missing_or_wrong_weights_are_named(tmp_path: Path) -> None:
         with pytest.raises(PatchDMError, match=r"weights\.pth: weights do not fit"):
             load_extractor(name, path, "cpu")
     for name in ("clip-vit-b-32", "dinov2-vit-b-14"):
-        with pytest.raises(PatchDMError, match=rf"'{name}': found weights .*pth, allowed is null"):
+        with pytest.raises(PatchDMError, match=rf"'{name}': found weights .*pth, expected null"):
             load_extractor(name, path, "cpu")
 
 

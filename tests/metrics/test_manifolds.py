@@ -29,7 +29,7 @@ def test_radii_are_distances_to_the_kth_neighbour() -> None:
     np.testing.assert_allclose(radii(points, 1), [1, 1, 2, 4], rtol=1e-6)
     np.testing.assert_allclose(radii(points, 2), [3, 2, 3, 6], rtol=1e-6)
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"k is {k}, allowed are 1 to 3"):
+        with pytest.raises(ValueError, match=f"k is {k}, expected 1 to 3"):
             radii(points, k)
 
 

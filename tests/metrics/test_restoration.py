@@ -54,7 +54,7 @@ def test_images_count_alike():
     [
         (np.zeros((8, 12), bool), "a mask without border"),
         (np.ones((8, 12), bool), "a mask without border"),
-        (np.ones((8, 8), bool), r"found a mask \(8, 8\), allowed is \(8, 12\)"),
+        (np.ones((8, 8), bool), r"found a mask \(8, 8\), expected \(8, 12\)"),
     ],
 )
 def test_masks_that_do_not_fit_are_named(mask: np.ndarray, message: str):

@@ -115,10 +115,10 @@ def test_open_clip_weights_of_a_tag_keep_its_activation_and_transform(
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("resnet50", None, r"'resnet50': unknown, allowed are efficientnet-lite0 and open_clip:"),
+        ("resnet50", None, r"'resnet50': unknown, expected efficientnet-lite0 and open_clip:"),
         ("efficientnet-lite0", Path("gone.pth"), r"gone\.pth: weights file not found"),
         ("open_clip:ViT-X-9/openai", None, "unknown model 'ViT-X-9'"),
-        ("open_clip:ViT-B-16/mine", None, "unknown pretrained tag, allowed are openai, "),
+        ("open_clip:ViT-B-16/mine", None, "unknown pretrained tag, expected openai, "),
         ("open_clip:ViT-B-16/openai", Path("gone.pt"), r"gone\.pt: weights file not found"),
     ],
 )
@@ -159,7 +159,7 @@ def test_bad_weights_files_are_refused_and_not_executed(name: str, tmp_path: Pat
 
 def test_weights_are_tensors_only(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1), "epoch": 3}, tmp_path / "training.pth")
-    with pytest.raises(PatchDMError, match="allowed is a state dict of tensors"):
+    with pytest.raises(PatchDMError, match="expected a state dict of tensors"):
         read_weights(tmp_path / "training.pth")
 
 

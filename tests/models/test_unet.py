@@ -138,5 +138,5 @@ def test_paper_counts():
 
 
 def test_patches_that_cannot_be_halved_are_refused():
-    with pytest.raises(ValueError, match="patch_size is 18, allowed are multiples of 4"):
+    with pytest.raises(ValueError, match="patch_size is 18, expected multiples of 4"):
         PatchUNet(patch_size=18, channels=(8, 16))

@@ -29,7 +29,7 @@ def test_arguments_are_parameters():
 
 @pytest.mark.parametrize("argument", ["up_to", "upto=[a]", "place=[", "--up_to=a", "=1"])
 def test_other_arguments_are_refused(argument: str):
-    with pytest.raises(FlowError, match="allowed "):
+    with pytest.raises(FlowError, match="expected "):
         parse([argument], ["up_to", "place"])
 
 
@@ -72,23 +72,23 @@ def test_wrong_parameters_are_one_line_and_nothing_starts(
         (
             train,
             {"num_processes": 2, "place": {"runner": "workers"}},
-            "num_processes is 2, allowed with place.runner workers is 1",
+            "num_processes is 2, expected 1 with place.runner workers",
         ),
         (
             train,
             {"num_processes": 3},
-            r"num_processes is 3, allowed are divisors of 16 \(train.batch_size /",
+            r"num_processes is 3, expected divisors of 16 \(train.batch_size /",
         ),
-        (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, allowed are FIRST:END"),
+        (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, expected FIRST:END"),
         (
             sample_at_scale,
             {"seeds": "0:4", "out": "x", "place": {"runner": "workers"}},
-            "place.runner is workers, allowed here are threads, dask and ray",
+            "place.runner is workers, expected threads, dask and ray",
         ),
         (
             sample_at_scale,
             {"seeds": "0:4", "out": "x", "place": {"runner": "dask", "address": "tcp://h:1"}},
-            "out is x, allowed with place.address is an absolute path on all hosts",
+            "out is x, expected with place.address: an absolute path on all hosts",
         ),
         (reproduce, {}, "not a DVC repository, run in the root of one"),
     ],

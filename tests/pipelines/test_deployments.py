@@ -55,7 +55,7 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
         run = server.start_run("reproduce/local", "--param", 'up_to=["trane"]')
         kind, message = server.ended(run, 120)
         assert kind == "FAILED"
-        assert "no stage 'trane', allowed are" in message
+        assert "no stage 'trane', expected" in message
         assert "\n" not in message
 
 

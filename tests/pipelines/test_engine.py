@@ -86,7 +86,7 @@ def test_a_failed_stage_stops_only_what_reads_from_it(toy_repo: Path):
     [
         ("ERROR: Unable to acquire lock. Most likely another DVC process is running", 2),
         ("ERROR: unexpected error - Could not connect to the endpoint URL", 2),
-        ("error: train.batch_size is 0, allowed are 1 or more", 1),
+        ("error: train.batch_size is 0, expected 1 or more", 1),
         ("ERROR: failed to reproduce 'a': exited with -9", 1),
     ],
 )
@@ -109,7 +109,7 @@ def test_only_what_may_pass_is_tried_again(monkeypatch: pytest.MonkeyPatch, line
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"up_to": ["trane"]}, "dvc.yaml: no stage 'trane', allowed are a, b, c"),
+        ({"up_to": ["trane"]}, "dvc.yaml: no stage 'trane', expected a, b, c"),
         ({"place": {"gpu_slot": "gqu"}}, "no concurrency limit 'gqu'"),
         (
             {"place": {"address": "tcp://host:1"}},

@@ -59,7 +59,7 @@ def test_stages_that_use_a_gpu_say_so():
 
 
 def test_an_unknown_stage_is_named_with_those_there_are(toy_repo: Path):
-    with pytest.raises(FlowError, match=r"dvc.yaml: no stage 'trane', allowed are a, b, c$"):
+    with pytest.raises(FlowError, match=r"dvc.yaml: no stage 'trane', expected a, b, c$"):
         read_graph(toy_repo, ["trane"])
 
 

@@ -18,7 +18,7 @@ def test_a_runner_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "nowhere", "h:x"])
 def test_nobody_at_an_address_is_said_at_once(address: str):
-    message = f"^place.address is {address}, allowed is HOST:PORT of a running cluster: .*"
+    message = f"^place.address is {address}, expected HOST:PORT of a running cluster: .*"
     with pytest.raises(FlowError, match=message):
         task_runner(Place(runner="dask", address=address))
 

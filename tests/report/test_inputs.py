@@ -114,7 +114,7 @@ def _file(name: str, content: str) -> Callable[[Path], None]:
         (lambda d: read_curves(d, []), _file("x.tsv", "step\tx\n1\tno\n"), "x.tsv: not a training"),
         (lambda d: read_curves(d, []), _file("x.tsv", "step\tx\n"), "x.tsv: found no points"),
         (lambda d: read_sheets(d, 6), None, "found no sheets of samples, run"),
-        (lambda d: read_sheets(d, 6), _file("last.png", ""), "last.png: found this name, allowed"),
+        (lambda d: read_sheets(d, 6), _file("last.png", ""), "last.png: found this name, expected"),
         (lambda d: read_sheets(d, 6), _file("0100.png", "text"), "0100.png: found no image"),
         (read_weights, None, "found no weights, run"),
         (read_weights, _file("a.safetensors", "text"), "a.safetensors: damaged weights"),

@@ -208,11 +208,13 @@ def test_blend_trusts_each_prediction_away_from_its_borders(unet, inputs):
 
 @pytest.mark.parametrize("rows_per_chunk", [0, -1])
 def test_no_rows_are_refused(unet, inputs, rows_per_chunk: int):
-    with pytest.raises(ValueError, match=rf"rows_per_chunk is {rows_per_chunk}, allowed are 1"):
+    with pytest.raises(
+        ValueError, match=rf"rows_per_chunk is {rows_per_chunk}, expected at least 1"
+    ):
         predict_eps(unet, *inputs, rows_per_chunk=rows_per_chunk)
 
 
 def test_a_canvas_must_hold_whole_patches(unet, inputs):
     x_t, t, cond = inputs
-    with pytest.raises(ValueError, match="width is 30, allowed are multiples of the patch size 8"):
+    with pytest.raises(ValueError, match="width is 30, expected multiples of the patch size 8"):
         predict_eps(unet, x_t[..., :-2], t, cond)

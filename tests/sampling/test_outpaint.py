@@ -56,8 +56,8 @@ def test_the_image_starts_at_a_patch_border_where_it_can(
 @pytest.mark.parametrize(
     ("margins", "message"),
     [
-        ((0, 0, 0, 0), "`left`, `top`, `right` and `bottom` are 0, allowed is one above 0"),
-        ((1, -2, 0, 0), "`top` is -2, allowed are 0 and more"),
+        ((0, 0, 0, 0), "`left`, `top`, `right` and `bottom` are 0, expected one above 0"),
+        ((1, -2, 0, 0), "`top` is -2, expected at least 0"),
     ],
 )
 def test_margins_that_do_not_fit_are_named(margins: tuple[int, int, int, int], message: str):

@@ -119,9 +119,9 @@ def test_a_failing_inner_stage_fails_the_cell(capfd: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "arguments: found [], allowed are a variant and a seed"),
-        (["full", "-1"], "arguments: found ['full', '-1'], allowed are a variant and a seed"),
-        (["no", "0"], "variant no: unknown, allowed are full, no-position, pixel-fixed, "),
+        ([], "arguments: found [], expected a variant and a seed"),
+        (["full", "-1"], "arguments: found ['full', '-1'], expected a variant and a seed"),
+        (["no", "0"], "variant no: unknown, expected full, no-position, pixel-fixed, "),
     ],
     ids=str,
 )

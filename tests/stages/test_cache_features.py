@@ -130,7 +130,7 @@ def test_what_is_no_table_of_vectors_is_named() -> None:
 
 
 def test_vectors_must_match_their_images() -> None:
-    with pytest.raises(ValueError, match=r"allowed are \(2, dim\)"):
+    with pytest.raises(ValueError, match=r"expected \(2, dim\)"):
         write_vectors(FEATURES, np.arange(2), np.zeros((3, 4)), {})
 
 

@@ -197,7 +197,7 @@ def _enlarge(path: Path) -> None:
         (_remove, r"000047\.png: not found"),
         (_truncate, r"000047\.png: damaged image"),
         (_replace_by_text, r"000047\.png: found no image"),
-        (_enlarge, "data/samples: found 40 x 16 pixels of seed 47, allowed is 32 x 16"),
+        (_enlarge, "data/samples: found 40 x 16 pixels of seed 47, expected 32 x 16"),
     ],
 )
 def test_a_bad_sample_is_named_and_nothing_is_written(
@@ -230,7 +230,7 @@ def test_fewer_samples_than_asked_for_are_refused() -> None:
 )
 @pytest.mark.usefixtures("params")
 def test_a_reference_of_other_settings_is_refused(key: str, value: int, found: int) -> None:
-    message = f"reference.json: found statistics with {key} {found}, allowed is {value}, run the"
+    message = f"reference.json: found statistics with {key} {found}, expected {value}, run the"
     _refused(changed(**{key: value}), message)
 
 
@@ -244,7 +244,7 @@ def test_a_reference_of_other_data_is_refused(params: Params, landscapes: Path) 
     write_tiny_store(PATCHES, landscapes_but_one)
     for folder in ("reference", "samples", "models"):
         Path("data-before", folder).rename(Path("data", folder))
-    _refused(params, "reference.json: found statistics with data_hash '[0-9a-f]{64}', allowed is '")
+    _refused(params, "reference.json: found statistics with data_hash '[0-9a-f]{64}', expected '")
 
 
 @pytest.mark.parametrize("key", ["extractor", "extractor_weights_hash"])
@@ -253,7 +253,7 @@ def test_a_reference_of_another_extractor_is_refused(params: Params, key: str) -
     extractor = load_extractor("efficientnet-lite0", None, "cpu")
     value = {"extractor": extractor.name, "extractor_weights_hash": extractor.weights_hash}[key]
     path.write_text(path.read_text().replace(value, "another"))
-    _refused(params, f"reference.json: found statistics with {key} 'another', allowed is '{value}'")
+    _refused(params, f"reference.json: found statistics with {key} 'another', expected '{value}'")
 
 
 @pytest.mark.parametrize("name", ["reference.json", "statistics.npz", "sets.csv"])

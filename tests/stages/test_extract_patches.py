@@ -173,7 +173,7 @@ def test_too_many_damaged_photographs_are_an_error_until_they_are_mended(params:
     for name in names:
         (RAW / name).write_bytes(b"<html>")
     message = (
-        r"^data/raw: found 2 damaged of 10 photographs, allowed is data\.damaged_fraction = 0\.1 "
+        r"^data/raw: found 2 damaged of 10 photographs, expected data\.damaged_fraction = 0\.1 "
         r"of them; the first: data/raw/scene4\.jpg: found sha256 "
     )
     for _ in range(2):

@@ -169,7 +169,7 @@ def test_a_number_of_processes_that_does_not_fit(place):
     done = run(*three, "-m", "stages.train_patchdm")
     assert done.returncode != 0
     assert (
-        "error: found 3 processes, allowed are divisors of train.batch_size / "
+        "error: found 3 processes, expected divisors of train.batch_size / "
         "train.micro_batch_size = 8 / 4"
     ) in done.stderr
 

@@ -69,7 +69,7 @@ def test_the_same_images_give_the_same_bytes(params: Params) -> None:
 
 
 def test_more_neighbours_than_images_are_refused(params: Params) -> None:
-    with pytest.raises(PatchDMError, match="found 18 train images, allowed are 19 or more"):
+    with pytest.raises(PatchDMError, match="found 18 train images, expected 19 or more"):
         reference(_with_k(params, 18))
 
 

@@ -206,7 +206,7 @@ def test_bad_samples_are_named_and_the_old_report_stays(params: Params) -> None:
     report(params)
     first = outputs()
     save_png(SAMPLES / "000040/000041.png", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(PatchDMError, match="found 16 x 16 pixels of seed 41, allowed is 32 x 16"):
+    with pytest.raises(PatchDMError, match="found 16 x 16 pixels of seed 41, expected 32 x 16"):
         report(params)
     MANIFEST.write_text("text")
     with pytest.raises(

@@ -153,9 +153,7 @@ def test_features_of_other_images_are_refused(tmp_dir: Path, landscapes: Path) -
     params = small_params()
     write_inputs(tmp_dir, landscapes, params)
     write_vectors(FEATURES, np.arange(5), np.ones((5, 16)), {"backbone": "none"})
-    with pytest.raises(
-        PatchDMError, match=r"features\.parquet: found 5 images, allowed are the 18"
-    ):
+    with pytest.raises(PatchDMError, match=r"features\.parquet: found 5 images, expected the 18"):
         train_patchdm(params)
 
 

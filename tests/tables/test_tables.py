@@ -81,7 +81,7 @@ def test_numbers_of_other_features_or_counts_never_share_a_column(other: Source)
             build()
         first, second = sorted([LITE, other])
         assert str(error.value) == (
-            f"column measured: found numbers of {first} and of {second}, allowed is one "
+            f"column measured: found numbers of {first} and of {second}, expected one "
             "extractor and one n"
         )
 

@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_names_step_and_item(tmp_path: Path, value: fl
     with pytest.raises(PatchDMError) as error:
         Training(tmp_path, draw=draw).run()
     assert re.fullmatch(
-        r"step 7: loss is (nan|inf), allowed are finite numbers: a lower learning rate may help; "
+        r"step 7: loss is (nan|inf), expected finite numbers: a lower learning rate may help; "
         r"found at t = 130 of image 30",
         str(error.value),
     )
@@ -275,7 +275,7 @@ def test_a_worker_that_dies_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.strip() == (
         "error: machine.loaders is 1: a worker died, or shared memory (/dev/shm) is full; "
-        "allowed are fewer, 0 needs none"
+        "expected fewer, 0 needs none"
     )
 
 

@@ -104,7 +104,7 @@ def dropped_if_bad(file: Path, place: Place) -> Iterator[None]:
 
 def _check_pin(name: str, file: Path, pin: str | None) -> None:
     if pin is not None and (found := sha256(file)) != pin:
-        raise PatchDMError(f"{name}: found sha256 {found}, allowed is {pin}")
+        raise PatchDMError(f"{name}: found sha256 {found}, expected {pin}")
 
 
 def _item(location: str, shown: str, version: str, member: Member) -> Item:

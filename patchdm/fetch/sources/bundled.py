@@ -31,7 +31,7 @@ def open_bundled(data: Data, place: Place) -> Iterator[Listing]:
     for member in members(location, str(location)):
         name = PurePosixPath(member.name).name
         if name in found:
-            raise PatchDMError(f"{location}: found two files named {name}, allowed is one")
+            raise PatchDMError(f"{location}: found two files named {name}, expected one")
         found[name] = member.name
     for surplus in sorted(found.keys() - table.keys()):
         csv_path = location.with_suffix(".csv")
@@ -65,14 +65,14 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for found in (header, *rows):
         if len(found) != len(_COLUMNS) or (found is header and found != _COLUMNS):
-            raise PatchDMError(f"{path}: found {found}, allowed are the columns {_COLUMNS}")
+            raise PatchDMError(f"{path}: found {found}, expected the columns {_COLUMNS}")
     for name, *facts in rows:
         facts[-1] = facts[-1].lower()
         if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name in (".", ".."):
-            raise PatchDMError(f"{path}: found file {name!r}, allowed are bare names")
+            raise PatchDMError(f"{path}: found file {name!r}, expected bare names")
         if not re.fullmatch(r"[0-9a-f]{64}", facts[-1]):
-            raise PatchDMError(f"{path}: {name} has sha256 {facts[-1]!r}, allowed: 64 hex digits")
+            raise PatchDMError(f"{path}: {name} has sha256 {facts[-1]!r}, expected 64 hex digits")
         if name in table:
-            raise PatchDMError(f"{path}: {name} is listed twice, allowed is once")
+            raise PatchDMError(f"{path}: {name} is listed twice, expected once")
         table[name] = facts
     return table

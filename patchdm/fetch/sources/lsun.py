@@ -61,7 +61,7 @@ def _unpack(file: Path, part: Path, name: str) -> None:
         with zipfile.ZipFile(file) as archive:
             inside = [m for m in archive.infolist() if PurePosixPath(m.filename).name == "data.mdb"]
             if len(inside) != 1:
-                raise PatchDMError(f"{name}: found {len(inside)} data.mdb inside, allowed is one")
+                raise PatchDMError(f"{name}: found {len(inside)} data.mdb inside, expected one")
             if inside[0].file_size > 100 * file.stat().st_size + 2**24:
                 raise PatchDMError(f"{name}: found a data.mdb of more than 100 times its size")
             with archive.open(inside[0]) as source, part.open("wb") as target:

@@ -41,7 +41,7 @@ def open_s3(data: Data, place: Place) -> Iterator[Listing]:
     match = re.fullmatch(r"s3://([^/]+)(?:/(.*))?", data.location)
     if not match:
         raise PatchDMError(
-            f"data.location: found {data.location!r}, allowed with source s3 is s3://bucket/prefix"
+            f"data.location: found {data.location!r}, expected with source s3: s3://bucket/prefix"
         )
     bucket, prefix = match[1], (match[2] or "").rstrip("/")
     prefix += "/" if prefix else ""

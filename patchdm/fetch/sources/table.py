@@ -76,7 +76,7 @@ def _read(path: Path) -> list[list[str]]:
     for number, sha256 in enumerate(rows[hashes]):
         if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise PatchDMError(
-                f"{path}: row {number} has sha256 {sha256!r}, allowed: 64 hex digits or nothing"
+                f"{path}: row {number} has sha256 {sha256!r}, expected 64 hex digits or nothing"
             )
     return rows
 

@@ -28,7 +28,7 @@ def one_source(sources: Iterable[Source], column: str) -> Source:
     found = sorted(set(sources))
     if len(found) != 1:
         raise PatchDMError(
-            f"column {column}: found numbers of {' and of '.join(map(str, found))}, allowed is "
+            f"column {column}: found numbers of {' and of '.join(map(str, found))}, expected "
             "one extractor and one n"
         )
     return found[0]
