@@ -13,17 +13,22 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from patchdm.choices import OutputType, Positions, check_choice
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
-from patchdm.restoring import OUTPUT_TYPES, Generators, inpaint_images, outpaint_images
+from patchdm.restoring import Generators, RestoringMixin
+from patchdm.sampling.checks import check_count, check_guidance
 from patchdm.sampling.codes import sample_codes
-from patchdm.sampling.solve import begin, check_count, check_guidance, solve
+from patchdm.sampling.denoise import Denoiser
+from patchdm.sampling.solve import Advance, solve
+from patchdm.sampling.solvers import begin
+from patchdm.sampling.tilings import Step
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
 
-class PatchDMPipeline(DiffusionPipeline):
+class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
     """Sample images of any size that is a multiple of the patch size.
 
     Every solver of diffusers that denoises pixels fits as scheduler, made `from_config` of the
@@ -189,22 +194,74 @@ class PatchDMPipeline(DiffusionPipeline):
         x_T = self.gaussian(batch_size, shape, generator) if latents is None else latents
         if cond is None and self.latent is not None:
             cond = self.sample_codes(batch_size, generator, latent_num_inference_steps)
-        x_0 = self._denoise(
-            self.to_device(x_T),
-            None if cond is None else self.to_device(cond),
-            generator,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
-            num_steps=num_inference_steps,
+        denoiser = self.denoiser(
+            shape[1:],
+            cond,
             tiling=tiling,
+            positions=positions,
             guidance_interval=guidance_interval,
+            rows_per_chunk=rows_per_chunk,
+            cols_per_chunk=cols_per_chunk,
+        )
+
+        x_0 = solve(
+            denoiser,
+            self.scheduler,
+            self.to_device(x_T),
+            num_steps=num_inference_steps,
+            generator=generator,
+            on_step=self._on_step(
+                denoiser, callback_on_step_end, callback_on_step_end_tensor_inputs
+            ),
+            show=self.show_steps,
+        )
+        return self.finished(x_0, output_type, return_dict)
+
+    def _on_step(
+        self, denoiser: Denoiser, on_step_end: OnStepEnd | None, tensor_inputs: Sequence[str]
+    ) -> Advance | None:
+        """Return what calls the caller's function after each step."""
+        if on_step_end is None:
+            return None
+
+        def on_step(x_t: Tensor, step: Step) -> Tensor:
+            # A copy of the codes, so that a change in place is seen.
+            codes = None if denoiser.cond is None else denoiser.cond.clone()
+            tensors = {"latents": x_t, "cond": codes}
+            given: dict[str, Any] = {name: tensors[name] for name in tensor_inputs}
+            changed = given | on_step_end(self, step.index, step.t, given)
+            if "cond" in changed:
+                denoiser.cond = changed["cond"]
+            return changed.get("latents", x_t)
+
+        return on_step
+
+    def denoiser(
+        self,
+        size: tuple[int, int],
+        cond: Tensor | None,
+        *,
+        tiling: str = "shifted",
+        positions: str = "extrapolate",
+        guidance_interval: tuple[int, int] | None = None,
+        rows_per_chunk: int | None = None,
+        cols_per_chunk: int | None = None,
+    ) -> Denoiser:
+        """Return the network on canvases of a size (height, width); arguments as of a call.
+
+        Its guidance is `guidance_scale` of the call that is running, within the interval.
+        """
+        first, last = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
+        return Denoiser(
+            self.unet,
+            PatchGrid.of(*size, self.unet.config.patch_size),
+            None if cond is None else self.to_device(cond),
+            tiling=tiling,
+            guidance=lambda t: self.guidance_scale if first <= t < last else 0.0,
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
             grid_shape=self.grid_shape(positions),
         )
-        images = self.image_processor.postprocess(x_0, output_type)
-        self.maybe_free_model_hooks()
-        return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
         """Draw global codes, (batch_size, code_dim), from the latent model."""
@@ -212,54 +269,18 @@ class PatchDMPipeline(DiffusionPipeline):
         z_T = self.gaussian(batch_size, (self.latent.config.code_dim,), generator)
         return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
 
-    def _denoise(
-        self,
-        x_T: Tensor,
-        cond: Tensor | None,
-        generator: Generators,
-        on_step_end: Callable[..., dict[str, Any]] | None,
-        tensor_inputs: Sequence[str],
-        *,
-        num_steps: int,
-        tiling: str,
-        guidance_interval: tuple[int, int] | None,
-        **chunks: Any,
-    ) -> Tensor:
-        """Solve from x_T to x_0, in float32 whatever the network computes in."""
-        first, last = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
+    def show_steps(self, steps: Sequence[Step]) -> Iterable[Step]:
+        """Show a progress bar over the steps of a call."""
+        self._num_timesteps = len(steps)
+        return self.progress_bar(steps)
 
-        def on_step(
-            index: int, t: Tensor, x_t: Tensor, cond: Tensor | None
-        ) -> tuple[Tensor, Tensor | None]:
-            if on_step_end is None:
-                return x_t, cond
-            tensors = {"latents": x_t, "cond": cond}
-            given = {name: tensors[name] for name in tensor_inputs}
-            if "cond" in given and cond is not None:
-                given["cond"] = cond.clone()  # so that a change in place is seen
-            changed = given | on_step_end(self, index, t, given)
-            return changed.get("latents", x_t), changed.get("cond", cond)
-
-        def show(timesteps: Tensor) -> Iterable[Tensor]:
-            self._num_timesteps = len(timesteps)
-            return self.progress_bar(timesteps)
-
-        return solve(
-            self.unet,
-            self.scheduler,
-            x_T,
-            cond,
-            num_steps=num_steps,
-            tiling=tiling,
-            guidance=lambda t: self.guidance_scale if first <= t < last else 0.0,
-            generator=generator,
-            on_step=on_step,
-            show=show,
-            **chunks,
-        )
-
-    inpaint = inpaint_images
-    outpaint = outpaint_images
+    def finished(
+        self, x_0: Tensor, output_type: str, return_dict: bool
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Return what a call returns of its images (B, channels, H, W) in [-1, 1]."""
+        images = self.image_processor.postprocess(x_0, output_type)
+        self.maybe_free_model_hooks()
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
 
     def check_inputs(
         self,
@@ -287,8 +308,7 @@ class PatchDMPipeline(DiffusionPipeline):
         for name, (tensor, size) in expected.items():
             if tensor is not None and tensor.shape != size:
                 raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` is {output_type!r}, expected {OUTPUT_TYPES}")
+        check_choice("output_type", output_type, OutputType)
 
     def _check_callback(self, tensor_inputs: Sequence[str]) -> None:
         unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
@@ -313,10 +333,9 @@ class PatchDMPipeline(DiffusionPipeline):
 
     def grid_shape(self, positions: str) -> tuple[int, int] | None:
         """Return the patch rows and columns that positions are rescaled to, if they are."""
+        check_choice("positions", positions, Positions)
         if positions == "extrapolate":
             return None
-        if positions != "rescale":
-            raise ValueError(f"`positions` is {positions!r}, expected extrapolate and rescale")
         size, p = self.unet.config.sample_size, self.unet.config.patch_size
         if size is None:
             raise ValueError("`positions` is 'rescale', but `unet` has no sample_size")

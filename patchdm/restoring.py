@@ -1,201 +1,204 @@
-"""In- and outpainting, the methods `inpaint` and `outpaint` of PatchDMPipeline (`pipe`)."""
+"""In- and outpainting by the pipeline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypedDict, Unpack
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput
+from diffusers import ImagePipelineOutput
 from PIL import Image
 from torch import Tensor
 
+from patchdm.choices import Code, OutputType, check_choice
 from patchdm.formats.colour import to_srgb
 from patchdm.formats.images import to_tensor
-from patchdm.grid import PatchGrid
+from patchdm.models import CodeTable, SemanticEncoder
+from patchdm.sampling.checks import check_count
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
-from patchdm.sampling.solve import begin, check_count, check_solver, tiling_of_step
-from patchdm.sampling.solvers import solver
+from patchdm.sampling.solvers import begin, check_solver, solver
+from patchdm.sampling.tilings import Step
 
 HALF = 127.5
 """Levels of a PIL mask from here on are white."""
 SLACK = 8.0
 """By which images may leave [-1, 1], as a solver leaves them; pixels of 0 to 255 do so by more."""
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 Generators = torch.Generator | list[torch.Generator] | None
 ImageInput = Tensor | Image.Image | Sequence[Image.Image]
 MaskInput = ImageInput
 
 
-@torch.no_grad()
-def inpaint_images(
-    pipe: DiffusionPipeline,
-    image: ImageInput,
-    mask: MaskInput,
-    num_inference_steps: int = 50,
-    guidance_scale: float = 0.0,
-    generator: Generators = None,
-    cond: Tensor | None = None,
-    output_type: str = "pil",
-    return_dict: bool = True,
-    *,
-    code: str = "image",
-    fit: CodeFit | None = None,
-    resamplings: int = 4,
-    blend_width: int = 4,
-    tiling: str = "shifted",
-    positions: str = "extrapolate",
-    guidance_interval: tuple[int, int] | None = None,
-    rows_per_chunk: int | None = None,
-    cols_per_chunk: int | None = None,
-    latent_num_inference_steps: int = 50,
-) -> ImagePipelineOutput | tuple[Any]:
-    """Make what a mask covers; every other pixel of the result is that of the image, exactly.
+class CanvasOptions(TypedDict, total=False):
+    """Arguments of `PatchDMPipeline.__call__` that say how a canvas is worked on."""
 
-    The solver is DDIM whatever the scheduler: resampling breaks the history of multistep
-    solvers. With a list of generators, image i depends on generator i alone.
+    tiling: str
+    positions: str
+    guidance_interval: tuple[int, int] | None
+    rows_per_chunk: int | None
+    cols_per_chunk: int | None
 
-    Args:
-        image: PIL images, transparency over white, or (B, channels, H, W) float in [-1, 1]; sides
-            multiples of the patch size.
-        mask: (H, W) or (B, 1, H, W), True where pixels are to be made; as numbers in [0, 1], or
-            PIL images, white there.
-        num_inference_steps: DDIM steps; each is made `resamplings` times.
-        generator: as in `__call__`; each gives x_T first, then the draws of the code, then the
-            noise of the resamplings.
-        cond: (B, code_dim) global codes; None: as `code` says.
-        code: "image": that of the known pixels, by the encoder or, with a code table, by `fit`;
-            "latent": sampled.
-        fit: how codes are fitted to images, where there is a code table; with positions that
-            count on from the first patch.
-        resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
-        guidance_scale, output_type, return_dict, tiling, positions, guidance_interval,
-            rows_per_chunk, cols_per_chunk, latent_num_inference_steps: as in `__call__`.
 
-    Returns:
-        The images, as `images` or in a tuple.
+class Host(Protocol):
+    """What a pipeline has for the mixin; see `PatchDMPipeline`."""
 
-    Raises:
-        ValueError: an argument does not fit.
-    """
-    known = pipe.to_device(_to_tensor(image))
-    batch, *shape = known.shape
-    height, width = shape[1:]
-    pipe.check_inputs(
-        batch, tuple(shape), generator, cond, None, output_type, guidance_scale=guidance_scale
-    )
-    if code not in ("image", "latent"):
-        raise ValueError(f"`code` is {code!r}, expected image and latent")
-    check_count("resamplings", resamplings)
-    check_count("blend_width", blend_width, least=0)
-    mask = checked_mask(_mask_tensor(mask), known)
-    check_solver(pipe.scheduler)
-    scheduler = solver(pipe.scheduler, "ddim")
-    begin(scheduler, num_inference_steps)
-    x_T = pipe.to_device(pipe.gaussian(batch, tuple(shape), generator))
-    if cond is None and code == "image":
-        cond = _code_of(pipe, known, mask, scheduler, generator, fit)
-    elif cond is None and pipe.latent is not None:
-        cond = pipe.sample_codes(batch, generator, latent_num_inference_steps)
-    denoiser = Denoiser(
-        pipe.unet,
-        PatchGrid.of(height, width, pipe.unet.config.patch_size),
-        None if cond is None else pipe.to_device(cond),
-        rows_per_chunk=rows_per_chunk,
-        cols_per_chunk=cols_per_chunk,
-        grid_shape=pipe.grid_shape(positions),
-    )
-    first, last = guidance_interval or (0, scheduler.config.num_train_timesteps)
-    with pipe.progress_bar(total=num_inference_steps * resamplings) as bar:
+    unet: Any
+    scheduler: Any
+    latent: Any
+    encoder: SemanticEncoder | None
+    code_table: CodeTable | None
+    check_inputs: Callable[..., None]
+    denoiser: Callable[..., Denoiser]
+    finished: Callable[..., ImagePipelineOutput | tuple[Any]]
+    gaussian: Callable[..., Tensor]
+    inpaint: Callable[..., Any]
+    sample_codes: Callable[..., Tensor]
+    show_steps: Callable[[Sequence[Step]], Iterable[Step]]
+    to_device: Callable[[Tensor], Tensor]
+    _guidance_scale: float
 
-        def predict(x_t: Tensor, t: Tensor, index: int) -> Tensor:
-            bar.update()
-            return denoiser(
-                x_t,
-                t.expand(batch).to(x_t.device),
-                guidance_scale=guidance_scale if first <= t < last else 0.0,
-                tiling=tiling_of_step(pipe.unet, tiling, index, num_inference_steps),
-            )
 
+class RestoringMixin:
+    """The methods `inpaint` and `outpaint` of PatchDMPipeline."""
+
+    @torch.no_grad()
+    def inpaint(
+        self: Host,
+        image: ImageInput,
+        mask: MaskInput,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 0.0,
+        generator: Generators = None,
+        cond: Tensor | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        *,
+        code: str = "image",
+        fit: CodeFit | None = None,
+        resamplings: int = 4,
+        blend_width: int = 4,
+        latent_num_inference_steps: int = 50,
+        **canvas: Unpack[CanvasOptions],
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Make what a mask covers; every other pixel of the result is that of the image, exactly.
+
+        The solver is DDIM whatever the scheduler: resampling breaks the history of multistep
+        solvers. With a list of generators, image i depends on generator i alone.
+
+        Args:
+            image: PIL images, transparency over white, or (B, channels, H, W) float in [-1, 1];
+                sides multiples of the patch size.
+            mask: (H, W) or (B, 1, H, W), True where pixels are to be made; as numbers in [0, 1],
+                or PIL images, white there.
+            num_inference_steps: DDIM steps; each is made `resamplings` times.
+            generator: as in `__call__`; each gives x_T first, then the draws of the code, then
+                the noise of the resamplings.
+            cond: (B, code_dim) global codes; None: as `code` says.
+            code: "image": that of the known pixels, by the encoder or, with a code table, by
+                `fit`; "latent": sampled.
+            fit: how codes are fitted to images, where there is a code table; with positions that
+                count on from the first patch.
+            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
+            guidance_scale, output_type, return_dict, latent_num_inference_steps: as in `__call__`.
+            **canvas: tiling, positions, guidance_interval, rows_per_chunk, cols_per_chunk, as in
+                `__call__`.
+
+        Returns:
+            The images, as `images` or in a tuple.
+
+        Raises:
+            ValueError: an argument does not fit.
+        """
+        known = self.to_device(_to_tensor(image))
+        batch, channels, height, width = known.shape
+        shape = (channels, height, width)
+        self.check_inputs(
+            batch, shape, generator, cond, None, output_type, guidance_scale=guidance_scale
+        )
+        check_choice("code", code, Code)
+        check_count("resamplings", resamplings)
+        check_count("blend_width", blend_width, least=0)
+        hole = checked_mask(_mask_tensor(mask), known)
+        check_solver(self.scheduler)
+        scheduler = solver(self.scheduler, "ddim")
+        begin(scheduler, num_inference_steps)
+        self._guidance_scale = guidance_scale
+
+        def draw() -> Tensor:
+            return self.to_device(self.gaussian(batch, shape, generator))
+
+        x_T = draw()
+        if cond is None and code == "image":
+            each = generator if isinstance(generator, list) else [generator] * batch
+            if coder := _coder(self):
+                cond = code_of_image(
+                    coder, self.unet, scheduler, known, mask=hole, fit=fit, generators=each
+                )
+        elif cond is None and self.latent is not None:
+            cond = self.sample_codes(batch, generator, latent_num_inference_steps)
         x_0 = inpaint(
-            predict,
+            self.denoiser((height, width), cond, **canvas),
             scheduler,
             known,
-            mask,
+            hole,
             x_T,
-            lambda: pipe.to_device(pipe.gaussian(batch, tuple(shape), generator)),
+            draw,
             resamplings=resamplings,
             blend_width=blend_width,
+            show=self.show_steps,
         )
-    images = pipe.image_processor.postprocess(x_0, output_type)
-    pipe.maybe_free_model_hooks()
-    return ImagePipelineOutput(images=images) if return_dict else (images,)
+        return self.finished(x_0, output_type, return_dict)
+
+    def outpaint(
+        self: Host,
+        image: ImageInput,
+        left: int = 0,
+        top: int = 0,
+        right: int = 0,
+        bottom: int = 0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        **options: Any,
+    ) -> ImagePipelineOutput | tuple[Any]:
+        """Make what lies beyond the borders of an image; the image itself is kept exactly.
+
+        The canvas is filled up to whole patches, and what was not asked for is cut off at the end.
+        Positions count from the canvas' first patch.
+
+        Args:
+            image: as in `inpaint`, of any size.
+            left, top, right, bottom: pixels to make on each side.
+            output_type, return_dict: as in `__call__`.
+            **options: further ones of `inpaint`.
+
+        Returns:
+            The images, as `images` or in a tuple.
+
+        Raises:
+            ValueError: an argument does not fit.
+        """
+        check_choice("output_type", output_type, OutputType)
+        canvas = canvas_around(
+            _to_tensor(image),
+            left=left,
+            top=top,
+            right=right,
+            bottom=bottom,
+            patch_size=self.unet.config.patch_size,
+        )
+        made = self.inpaint(canvas.known, canvas.mask, output_type="latent", **options)[0]
+        return self.finished(made[..., canvas.rows, canvas.cols], output_type, return_dict)
 
 
-def outpaint_images(
-    pipe: DiffusionPipeline,
-    image: ImageInput,
-    left: int = 0,
-    top: int = 0,
-    right: int = 0,
-    bottom: int = 0,
-    output_type: str = "pil",
-    return_dict: bool = True,
-    **options: Any,
-) -> ImagePipelineOutput | tuple[Any]:
-    """Make what lies beyond the borders of an image; the image itself is kept exactly.
-
-    The canvas is filled up to whole patches, and what was not asked for is cut off at the end.
-    Positions count from the canvas' first patch.
-
-    Args:
-        image: as in `inpaint`, of any size.
-        left, top, right, bottom: pixels to make on each side.
-        output_type, return_dict: as in `__call__`.
-        **options: further ones of `inpaint`.
-
-    Returns:
-        The images, as `images` or in a tuple.
-
-    Raises:
-        ValueError: an argument does not fit.
-    """
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"`output_type` is {output_type!r}, expected {OUTPUT_TYPES}")
-    canvas = canvas_around(
-        _to_tensor(image),
-        left=left,
-        top=top,
-        right=right,
-        bottom=bottom,
-        patch_size=pipe.unet.config.patch_size,
-    )
-    made = pipe.inpaint(canvas.known, canvas.mask, output_type="latent", **options)[0]
-    asked = made[..., canvas.rows, canvas.cols]
-    images = pipe.image_processor.postprocess(asked, output_type)
-    return ImagePipelineOutput(images=images) if return_dict else (images,)
-
-
-def _code_of(
-    pipe: DiffusionPipeline,
-    known: Tensor,
-    mask: Tensor,
-    scheduler: DDIMScheduler,
-    generator: Generators,
-    fit: CodeFit | None,
-) -> Tensor | None:
-    """Return the codes of partly known images; None: the model has no global code."""
+def _coder(pipe: Host) -> CodeTable | SemanticEncoder | None:
+    """Return what gives the code of an image; None: the model has no global code."""
     coder = pipe.code_table if pipe.encoder is None else pipe.encoder
-    if coder is None:
-        if pipe.latent is None:
-            return None
+    if coder is None and pipe.latent is not None:
         raise ValueError("`code` is 'image', but the model has no encoder and no code table")
-    each = generator if isinstance(generator, list) else [generator] * len(known)
-    return code_of_image(coder, pipe.unet, scheduler, known, mask=mask, fit=fit, generators=each)
+    return coder
 
 
 def _to_tensor(image: ImageInput) -> Tensor:

@@ -16,8 +16,10 @@ from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.vectors import read_vectors
+from patchdm.grid import PatchGrid
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
+from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import generators, solve
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
@@ -178,9 +180,9 @@ def _sheet_writer(
             cond = average.code(inputs.to(device))
         size = (average.unet.config.in_channels, store.height, store.width)
         x_T = torch.stack([torch.randn(size, generator=g) for g in generators(range(SHEET_IMAGES))])
-        samples = solve(
-            average.unet, average.scheduler, x_T.to(device), cond, num_steps=SHEET_STEPS
-        )
+        grid = PatchGrid.of(store.height, store.width, average.unet.config.patch_size)
+        denoiser = Denoiser(average.unet, grid, cond)
+        samples = solve(denoiser, average.scheduler, x_T.to(device), num_steps=SHEET_STEPS)
         sheet = contact_sheet(to_uint8(samples), columns=4)
         save_png(folder / f"{seen:09d}.png", sheet)
         watch.picture(seen, sheet)

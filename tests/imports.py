@@ -26,6 +26,7 @@ DATA_PATHS = {
 
 
 INERT = {
+    Path("patchdm/choices.py"): "names, which params.yaml is checked with",
     Path("patchdm/config"): "DVC tracks the values of parameters",
     Path("patchdm/console.py"): "what is shown",
     Path("patchdm/errors.py"): "what is said of mistakes",

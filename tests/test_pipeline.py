@@ -273,8 +273,8 @@ def test_guidance_tiling_and_streaming(pipe):
         ({"cond": torch.zeros(1, 12)}, r"`cond` has shape \(1, 12\), expected \(1, 16\)"),
         ({"cond": torch.zeros(2, CODE)}, r"`cond` has shape \(2, 16\), expected \(1, 16\)"),
         ({"latents": torch.zeros(1, 3, P, P)}, r"`latents` has .* expected \(1, 3, 16, 32\)"),
-        ({"output_type": "jpg"}, "`output_type` is 'jpg', expected .*'pil'"),
-        ({"tiling": "woven"}, "tiling is 'woven', expected shifted, average, blend, alternate"),
+        ({"output_type": "jpg"}, "`output_type` is 'jpg', expected pil, np, pt, latent"),
+        ({"tiling": "woven"}, "`tiling` is 'woven', expected shifted, alternate, average, blend"),
         ({"rows_per_chunk": 0}, "rows_per_chunk is 0, expected at least 1"),
         (
             {"callback_on_step_end_tensor_inputs": ["eps"]},

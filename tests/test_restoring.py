@@ -208,7 +208,7 @@ WRONG = [
     ({"resamplings": 0}, "`resamplings` is 0"),
     ({"blend_width": -1}, "`blend_width` is -1"),
     ({"guidance_scale": -1.0}, "`guidance_scale` is -1.0, expected 0 or more"),
-    ({"code": "guess"}, "`code` is 'guess', expected image and latent"),
+    ({"code": "guess"}, "`code` is 'guess', expected image, latent"),
     ({"fit": None}, "`fit` is None, a code table needs features of quantiles"),
     ({"positions": "stretch"}, "`positions` is 'stretch'"),
     ({"output_type": "jpeg"}, "`output_type` is 'jpeg'"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from patchdm.choices import Format
 from patchdm.cli.words import (
     PAPER_STEPS,
     given,
@@ -24,7 +25,6 @@ from patchdm.formats.shards import read_images, read_manifest
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
-from patchdm.sampling.write import Format
 
 GRID_IMAGES = 64
 """Most images of a contact sheet."""

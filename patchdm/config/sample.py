@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from patchdm.choices import Code, Format, Solver, Tiling
 from patchdm.config.section import NotNegative, Positive, Rate, Section
 
 
@@ -15,7 +16,7 @@ class Sample(Section):
     first_seed: NotNegative
     num_images: Positive
     """Seeds first_seed .. first_seed + num_images - 1, one PNG each."""
-    solver: Literal["ddim", "dpm-solver++", "unipc"]
+    solver: Solver
     """`ddim` is the paper's (eta = 0); DPM-Solver++(2M) (2211.01095) and UniPC (2302.04867) of
     diffusers need fewer steps."""
     num_steps: Positive
@@ -23,7 +24,7 @@ class Sample(Section):
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
     guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
     """Time steps t with guidance, first <= t < last (2404.07724); the paper: all."""
-    tiling: Literal["shifted", "alternate", "average", "blend"]
+    tiling: Tiling
     """Which predictions a step of feature collage uses: the shifted patches (the paper), shifted
     and plain in turn, the mean of both, or both blended across each other's borders. The other
     collage modes sample as they train, whatever stands here."""
@@ -31,7 +32,7 @@ class Sample(Section):
     """Images denoised together, a matter of speed: it does not change them."""
     shard_size: Positive
     """Images of a shard: what one process claims, finishes and is checked by."""
-    format: Literal["png", "webdataset"]
+    format: Format
     """A shard is a folder of PNG files, or a tar file of them as WebDataset reads it."""
 
     @model_validator(mode="after")
@@ -63,7 +64,7 @@ class Applications(Section):
     """Times a step is made, from renewed noise after the first (RePaint, 2201.09865)."""
     blend_width: NotNegative
     """Pixels into what is made over which a step takes on the difference at the known border."""
-    code: Literal["image", "latent"]
+    code: Code
     """The global code: fitted to what is known of the photograph, or from the latent model."""
     code_steps: Positive
     """Optimiser steps of a fitted code, where there is no encoder."""

@@ -1,4 +1,4 @@
-"""The canvas denoiser: what the solver sees as one network on one large image.
+"""The denoiser: what the solver sees as one network on one large image.
 
 The canvas is worked through in bands of patch rows. The collage of patch row r needs the
 features of padded rows r and r + 1 alone, so a band keeps only its last row of features for
@@ -11,9 +11,8 @@ equal shapes are computed by equal kernels, results do not depend on the height 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +21,10 @@ from torch import Tensor
 from patchdm.diffusion.guidance import guided
 from patchdm.grid import PatchGrid, collage_rows, merge, split
 from patchdm.models.unet import PatchUNet, Projected
+from patchdm.sampling.tilings import MEANS, Patches, Step, checked_patches, patches_of_step
 
-Tiling = Literal["shifted", "average", "blend"] | tuple[int, int]
-"""The patches that predict a canvas: the shifted ones by feature collage (the paper), the mean of
-these and the plain padded ones, both blended, or patches on their own from (y, x) on."""
-
-PLAIN = (0, 0)
-"""The padded patches on their own."""
+Bands = Iterator[tuple[slice, Tensor]]
+"""Pixel rows and their prediction (B, C, rows, W), from top to bottom."""
 
 _KEPT_PLACES = 1024
 """Patches whose projected positions are kept between the steps of a canvas that is worked on as a
@@ -44,7 +40,7 @@ def predict_eps(
     guidance_scale: float | None = None,
     rows_per_chunk: int | None = None,
     cols_per_chunk: int | None = None,
-    tiling: Tiling = "shifted",
+    tiling: Patches = "shifted",
     grid_shape: tuple[int, int] | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -57,7 +53,7 @@ def predict_eps(
         cond: (B, cond_dim) global codes, or None.
         guidance_scale: w of (1 + w) eps(cond, position) - w eps(none, none); None or 0: off.
         rows_per_chunk: patch rows decoded at once, at most; None: all. Results are equal, memory
-            beside x_t and the result grows with it instead of with the height.
+            next to x_t and the result grows with it instead of with the height.
         cols_per_chunk: patch columns worked on at once; None: all. The padded column between two
             chunks is encoded for both; memory then does not grow with the width either.
         tiling: "shifted": the collaged patches. "average", "blend": collaged and padded patches,
@@ -74,22 +70,32 @@ def predict_eps(
     Raises:
         ValueError: a side of x_t, the tiling, or the size of a chunk does not fit.
     """
-    height, width = x_t.shape[-2:]
     denoiser = Denoiser(
         unet,
-        PatchGrid.of(height, width, unet.config.patch_size),
+        PatchGrid.of(x_t.shape[-2], x_t.shape[-1], unet.config.patch_size),
         cond,
         rows_per_chunk=rows_per_chunk,
         cols_per_chunk=cols_per_chunk,
         grid_shape=grid_shape,
     )
-    return denoiser(x_t, t, guidance_scale=guidance_scale, tiling=tiling, out=out)
+    return denoiser.predict(x_t, t, checked_patches(tiling), guidance_scale, out)
 
 
 class Denoiser:
-    """`predict_eps` for many steps: what stays the same between them is computed once.
+    """A network on a canvas, for many steps: what stays the same between them is computed once.
 
-    That is what the residual blocks make of codes and positions. Arguments as of `predict_eps`.
+    That is the projection of codes and positions.
+
+    Args:
+        unet: the network.
+        grid: of the canvas.
+        cond: (B, cond_dim) global codes, or None.
+        tiling: a name of `patchdm.choices.Tiling`.
+        guidance: time step t -> guidance_scale w; None: no guidance.
+        rows_per_chunk, cols_per_chunk, grid_shape: as in `predict_eps`.
+
+    Raises:
+        ValueError: the size of a chunk does not fit.
     """
 
     def __init__(
@@ -98,6 +104,8 @@ class Denoiser:
         grid: PatchGrid,
         cond: Tensor | None,
         *,
+        tiling: str = "shifted",
+        guidance: Callable[[int], float] | None = None,
         rows_per_chunk: int | None = None,
         cols_per_chunk: int | None = None,
         grid_shape: tuple[int, int] | None = None,
@@ -105,167 +113,206 @@ class Denoiser:
         for name, size in (("rows_per_chunk", rows_per_chunk), ("cols_per_chunk", cols_per_chunk)):
             if size is not None and size < 1:
                 raise ValueError(f"{name} is {size}, expected at least 1")
-        self.unet = unet
-        self.grid = grid
+        self.unet, self.grid, self.tiling, self.guidance = unet, grid, tiling, guidance
         self.cond = cond
-        self.rows_per_chunk = rows_per_chunk or grid.rows + 1
-        self.cols_per_chunk = cols_per_chunk or grid.cols + 1
+        self._rows_per_chunk = rows_per_chunk or grid.rows + 1
+        self._cols_per_chunk = cols_per_chunk or grid.cols + 1
         rows, cols = grid_shape or (grid.rows, grid.cols)
-        self._scale = (rows / grid.rows, cols / grid.cols)
+        self._scale = torch.tensor([rows / grid.rows, cols / grid.cols])
         # Who asks for chunks wants memory that does not grow with the canvas.
         chunked = rows_per_chunk is not None or cols_per_chunk is not None
         self._most_places = 0 if chunked else _KEPT_PLACES
-        self._codes: dict[bool, Projected] = {}
         self._places: dict[tuple[tuple[float, float], ...] | None, Projected] = {}
 
-    def __call__(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        *,
-        guidance_scale: float | None = None,
-        tiling: Tiling = "shifted",
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """Predict x_t (B, C, H, W) at t (B,); see `predict_eps`."""
-        eps = torch.empty_like(x_t) if out is None else out
-        for first in range(0, self.grid.cols, self.cols_per_chunk):
-            end = min(first + self.cols_per_chunk, self.grid.cols)
-            pixels = slice(first * self.grid.patch_size, end * self.grid.patch_size)
-            for rows, band in self._guided(x_t, t, guidance_scale, tiling, (first, end)):
-                eps[..., rows, pixels] = band
-        return eps
+    @property
+    def in_chunks_of_columns(self) -> bool:
+        """Whether the canvas is worked on in several chunks of columns."""
+        return self._cols_per_chunk < self.grid.cols
 
-    def bands(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        *,
-        guidance_scale: float | None = None,
-        tiling: Tiling = "shifted",
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Yield pixel rows and their prediction (B, C, rows, W), from top to bottom.
+    @property
+    def cond(self) -> Tensor | None:
+        """The global codes; they may be replaced between two steps."""
+        return self._cond
+
+    @cond.setter
+    def cond(self, cond: Tensor | None) -> None:
+        self._cond = cond
+        self._codes: dict[bool, Projected] = {}
+
+    def __call__(self, x_t: Tensor, step: Step, out: Tensor | None = None) -> Tensor:
+        """Predict x_t (B, C, H, W) at a step, into `out` where that is given."""
+        return self.predict(x_t, step.t.reshape(1), *self._plan(step), out)
+
+    def bands(self, x_t: Tensor, step: Step) -> Bands:
+        """Yield bands of the prediction of x_t (B, C, H, W) at a step.
 
         When a band is there, its rows of x_t have served: they may be overwritten.
         """
-        yield from self._guided(x_t, t, guidance_scale, tiling, (0, self.grid.cols))
+        return self._bands(x_t, step.t.reshape(1), *self._plan(step), (0, self.grid.cols))
 
-    def _guided(
+    def predict(
         self,
         x_t: Tensor,
         t: Tensor,
+        patches: Patches,
         guidance_scale: float | None,
-        tiling: Tiling,
+        out: Tensor | None,
+    ) -> Tensor:
+        """Predict x_t (B, C, H, W) at times (B,) or (1,); see `predict_eps`."""
+        eps = torch.empty_like(x_t) if out is None else out
+        for first in range(0, self.grid.cols, self._cols_per_chunk):
+            end = min(first + self._cols_per_chunk, self.grid.cols)
+            pixels = slice(first * self.grid.patch_size, end * self.grid.patch_size)
+            for rows, band in self._bands(x_t, t, patches, guidance_scale, (first, end)):
+                eps[..., rows, pixels] = band
+        return eps
+
+    def _plan(self, step: Step) -> tuple[Patches, float]:
+        """Return the patches and the guidance of a step."""
+        config = self.unet.config
+        patches = patches_of_step(config.collage, config.patch_size, self.tiling, step)
+        return patches, self.guidance(int(step.t)) if self.guidance else 0.0
+
+    def _bands(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        patches: Patches,
+        guidance_scale: float | None,
         cols: tuple[int, int],
-    ) -> Iterator[tuple[slice, Tensor]]:
+    ) -> Bands:
         """Yield the bands of patch columns cols[0] to cols[1] - 1."""
-        if isinstance(tiling, str) and tiling not in ("shifted", "average", "blend"):
-            raise ValueError(
-                f"tiling is {tiling!r}, expected shifted, average, blend, and an offset (y, x)"
-            )
-        predict = _alone if isinstance(tiling, tuple) else _collaged
-        equal = len(t) == 1 or bool((t == t[0]).all())  # the plan has one, without a value
+        equal = len(t) == 1 or bool((t == t[0]).all())  # `plan` has one, without a value
         time = self.unet.project_time(t[:1] if equal else t)
-        known = predict(self, x_t, time, tiling, cols, known=True)
+        known = self._pass(_Pass(x_t, time, cols, known=True), patches)
         if not guidance_scale:
             yield from known
             return
-        unknown = predict(self, x_t, time, tiling, cols, known=False)
+        unknown = self._pass(_Pass(x_t, time, cols, known=False), patches)
         for (rows, eps), (_, eps_unknown) in zip(known, unknown, strict=True):
             yield rows, guided(eps, eps_unknown, guidance_scale)
 
-    def code(self, *, known: bool) -> Projected:
+    def _pass(self, sight: _Pass, patches: Patches) -> Bands:
+        if isinstance(patches, tuple):
+            return self._alone(sight, *patches)
+        return self._collaged(sight, patches)
+
+    def _collaged(self, sight: _Pass, tiling: str) -> Bands:
+        """Predict shifted patches by feature collage, a band of rows at a time.
+
+        For a mean with plain patches, the features are also decoded as they are. The lower half of
+        a band's last padded row waits for the next band.
+        """
+        unet, grid, known = self.unet, self.grid, sight.known
+        x_t, time, code = sight.x_t, sight.time, self._code(known=known)
+        p, (first, end), mean = grid.patch_size, sight.cols, MEANS.get(tiling)
+        width, band = end - first, self._band(sight.device)
+        plain = torch.empty(0)
+        last_row: list[Tensor] = []
+        for start in range(0, grid.rows + 1, band):
+            padded = range(start, min(start + band, grid.rows + 1))
+            shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
+            place = self._rows_of_places(padded, range(first, end + 1), 0.0, known=known)
+            patches = split(_padded_area(x_t, p, padded, sight.cols), p).to(sight.device)
+            new = unet.encode(patches, time, place, code)
+            if mean:
+                decoded = merge(unet.decode(new, time, place, code), len(padded), width + 1)
+                decoded = decoded[..., p // 2 : -p // 2]
+                plain = torch.cat([plain, decoded], dim=2) if start else decoded[..., p // 2 :, :]
+            new_rows = [z.unflatten(0, (len(x_t), len(padded), width + 1)) for z in new]
+            if shifted:
+                maps = _collage(last_row, new_rows)
+                place = self._rows_of_places(shifted, range(first, end), 0.5, known=known)
+                eps = merge(unet.decode(maps, time, place, code), len(shifted), width)
+                if mean:
+                    here, plain = plain.split([eps.shape[2], p // 2], dim=2)
+                    eps = mean(eps, here, PatchGrid(len(shifted), width, p))
+                yield slice(shifted.start * p, shifted.stop * p), eps
+            last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
+
+    def _alone(self, sight: _Pass, top: int, left: int) -> Bands:
+        """Predict patches of the padded canvas on their own; where two overlap, the later counts.
+
+        A band is all rows, since the last ones may overlap.
+        """
+        unet, x_t, p = self.unet, sight.x_t, self.grid.patch_size
+        band, code = self._band(sight.device), self._code(known=sight.known)
+        height, width = x_t.shape[-2:]
+        tops, lefts = (
+            [min(max(start, 0), side) for start in range(corner, side + p // 2, p)]
+            for corner, side in ((top, height), (left, width))
+        )
+        # Of the chunk of columns, the patches that meet it.
+        first, end = (col * p + p // 2 for col in sight.cols)
+        lefts = [x for x in lefts if x < end and x + p > first]
+        canvas = F.pad(x_t.to(sight.device), (p // 2,) * 4)
+        eps = torch.empty_like(canvas)
+        for start in range(0, len(tops), band):
+            corners = list(itertools.product(tops[start : start + band], lefts))
+            patches = torch.stack([canvas[..., y : y + p, x : x + p] for y, x in corners], dim=1)
+            at = tuple((y / p, x / p) for y, x in corners)
+            place = self._projected(at if sight.known else None)
+            features = unet.encode(patches.flatten(0, 1), sight.time, place, code)
+            decoded = unet.decode(features, sight.time, place, code).reshape(patches.shape)
+            for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
+                eps[..., y : y + p, x : x + p] = patch
+        yield slice(0, height), eps[..., p // 2 : -p // 2, first:end]
+
+    def _code(self, *, known: bool) -> Projected:
         """Return the projected codes, or that of no code."""
         if known not in self._codes:
             self._codes[known] = self.unet.project_cond(self.cond if known else None)
         return self._codes[known]
 
-    def places(self, rows: range, cols: range, offset: float, *, known: bool) -> Projected:
+    def _rows_of_places(self, rows: range, cols: range, offset: float, *, known: bool) -> Projected:
         """Return the projected positions of patches at rows + offset, cols + offset."""
         if not known:
-            return self._kept(None)
+            return self._projected(None)
         # One row at a time, so that bands of any height get the same numbers.
-        of_rows = [self._kept(tuple((row + offset, col + offset) for col in cols)) for row in rows]
+        of_rows = [
+            self._projected(tuple((row + offset, col + offset) for col in cols)) for row in rows
+        ]
         if len(of_rows) == 1:
             return of_rows[0]
         halves = zip(*(place.halves for place in of_rows), strict=True)
         joined = [torch.cat(rows_of_half) for rows_of_half in halves]
         return Projected.of(torch.cat([*of_rows]), joined.__getitem__)
 
-    def corners(self, corners: list[tuple[int, int]], *, known: bool) -> Projected:
-        """Return the projected positions of patches at pixels (y, x) of the padded canvas."""
-        p = self.grid.patch_size
-        return self._kept(tuple((y / p, x / p) for y, x in corners) if known else None)
-
-    def _kept(self, places: tuple[tuple[float, float], ...] | None) -> Projected:
+    def _projected(self, places: tuple[tuple[float, float], ...] | None) -> Projected:
+        """Return projected positions (row, column), or that of an unknown one."""
         if places in self._places:
             return self._places[places]
-        at = None if places is None else torch.tensor(places) * torch.tensor(self._scale)
+        at = None if places is None else torch.tensor(places) * self._scale
         projected = self.unet.project_positions(at)
         if sum(len(kept) for kept in self._places.values()) < self._most_places:
             self._places[places] = projected
         return projected
 
-    def band(self, device: torch.device) -> int:
+    def _band(self, device: torch.device) -> int:
         """Return how many patch rows a network on this device computes at once."""
-        return 1 if device.type == "cpu" else self.rows_per_chunk
+        return 1 if device.type == "cpu" else self._rows_per_chunk
 
 
-@lru_cache(maxsize=8)
-def blend_weight(grid: PatchGrid, device: torch.device | str = "cpu") -> Tensor:
-    """Weight (H, W) of the shifted prediction: 0 towards its borders, 1 towards plain borders.
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of the network over a canvas.
 
-    With h the distance to the next shifted border over p/2 per axis, the shifted patch counts
-    h(y) h(x) and the plain one (1 - h(y)) (1 - h(x)), normalised.
+    Attributes:
+        x_t: (B, C, H, W).
+        time: the projected times.
+        cols: first patch column, and the one behind the last.
+        known: whether the network is told codes and positions.
     """
-    p = grid.patch_size
-    ramp = (torch.arange(p, device=device) + 0.5) / (p / 2)
-    hat = torch.minimum(ramp, 2 - ramp)
-    y, x = hat.repeat(grid.rows)[:, None], hat.repeat(grid.cols)[None]
-    shifted, plain = y * x, (1 - y) * (1 - x)
-    return shifted / (shifted + plain)
 
+    x_t: Tensor
+    time: Projected
+    cols: tuple[int, int]
+    known: bool
 
-def _collaged(
-    denoiser: Denoiser,
-    x_t: Tensor,
-    time: Projected,
-    tiling: Tiling,
-    cols: tuple[int, int],
-    *,
-    known: bool,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Predict shifted patches by feature collage, a band of rows at a time.
-
-    For a mean with plain patches, the features are also decoded as they are. The lower half of a
-    band's last padded row waits for the next band.
-    """
-    unet, grid, code = denoiser.unet, denoiser.grid, denoiser.code(known=known)
-    p, width = grid.patch_size, cols[1] - cols[0]
-    device = time.halves[0].device  # of the network; x_t may lie elsewhere
-    band = denoiser.band(device)
-    plain = torch.empty(0)
-    last_row: list[Tensor] = []
-    for start in range(0, grid.rows + 1, band):
-        padded = range(start, min(start + band, grid.rows + 1))
-        shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
-        place = denoiser.places(padded, range(cols[0], cols[1] + 1), 0.0, known=known)
-        patches = split(_padded_area(x_t, p, padded, cols), p).to(device)
-        new = unet.encode(patches, time, place, code)
-        if tiling != "shifted":
-            decoded = merge(unet.decode(new, time, place, code), len(padded), width + 1)
-            decoded = decoded[..., p // 2 : -p // 2]
-            plain = torch.cat([plain, decoded], dim=2) if start else decoded[..., p // 2 :, :]
-        new_rows = [z.unflatten(0, (len(x_t), len(padded), width + 1)) for z in new]
-        if shifted:
-            maps = _collage(last_row, new_rows)
-            place = denoiser.places(shifted, range(*cols), 0.5, known=known)
-            eps = merge(unet.decode(maps, time, place, code), len(shifted), width)
-            if tiling != "shifted":
-                here, plain = plain.split([eps.shape[2], p // 2], dim=2)
-                eps = _mean(eps, here, PatchGrid(len(shifted), width, p), tiling)
-            yield slice(shifted.start * p, shifted.stop * p), eps
-        last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
+    @property
+    def device(self) -> torch.device:
+        """That of the network; x_t may lie elsewhere."""
+        return self.time.halves[0].device
 
 
 def _collage(last_row: list[Tensor], new_rows: list[Tensor]) -> list[Tensor]:
@@ -276,52 +323,6 @@ def _collage(last_row: list[Tensor], new_rows: list[Tensor]) -> list[Tensor]:
         return [collage_rows(*rows) for rows in zip(last_row, new_rows, strict=True)]
     rows = [torch.cat(pair, dim=1) for pair in zip(last_row, new_rows, strict=True)]
     return [collage_rows(z[:, :-1], z[:, 1:]) for z in rows]
-
-
-def _mean(shifted: Tensor, plain: Tensor, grid: PatchGrid, tiling: Tiling) -> Tensor:
-    """Average both predictions of a band as the tiling says."""
-    if tiling == "average":
-        return (shifted + plain) / 2
-    weight = blend_weight(grid, shifted.device).to(shifted.dtype)
-    return weight * shifted + (1 - weight) * plain
-
-
-def _alone(
-    denoiser: Denoiser,
-    x_t: Tensor,
-    time: Projected,
-    tiling: Tiling,
-    cols: tuple[int, int],
-    *,
-    known: bool,
-) -> Iterator[tuple[slice, Tensor]]:
-    """Predict patches of the padded canvas on their own; where two overlap, the later counts.
-
-    A band is all rows, since the last ones may overlap.
-    """
-    assert isinstance(tiling, tuple)  # noqa: S101 - for mypy
-    unet, p, code = denoiser.unet, denoiser.grid.patch_size, denoiser.code(known=known)
-    device = time.halves[0].device  # of the network; x_t may lie elsewhere
-    band = denoiser.band(device)
-    height, width = x_t.shape[-2:]
-    tops, lefts = (
-        [min(max(start, 0), side) for start in range(first, side + p // 2, p)]
-        for first, side in zip(tiling, (height, width), strict=True)
-    )
-    # Of the chunk of columns, the patches that meet it.
-    first, end = cols[0] * p + p // 2, cols[1] * p + p // 2
-    lefts = [left for left in lefts if left < end and left + p > first]
-    canvas = F.pad(x_t.to(device), (p // 2,) * 4)
-    eps = torch.empty_like(canvas)
-    for start in range(0, len(tops), band):
-        corners = list(itertools.product(tops[start : start + band], lefts))
-        patches = torch.stack([canvas[..., y : y + p, x : x + p] for y, x in corners], dim=1)
-        place = denoiser.corners(corners, known=known)
-        features = unet.encode(patches.flatten(0, 1), time, place, code)
-        decoded = unet.decode(features, time, place, code).reshape(patches.shape)
-        for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
-            eps[..., y : y + p, x : x + p] = patch
-    yield slice(0, height), eps[..., p // 2 : -p // 2, first:end]
 
 
 def _padded_area(x_t: Tensor, p: int, rows: range, cols: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What sampling is made of beside the denoiser: seeds, codes, the tiling of each step, files."""
+"""Sampling to files: a range of seeds, by any number of processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import math
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from diffusers import DiffusionPipeline
 
+from patchdm.choices import Format, Tiling, check_choice
 from patchdm.config import Params
 from patchdm.devices import one_thread
 from patchdm.errors import PatchDMError, one_line
@@ -22,8 +23,10 @@ from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import shared
-from patchdm.sampling.solve import begin, check_guidance, generators, tiling_of_step
-from patchdm.sampling.write import Draw, Format, write_shards
+from patchdm.sampling.checks import check_count, check_guidance
+from patchdm.sampling.solve import generators
+from patchdm.sampling.solvers import begin
+from patchdm.sampling.write import Draw, write_shards
 
 WORTH_A_START = 2**26
 """Numbers in the first feature maps of all steps and images, above which further processes are
@@ -79,10 +82,17 @@ def generate(
     Raises:
         PatchDMError: an argument does not fit, or the folder was begun with other ones.
     """
-    _check_range(seeds, shard_size, batch_size, format)
+    _check_range(seeds)
     sampling |= {"height": height, "width": width, "num_inference_steps": num_inference_steps}
     chunks: dict[str, Any] = {"rows_per_chunk": rows_per_chunk, "cols_per_chunk": cols_per_chunk}
-    _check_sampling(pipe, **sampling, **chunks)
+    try:
+        for name, count in {"shard_size": shard_size, "batch_size": batch_size, **chunks}.items():
+            if count is not None:
+                check_count(name, count)
+        check_choice("format", format, Format)
+        _check_sampling(pipe, **sampling)
+    except ValueError as error:
+        raise PatchDMError(one_line(error)) from None
 
     group = group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
     settings = {
@@ -197,15 +207,12 @@ def model_hash(pipe: DiffusionPipeline) -> str:
     return digest.hexdigest()
 
 
-def _check_range(seeds: range, shard_size: int, batch_size: int, form: str) -> None:
+def _check_range(seeds: range) -> None:
     if seeds.step != 1 or not seeds or seeds.start < 0 or seeds.stop > END_OF_SEEDS:
         raise PatchDMError(
             f"seeds: found {seeds.start}:{seeds.stop}, expected FIRST:END with 0 <= FIRST < "
             f"END <= {END_OF_SEEDS}"
         )
-    _check_counts(shard_size=shard_size, batch_size=batch_size)
-    if form not in get_args(Format):
-        raise PatchDMError(f"format: found {form}, expected {', '.join(get_args(Format))}")
 
 
 def _check_sampling(
@@ -214,30 +221,14 @@ def _check_sampling(
     height: int,
     width: int,
     num_inference_steps: int,
-    rows_per_chunk: int | None,
-    cols_per_chunk: int | None,
     guidance_scale: float = 0.0,
     tiling: str = "shifted",
     positions: str = "extrapolate",
     **_: Any,
 ) -> None:
     """Refuse what the pipeline would refuse, before a file is written."""
-    _check_counts(
-        num_inference_steps=num_inference_steps,
-        rows_per_chunk=rows_per_chunk,
-        cols_per_chunk=cols_per_chunk,
-    )
-    try:
-        PatchGrid.of(height, width, pipe.unet.config.patch_size)
-        pipe.grid_shape(positions)
-        begin(pipe.scheduler, num_inference_steps)
-        check_guidance(pipe.unet, guidance_scale)
-        tiling_of_step(pipe.unet, tiling, 0, num_inference_steps)
-    except ValueError as error:
-        raise PatchDMError(one_line(error)) from None
-
-
-def _check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise PatchDMError(f"{name}: found {count}, expected at least 1")
+    PatchGrid.of(height, width, pipe.unet.config.patch_size)
+    pipe.grid_shape(positions)
+    begin(pipe.scheduler, num_inference_steps)
+    check_guidance(pipe.unet, guidance_scale)
+    check_choice("tiling", tiling, Tiling)

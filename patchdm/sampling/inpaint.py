@@ -9,10 +9,12 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from patchdm.sampling.fill import nearest_known
+from patchdm.sampling.solve import Predict, Show, run, whole
+from patchdm.sampling.tilings import Step
 
 
 def inpaint(
-    predict: Callable[[Tensor, Tensor, int], Tensor],
+    predict: Predict,
     scheduler: DDIMScheduler,
     known: Tensor,
     mask: Tensor,
@@ -21,45 +23,49 @@ def inpaint(
     *,
     resamplings: int,
     blend_width: int,
+    show: Show = iter,
 ) -> Tensor:
-    """Sample what is masked by DDIM, bringing the known pixels to their noise at every step.
+    """Sample what is masked by DDIM, with the known pixels at the noise of every step.
 
     Differs from RePaint: the noise of the known pixels is that of the canvas, x_T, and is renewed
-    with it, where RePaint draws it anew at every step. A pixel that is predicted as it is known
+    with it, where RePaint draws new noise at every step. A pixel that is predicted as it is known
     then follows the path on which it is put back, so both sides of the border fit in noise too;
     with nothing known and one resampling this is plain sampling.
 
     Args:
-        predict: (x_t, t, number of the step) -> what the network predicts of the whole canvas.
+        predict: such as a `Denoiser`.
         scheduler: the noise schedule, its steps set.
         known: (B, C, H, W) images in [-1, 1], anything where masked.
         mask: (B, 1, H, W) bool, True where pixels are made.
         x_T: (B, C, H, W) Gaussian noise.
         draw: gives further noise like x_T, once for each step that is repeated.
-        resamplings: times each step is made, from renewed noise after the first; more bring the
-            made content in line with the known.
+        resamplings: times each step is made, from renewed noise after the first; more make the
+            new content fit the known.
         blend_width: pixels into the mask over which a step takes on the difference between known
             and predicted content at the nearest known pixel, linearly less; 0: a hard border.
+        show: as in `run`.
 
     Returns:
         (B, C, H, W); `known` exactly where not masked.
     """
     pull, nearest = _pull(mask, blend_width)
-    timesteps = scheduler.timesteps
-    noise = x_T
+    timesteps, noise, turn = scheduler.timesteps, x_T, 0
+
+    def on_step(x_prev: Tensor, step: Step) -> Tensor:
+        nonlocal noise, turn
+        a, a_prev = _signals(scheduler, step.index)
+        missing = a_prev.sqrt() * known + (1 - a_prev).sqrt() * noise - x_prev
+        spread = missing.flatten(2).gather(2, nearest.expand(-1, x_prev.shape[1], -1))
+        x_prev = x_prev + pull * spread.view_as(x_prev)
+        turn = (turn + 1) % resamplings
+        if turn:
+            x_prev, noise = _renewed(x_prev, noise, draw(), a, a_prev)
+        return x_prev
+
     x_t = torch.where(mask, x_T, scheduler.add_noise(known, noise, timesteps[:1]))
-    for index, t in enumerate(timesteps):
-        a, a_prev = _signals(scheduler, index)
-        for turn in range(resamplings):
-            if turn:
-                x_t, noise = _renewed(x_t, noise, draw(), a, a_prev)
-            output = predict(x_t, t, index)
-            x_t = scheduler.step(output, t, x_t, use_clipped_model_output=True).prev_sample
-            # From here x_t is that of the next step.
-            missing = a_prev.sqrt() * known + (1 - a_prev).sqrt() * noise - x_t
-            spread = missing.flatten(2).gather(2, nearest.expand(-1, x_t.shape[1], -1))
-            x_t = x_t + pull * spread.view_as(x_t)
-    return torch.where(mask, x_t, known)
+    advance = whole(predict, scheduler)
+    x_0 = run(advance, timesteps, x_t, repeats=resamplings, on_step=on_step, show=show)
+    return torch.where(mask, x_0, known)
 
 
 def checked_mask(mask: Tensor, known: Tensor) -> Tensor:

@@ -1,6 +1,9 @@
-"""The solvers of params.yaml, as diffusers schedulers."""
+"""Solvers: which ones there are, and what a scheduler of diffusers needs to be one."""
 
 from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
 
 from diffusers import (
     DDIMScheduler,
@@ -8,8 +11,12 @@ from diffusers import (
     SchedulerMixin,
     UniPCMultistepScheduler,
 )
+from torch import Tensor
 
-SOLVERS: dict[str, type[SchedulerMixin]] = {
+from patchdm.choices import Solver, check_choice
+from patchdm.sampling.checks import check_count
+
+SOLVERS: Mapping[str, type[SchedulerMixin]] = {
     "ddim": DDIMScheduler,
     "dpm-solver++": DPMSolverMultistepScheduler,
     "unipc": UniPCMultistepScheduler,
@@ -30,10 +37,59 @@ def solver(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     Raises:
         ValueError: the name is unknown.
     """
-    if name not in SOLVERS:
-        raise ValueError(f"solver is {name!r}, expected {', '.join(SOLVERS)}")
+    check_choice("solver", name, Solver)
     if name == "ddim":
         return DDIMScheduler.from_config(scheduler.config)
     return SOLVERS[name].from_config(
         scheduler.config, thresholding=True, sample_max_value=1.0, timestep_spacing="trailing"
     )
+
+
+def begin(scheduler: SchedulerMixin, num_steps: int) -> Tensor:
+    """Set the steps of a solver and return their times.
+
+    Raises:
+        ValueError: it takes no such number of steps, or it does not denoise by the noise schedule
+            that a model was trained with.
+    """
+    check_count("num_inference_steps", num_steps)
+    check_solver(scheduler)
+    name = type(scheduler).__name__
+    try:
+        scheduler.set_timesteps(num_steps)
+    except (ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{name} takes no {num_steps} steps: {error}") from None
+    if hasattr(scheduler, "set_begin_index"):
+        # Else it looks for its place by the time, which several of Karras' steps may share.
+        scheduler.set_begin_index(0)
+    _check_times(name, scheduler.timesteps, scheduler.config.num_train_timesteps)
+    return scheduler.timesteps
+
+
+def check_solver(scheduler: SchedulerMixin) -> None:
+    """Raise a ValueError if a scheduler has no noise schedule of a model, or its steps need more.
+
+    Such as those of flow matching, and RePaint's, which take the image.
+    """
+    steps = inspect.signature(getattr(scheduler, "step", lambda: None)).parameters.values()
+    needed = [each.name for each in steps if each.default is each.empty and each.name != "kwargs"]
+    if not hasattr(scheduler, "alphas_cumprod") or len(needed) != 3:  # prediction, time, x_t
+        raise ValueError(
+            f"`scheduler` is a {type(scheduler).__name__}, expected a solver of the model's own "
+            "noise schedule, such as DDIM, DPM-Solver++ or UniPC"
+        )
+
+
+def _check_times(name: str, timesteps: Tensor, num_train_timesteps: int) -> None:
+    """Refuse steps that run from image to noise, and ten or more that leave out all between."""
+    if timesteps[0] < timesteps[-1]:
+        raise ValueError(
+            f"`scheduler` is a {name}, expected a solver that goes from noise to image"
+        )
+    gaps = -timesteps.double().diff()
+    if len(timesteps) >= 10 and gaps.max() > 0.9 * num_train_timesteps:
+        place = int(gaps.argmax())
+        raise ValueError(
+            f"{name} jumps from t = {timesteps[place]:g} to {timesteps[place + 1]:g}, expected "
+            "sigmas that spread over the model's noise schedule, such as Karras'"
+        )

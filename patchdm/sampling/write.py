@@ -18,16 +18,16 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 
 import pandas as pd
 
+from patchdm.choices import Format
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
 from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.shards import COLUMNS, MANIFEST, png_name
 
-Format = Literal["png", "webdataset"]
 Draw = Callable[[Iterable[Sequence[int]]], Iterator[Pixels]]
 """Batches of seeds -> their images batch by batch, (n, H, W, 3)."""
 

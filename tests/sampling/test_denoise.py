@@ -13,12 +13,13 @@ from torch.testing import assert_close
 
 from patchdm.grid import PatchGrid, merge, pad_and_split, positions, split
 from patchdm.models import PatchUNet
-from patchdm.sampling.denoise import PLAIN, Denoiser, Tiling, blend_weight, predict_eps
+from patchdm.sampling.denoise import Denoiser, predict_eps
+from patchdm.sampling.tilings import PLAIN, Patches, Step, blend_weight
 from tests.networks import small_unet
 
 P, ROWS, COLS, BATCH = 8, 3, 4, 2
 HALF = P // 2
-TILINGS: list[Tiling] = ["shifted", "average", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
+TILINGS: list[Patches] = ["shifted", "average", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_any_offset_tiles_the_image_with_patches_of_the_padded_canvas(unet, inpu
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_bands_change_nothing(inputs, tiling: Tiling, memory_format: torch.memory_format):
+def test_bands_change_nothing(inputs, tiling: Patches, memory_format: torch.memory_format):
     unet = small_unet().requires_grad_(requires_grad=False).to(memory_format=memory_format)
     whole = predict_eps(unet, *inputs, tiling=tiling)
     assert whole.shape == inputs[0].shape
@@ -86,7 +87,7 @@ def test_bands_change_nothing(inputs, tiling: Tiling, memory_format: torch.memor
 
 
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_columns_may_be_chunked_too(unet, inputs, tiling: Tiling):
+def test_columns_may_be_chunked_too(unet, inputs, tiling: Patches):
     whole = predict_eps(unet, *inputs, tiling=tiling)
     for cols_per_chunk in (1, 3, 4, 9):
         out = torch.full_like(whole, torch.nan)
@@ -152,9 +153,9 @@ def test_conditions_are_projected_once_for_each_distinct_input(inputs):
             lambda _module, args, _output, name=name: calls.update({name: len(args[0])})
         )
     x_t, t, cond = inputs
-    denoiser = Denoiser(unet, PatchGrid(ROWS, COLS, P), cond)
-    for step in range(3):
-        denoiser(x_t, torch.full_like(t, step), tiling="blend")
+    denoiser = Denoiser(unet, PatchGrid(ROWS, COLS, P), cond, tiling="blend")
+    for index in range(3):
+        denoiser(x_t, Step(t[0] + index, index, 3))
     halves = 2  # f_E and f_D
     places = (ROWS + 1) * (COLS + 1) + ROWS * COLS
     assert calls == {
@@ -167,7 +168,7 @@ def test_conditions_are_projected_once_for_each_distinct_input(inputs):
 @pytest.mark.parametrize("tiling", ["shifted", "blend", PLAIN])
 @pytest.mark.parametrize("rows_per_chunk", [None, 1, 2])
 def test_every_padded_patch_is_encoded_once(
-    inputs, tiling: Tiling, rows_per_chunk: int | None, monkeypatch: pytest.MonkeyPatch
+    inputs, tiling: Patches, rows_per_chunk: int | None, monkeypatch: pytest.MonkeyPatch
 ):
     unet, encoded = small_unet(), []
     encode = unet.encode
@@ -177,7 +178,7 @@ def test_every_padded_patch_is_encoded_once(
 
 
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_images_of_a_batch_do_not_meet(unet, inputs, tiling: Tiling):
+def test_images_of_a_batch_do_not_meet(unet, inputs, tiling: Patches):
     both = predict_eps(unet, *inputs, tiling=tiling)
     for image in range(BATCH):
         single = predict_eps(unet, *(part[image : image + 1] for part in inputs), tiling=tiling)
@@ -185,7 +186,7 @@ def test_images_of_a_batch_do_not_meet(unet, inputs, tiling: Tiling):
 
 
 @pytest.mark.parametrize("tiling", TILINGS)
-def test_guidance_drops_code_and_position_together(unet, inputs, tiling: Tiling):
+def test_guidance_drops_code_and_position_together(unet, inputs, tiling: Patches):
     x_t, t, cond = inputs
     nowhere = small_unet(use_position=False)
     known = predict_eps(unet, x_t, t, cond, tiling=tiling)

@@ -23,8 +23,9 @@ from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling import generate, predict_eps
 from patchdm.sampling.generate import model_hash
-from patchdm.sampling.solve import generators, tiling_of_step
+from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
+from patchdm.sampling.tilings import Step, patches_of_step
 from tests.data.photographs import contents
 from tests.networks import awake, small_unet
 
@@ -101,7 +102,12 @@ def test_sampling_steps_with_the_tilings_of_the_mode(models: Path):
 
 def tilings(mode: str, tiling: str = "shifted", steps: int = 50) -> list[object]:
     unet = small_unet(collage=mode)
-    return [tiling_of_step(unet, tiling, index, steps) for index in range(steps)]
+    return [
+        patches_of_step(
+            unet.config.collage, unet.config.patch_size, tiling, Step(torch.tensor(0), index, steps)
+        )
+        for index in range(steps)
+    ]
 
 
 def test_tilings_of_feature_collage():
@@ -280,19 +286,22 @@ def test_every_part_of_the_model_is_in_its_hash(models: Path):
         ({"seeds": range(5, 5)}, "seeds: found 5:5, expected FIRST:END with 0 <= FIRST < END"),
         ({"seeds": range(-1, 3)}, "seeds: found -1:3, expected"),
         ({"seeds": range(2**63)}, "END <= 9223372036854775807"),
-        ({"shard_size": 0}, "shard_size: found 0, expected at least 1"),
-        ({"batch_size": 0}, "batch_size: found 0, expected at least 1"),
-        ({"format": "jpeg"}, "format: found jpeg, expected png, webdataset"),
+        ({"shard_size": 0}, "`shard_size` is 0, expected a whole number of 1 or more"),
+        ({"batch_size": 0}, "`batch_size` is 0, expected a whole number of 1 or more"),
+        ({"format": "jpeg"}, "`format` is 'jpeg', expected png, webdataset"),
         ({"height": HEIGHT + 1}, "height is 17, expected multiples of the patch size 8"),
         ({"width": 0}, "width is 0, expected multiples of the patch size 8"),
-        ({"num_inference_steps": 0}, "num_inference_steps: found 0, expected at least 1"),
+        (
+            {"num_inference_steps": 0},
+            "`num_inference_steps` is 0, expected a whole number of 1 or more",
+        ),
         ({"num_inference_steps": 1001}, "1001"),
-        ({"rows_per_chunk": 0}, "rows_per_chunk: found 0, expected at least 1"),
-        ({"cols_per_chunk": -1}, "cols_per_chunk: found -1, expected at least 1"),
+        ({"rows_per_chunk": 0}, "`rows_per_chunk` is 0, expected a whole number of 1 or more"),
+        ({"cols_per_chunk": -1}, "`cols_per_chunk` is -1, expected a whole number of 1 or more"),
         ({"guidance_scale": -0.1}, "`guidance_scale` is -0.1, expected 0 or more"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan, expected 0 or more"),
-        ({"tiling": "tiles"}, "tiling is 'tiles', expected shifted, average, blend, alternate"),
-        ({"positions": "left"}, "`positions` is 'left', expected extrapolate and rescale"),
+        ({"tiling": "tiles"}, "`tiling` is 'tiles', expected shifted, alternate, average, blend"),
+        ({"positions": "left"}, "`positions` is 'left', expected extrapolate, rescale"),
         ({"positions": "rescale"}, "`positions` is 'rescale', but `unet` has no sample_size"),
     ],
     ids=str,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -12,9 +10,10 @@ from torch.testing import assert_close
 
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.sampling.inpaint import inpaint
+from patchdm.sampling.solve import Predict
+from patchdm.sampling.tilings import Step
 
 STEPS = 10
-Predict = Callable[[Tensor, Tensor, int], Tensor]
 
 
 def scheduler(**changes: object) -> DDIMScheduler:
@@ -30,8 +29,8 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
 def sees(x0: Tensor) -> Predict:
     """Return a network that sees x0 through any noise."""
 
-    def predict(x_t: Tensor, t: Tensor, _index: int) -> Tensor:
-        a = scheduler().alphas_cumprod[t]
+    def predict(x_t: Tensor, step: Step) -> Tensor:
+        a = scheduler().alphas_cumprod[step.t]
         return (x_t - a.sqrt() * x0) / (1 - a).sqrt()
 
     return predict
@@ -66,12 +65,12 @@ def mask() -> Tensor:
 
 
 def test_with_nothing_known_it_is_plain_sampling():
-    def predict(x_t: Tensor, t: Tensor, index: int) -> Tensor:
-        return x_t.roll(1, dims=3) * 0.9 + t / 1000 + index / 100
+    def predict(x_t: Tensor, step: Step) -> Tensor:
+        return x_t.roll(1, dims=3) * 0.9 + step.t / 1000 + step.index / 100
 
     solver, x_t = scheduler(), gaussian(2, 3, 4, 4, seed=1)
     for index, t in enumerate(solver.timesteps):
-        output = predict(x_t, t, index)
+        output = predict(x_t, Step(t, index, STEPS))
         x_t = solver.step(output, t, x_t, use_clipped_model_output=True).prev_sample
     everything = torch.ones(2, 1, 4, 4, dtype=torch.bool)
     found = run(predict, gaussian(2, 3, 4, 4), everything, blend_width=2)
@@ -106,8 +105,8 @@ def test_the_network_sees_known_pixels_at_the_noise_of_each_step(resamplings: in
     mask[..., 40:] = True
     noises: list[Tensor] = []
 
-    def predict(x_t: Tensor, t: Tensor, _index: int) -> Tensor:
-        a = scheduler().alphas_cumprod[t]
+    def predict(x_t: Tensor, step: Step) -> Tensor:
+        a = scheduler().alphas_cumprod[step.t]
         noises.append(((x_t - a.sqrt() * known) / (1 - a).sqrt())[..., :40])
         return torch.zeros_like(x_t)
 
@@ -140,8 +139,8 @@ def test_resampling_nears_the_conditional_distribution():
     solver.set_timesteps(50)
     covariance = torch.tensor([[1.0, r], [r, 1.0]])
 
-    def predict(x_t: Tensor, t: Tensor, _index: int) -> Tensor:
-        a = solver.alphas_cumprod[t]
+    def predict(x_t: Tensor, step: Step) -> Tensor:
+        a = solver.alphas_cumprod[step.t]
         return (1 - a).sqrt() * x_t @ torch.linalg.inv(a * covariance + (1 - a) * torch.eye(2))
 
     known = gaussian(n, 1, 1, 2)

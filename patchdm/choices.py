@@ -1,0 +1,21 @@
+"""The names that a user chooses from.
+
+Nothing heavy is imported: params.yaml and the command line are checked with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+Solver = Literal["ddim", "dpm-solver++", "unipc"]
+Tiling = Literal["shifted", "alternate", "average", "blend"]
+Positions = Literal["extrapolate", "rescale"]
+Code = Literal["image", "latent"]
+Format = Literal["png", "webdataset"]
+OutputType = Literal["pil", "np", "pt", "latent"]
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise a ValueError if a value is none of the choices, a Literal of strings."""
+    if value not in (names := get_args(choices)):
+        raise ValueError(f"`{name}` is {value!r}, expected {', '.join(names)}")
