@@ -42,7 +42,19 @@ def borrow_environment(folder: Path) -> None:
     venv.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (venv / name).symlink_to(Path(sys.prefix) / name)
-    (venv / "installed").write_text(f"{folder.resolve()}\n")  # or `make` would relocate it
+    _note_place(folder)
+
+
+def copy(clone: Path, folder: Path) -> Path:
+    """Copy a clone that has borrowed an environment."""
+    shutil.copytree(clone, folder, symlinks=True)
+    _note_place(folder)
+    return folder
+
+
+def _note_place(folder: Path) -> None:
+    """Say that the environment of a clone is in its place, or `make` would relocate it."""
+    (folder / ".venv/installed").write_text(f"{folder.resolve()}\n")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -37,7 +37,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(prepared: Path) -> dict[str, Any]:
     """What dvc.lock says of an undisturbed training: the hashes of its outputs."""
     folder = prepared.with_name("undisturbed")
-    shutil.copytree(prepared, folder, symlinks=True)
+    services.copy(prepared, folder)
     toy.run(folder, "dvc", "repro", "-q", STAGE)
     return toy.lock(folder)
 
@@ -51,7 +51,7 @@ def server(prepared: Path) -> Iterator[services.Server]:
 
 @pytest.fixture
 def clone(prepared: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(prepared, tmp_path / "clone", symlinks=True))
+    return services.copy(prepared, tmp_path / "clone")
 
 
 def in_training(worker: psutil.Process, clone: Path) -> dict[str, psutil.Process]:
