@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -151,9 +150,9 @@ def test_a_killed_server(prepared: Path, clone: Path, expected: dict[str, Any]):
 def test_ten_kills_at_random_moments(prepared: Path, tmp_path: Path):
     """Of `python -m pipelines.reproduce` on the whole graph, without a server of its own."""
     whole = tmp_path / "whole"
-    shutil.copytree(prepared, whole, symlinks=True)
+    services.copy(prepared, whole)
     toy.run(whole, "dvc", "repro", "-q")
-    clone = Path(shutil.copytree(prepared, tmp_path / "clone", symlinks=True))
+    clone = services.copy(prepared, tmp_path / "clone")
     env = toy.environment(PREFECT_HOME=str(tmp_path / "home"), DO_NOT_TRACK="1")
     command = ["python", "-m", "pipelines.reproduce"]
     moments = random.Random(6)

@@ -97,7 +97,7 @@ def test_two_trainings_side_by_side(tmp_path: Path):
     toy.run(folder, "dvc", "repro", "-q", "cache_features")
     seconds = []
     for places in (1, 2):
-        clone = Path(shutil.copytree(folder, tmp_path / f"places{places}", symlinks=True))
+        clone = services.copy(folder, tmp_path / f"places{places}")
         command = ["python", "-m", "pipelines.reproduce", "up_to=[ablate_train]"]
         command.append(f"place.concurrency={places}")
         seconds.append(timed(clone, *command, home=tmp_path / "home")[0])
