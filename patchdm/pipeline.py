@@ -13,7 +13,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from patchdm.choices import OutputType, Positions, check_choice
+from patchdm.choices import OutputType, check_choice
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
@@ -21,6 +21,7 @@ from patchdm.restoring import Generators, RestoringMixin
 from patchdm.sampling.checks import check_count, check_guidance
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.denoise import Denoiser
+from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import Advance, solve
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
@@ -260,7 +261,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             guidance=lambda t: self.guidance_scale if first <= t < last else 0.0,
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
-            grid_shape=self.grid_shape(positions),
+            grid_shape=grid_shape(self.unet.config, positions),
         )
 
     def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
@@ -330,16 +331,6 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             rows if height is None else height,
             cols if width is None else width,
         )
-
-    def grid_shape(self, positions: str) -> tuple[int, int] | None:
-        """Return the patch rows and columns that positions are rescaled to, if they are."""
-        check_choice("positions", positions, Positions)
-        if positions == "extrapolate":
-            return None
-        size, p = self.unet.config.sample_size, self.unet.config.patch_size
-        if size is None:
-            raise ValueError("`positions` is 'rescale', but `unet` has no sample_size")
-        return size[0] // p, size[1] // p
 
     def gaussian(self, batch_size: int, shape: tuple[int, ...], generator: Generators) -> Tensor:
         """Draw (batch_size, *shape) in float32, on the device of the generator."""

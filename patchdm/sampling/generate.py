@@ -24,6 +24,7 @@ from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import shared
 from patchdm.sampling.checks import check_count, check_guidance
+from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.write import Draw, write_shards
@@ -228,7 +229,7 @@ def _check_sampling(
 ) -> None:
     """Refuse what the pipeline would refuse, before a file is written."""
     PatchGrid.of(height, width, pipe.unet.config.patch_size)
-    pipe.grid_shape(positions)
+    grid_shape(pipe.unet.config, positions)
     begin(pipe.scheduler, num_inference_steps)
     check_guidance(pipe.unet, guidance_scale)
     check_choice("tiling", tiling, Tiling)
