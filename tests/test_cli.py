@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.cli.app import COMMANDS, main
-from patchdm.cli.options import INPAINT
+from patchdm.cli import restore
+from patchdm.cli.app import main
 
 REPO = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
@@ -90,39 +92,153 @@ def test_full_disk_leaves_the_old_params(repository: Path, monkeypatch: pytest.M
     assert not (repository / ".params.yaml.partial").exists()
 
 
-@pytest.mark.parametrize("argv", [[], ["params"], ["nope"], ["params", "use"]])
-def test_misuse_exits_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        ([], "Missing command; see `patchdm --help`"),
+        (["params"], "Missing command; see `patchdm params --help`"),
+        (["inpain"], "No such command 'inpain'. Did you mean 'inpaint', "),
+        (["params", "use"], "Missing argument 'name'; see `patchdm params use --help`"),
+        (["inpaint", "I"], "Missing argument 'image'; see `patchdm inpaint --help`"),
+        (["sample", "--out", "x"], "Missing option '--seeds'; see `patchdm sample --help`"),
+        (["sample", "--seeds"], "Option '--seeds' requires an argument; see `patchdm --help`"),
+        (["params", "check", "a", "b\nc"], "Got unexpected extra argument(s) (b"),
+        (["sample", "--grid=3"], "Option '--grid' does not take a value; see `patchdm --help`"),
+        (["outpaint", "--bot", "3"], "No such option: --bot (Possible options: --bottom, --"),
+        (
+            ["sample", "--stpes", "3"],
+            "No such option: --stpes (Possible options: --seeds, --size, ",
+        ),
+    ],
+    ids=str,
+)
+def test_misuse_is_one_line_and_exits_with_2(
+    argv: list[str], line: str, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(SystemExit) as exit_:
         main(argv)
     assert exit_.value.code == 2
-    assert "usage: patchdm" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"error: {line}")
 
 
 @pytest.mark.parametrize(
     "argv",
     [
-        ["inpaint", "M", "--out", "x.png", "I", "K"],
-        ["inpaint", "--out=x.png", "M", "I", "--steps", "2", "K"],
-        ["inpaint", "M", "I", "--st", "2", "K", "--out", "x.png"],
-        ["inpaint", "M", "--out", "x.png", "--", "I", "K"],
+        ["M", "--out", "x.png", "I", "K"],
+        ["--out=x.png", "M", "I", "--steps", "2", "K"],
+        ["M", "I", "--steps", "2", "K", "--out", "x.png"],
+        ["M", "--out", "x.png", "--", "I", "K"],
+        ["I", "--out", "x.png", "K"],
     ],
     ids=" ".join,
 )
-def test_options_stand_anywhere(monkeypatch: pytest.MonkeyPatch, argv: list[str]):
-    given = {}
-    monkeypatch.setitem(COMMANDS, "inpaint", (lambda **all_: given.update(all_), INPAINT))
-    main(argv)
-    expected = {"model": "M", "image": "I", "mask": "K", "out": "x.png"}
-    assert {name: str(given[name]) for name in expected} == expected
+def test_options_stand_anywhere(tmp_dir: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str]):
+    for name in ("M/patchdm", "data/models/patchdm", "I", "K"):
+        (tmp_dir / name).mkdir(parents=True)
+    calls = []
+    monkeypatch.setattr(
+        restore, "inpaint", lambda *all_, **named: calls.append((all_, named)) or []
+    )
+    main(["inpaint", *argv])
+    model = Path("M" if "M" in argv else "data/models")
+    options = {"num_inference_steps": 2} if "--steps" in argv else {}
+    assert calls == [((model, Path("I"), Path("K"), {0: Path("x.png")}), options)]
+
+
+def test_an_option_without_its_value_takes_no_other():
+    assert refusal("sample", "--out", "--grid", "M") == (
+        "--out: found --grid, expected a path without a leading -"
+    )
+    assert refusal("sample", "--seeds", "--grid", "M").startswith("--seeds: found --grid, expected")
+
+
+def test_a_second_model_is_refused(tmp_dir: Path):
+    (tmp_dir / "I").touch()
+    for argv in (
+        ["sample", "M", "N", "--seeds", "0:1"],
+        ["outpaint", "M", "N", "I", "--left", "1"],
+    ):
+        message = refusal(*argv, "--out", "x.png")
+        assert message == "model: found M and N, expected one folder"
+
+
+def test_ctrl_c_exits_as_a_shell_expects(monkeypatch: pytest.MonkeyPatch):
+    def interrupted(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("patchdm.cli.app.load_params", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        main(["params", "check"])
+    assert exit_.value.code == 128 + signal.SIGINT
+
+
+COMMANDS = {
+    "": "--version --install-completion --show-completion",
+    "params use": "",
+    "params check": "",
+    "plan": "--rate --transfer --extraction",
+    "import-official": "",
+    "data verify": "",
+    "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --device --steps "
+    "--guidance --tiling --positions --rows-per-chunk",
+    "inpaint": "--seeds --out --device --steps --guidance --tiling --positions --rows-per-chunk "
+    "--code --resamplings --blend-width",
+    "outpaint": "--seeds --out --device --steps --guidance --tiling --positions --rows-per-chunk "
+    "--code --resamplings --blend-width --left --top --right --bottom",
+}
+"""Commands -> their options, which scripts rely on."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_option(command: str, capsys: pytest.CaptureFixture[str]):
+    main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: patchdm {command}".rstrip())
+    assert set(re.findall(r"^  (?:-h, )?(--[\w-]+)", text, re.MULTILINE)) == {
+        "--help", *COMMANDS[command].split()
+    }  # fmt: skip
+
+
+def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
+    main(["sample", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for shown in (
+        "default: data/models",
+        "--batch N images denoised together [default: 8]",
+        "--format png|webdataset PNG or tar files [default: png]",
+        "--seeds FIRST:END one image each; 0:16 are the seeds 0 to 15 [required]",
+        "--tiling shifted|alternate|average|blend",
+    ):
+        assert shown in text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    main(["--version"])
+    assert capsys.readouterr().out == f"patchdm {importlib.metadata.version('patchdm')}\n"
 
 
 @pytest.mark.parametrize(
-    "argv", [["inpaint", "M", "I", "K", "--out"], ["sample", "--out", "--grid", "M"]], ids=" ".join
+    ("typed", "expected"),
+    [
+        ("patchdm out", ["outpaint"]),
+        ("patchdm sample --til", ["--tiling"]),
+        ("patchdm sample --solver d", ["ddim", "dpm-solver++"]),
+    ],
 )
-def test_an_option_without_its_value_takes_no_other(argv: list[str], capsys: pytest.CaptureFixture):
-    with pytest.raises(SystemExit):
-        main(argv)
-    assert "argument --out: expected one argument" in capsys.readouterr().err
+def test_shells_complete(typed: str, expected: list[str]):
+    completing = {
+        "_PATCHDM_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    command = [sys.executable, "-m", "patchdm"]
+    done = subprocess.run(
+        command, env=os.environ | completing, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == expected
 
 
 @pytest.mark.parametrize("name", ["é.yaml", b"\xff.yaml", "📷 [x].yaml"], ids=ascii)
@@ -164,21 +280,62 @@ def test_as_a_command(repository: Path):
     assert failed.stdout == ""
 
 
-def test_help_loads_nothing_heavy():
+REFUSED = [
+    "sample --seeds 5 --out x",
+    "sample --seeds 0:1 --out x --size 32",
+    "sample --seeds 0:1 --out x --steps 0",
+    "sample --seeds 0:1 --out x --guidance -1",
+    "sample --seeds 0:1 --out x --solver euler",
+    "sample --seeds 0:1 --out x --tiling tiles",
+    "sample --seeds 0:1 --out x --positions left",
+    "sample --seeds 0:1 --out x --format jpeg",
+    "sample nowhere --seeds 0:1 --out x",
+    "inpaint params.yaml nowhere --out x.png",
+    "inpaint params.yaml params.yaml --out x.jpg",
+    "inpaint params.yaml params.yaml --out x.png --code x",
+    "outpaint params.yaml --out x.png",
+    "outpaint params.yaml --out x.png --left 1",
+    "params use nope",
+    "plan nope",
+    "plan smoke --rate 0",
+    "data verify",
+    "data verify nowhere",
+    "import-official nowhere out",
+    "sample --unknown",
+    "nope",
+]
+
+
+@pytest.mark.usefixtures("repository")
+def test_help_and_refusals_load_nothing_heavy():
+    """Which would take seconds."""
+    helps = [f"{command} --help" for command in COMMANDS]
     program = (
-        "import sys; from patchdm.cli.app import _parser; _parser().format_help(); "
-        "print({'torch', 'numpy', 'pydantic', 'diffusers', 'pandas'} & set(sys.modules))"
+        "import sys\nfrom patchdm.cli.app import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n        main(line.split())\n"
+        "    except SystemExit as exit_:\n        assert exit_.code, line\n"
+        "    else:\n        assert line.startswith('-') or '--help' in line, line\n"
+        "    found = {'torch', 'numpy', 'diffusers', 'pandas', 'pyarrow'} & set(sys.modules)\n"
+        "    assert not found, (line, found)\n"
     )
-    command = [sys.executable, "-c", program]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert answer.stdout == "set()\n"
+    command = [sys.executable, "-c", program, "--version", *helps, *REFUSED]
+    environment = os.environ | {"PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 2), done.stderr
 
 
-def test_a_reader_that_has_enough_is_no_error(repository: Path):
+@pytest.mark.parametrize("argv", [["params", "check"], ["sample", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough_is_no_error(repository: Path, argv: list[str], unbuffered: str):
     """As `patchdm params check | true`: nothing on standard error, the exit status of a SIGPIPE."""
-    command = [sys.executable, "-c", "from patchdm.cli.app import main; main(['params', 'check'])"]
+    environment = {"PYTHONPATH": str(REPO), "PYTHONUNBUFFERED": unbuffered}
     with subprocess.Popen(
-        command, cwd=repository, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "patchdm", *argv],
+        cwd=repository,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == b""

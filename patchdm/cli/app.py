@@ -1,22 +1,28 @@
-"""The `patchdm` command: a table of small functions, run in the repository's root.
+"""The `patchdm` command: typed functions, run in the repository's root.
 
-Heavy imports stand inside the functions, so that `patchdm --help` answers at once.
+Heavy imports stand inside the functions, so that help and refusals come at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn, Unpack
 
-from patchdm.cli.options import INPAINT, OUTPAINT, SAMPLE
-from patchdm.console import show_any_text
+import typer
+from typer import Argument, Option
+
+from patchdm.choices import Format, Solver
+from patchdm.cli import options
+from patchdm.config import load_params, params_hash
+from patchdm.console import progress, show_any_text
 from patchdm.errors import MISTAKES, PatchDMError, mistake
+from patchdm.files import replacing
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
@@ -29,184 +35,61 @@ gradients, Adam's two moments and EMA in float32. Activations: what autograd kee
 mixed precision and fused attention keep less.
 [C]: from the authors' code, [2nd]: quoted by a second text, counted: in the authors' layout."""
 
-
-def params_use(name: str) -> None:
-    """Write a preset over params.yaml."""
-    from patchdm.config import load_params
-    from patchdm.files import replacing
-
-    preset = _preset(name)
-    load_params(preset)
-    with replacing(PARAMS) as fresh:
-        fresh.write_bytes(preset.read_bytes())
-    params_check(PARAMS)
+app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+params_group = typer.Typer(help="Write or check params.yaml.")
+data_group = typer.Typer(help="Check the photographs of a run.")
+app.add_typer(params_group, name="params")
+app.add_typer(data_group, name="data")
 
 
-def params_check(file: Path) -> None:
-    """Check a params file: every key known, present, of its type and in its range."""
-    from patchdm.config import load_params, params_hash
-
-    params = load_params(file)
-    size = f"{params.data.width}x{params.data.height} pixels"
-    patches = f"{params.cols}x{params.rows} patches of {params.model.patch_size}"
-    print(f"{file}: ok ({size}, {patches}, hash {params_hash(params)[:12]})")
-
-
-def import_official(checkpoint: Path, out: Path) -> None:
-    """Write a checkpoint of the authors' code as a diffusers folder."""
-    from patchdm import official
-
-    official.import_official(checkpoint, out)
-    parts = sorted(path.name for path in out.iterdir())
-    print(f"{out}: wrote {', '.join(parts)}")
-
-
-def plan(name: str, rate: float, transfer: float, extraction: float) -> None:
-    """Say what a preset costs: parameters, arithmetic, memory, bytes, hours."""
-    from patchdm.cli.cost import data_cost
-    from patchdm.cli.plan import PAPER, tabulate, workload
-    from patchdm.config import load_params
-    from patchdm.fetch.sources import count
-
-    for option, value, unit in (
-        ("rate", rate, "TFLOP/s"),
-        ("transfer", transfer, "MB/s"),
-        ("extraction", extraction, "photographs/s"),
-    ):
-        if not value > 0:
-            raise PatchDMError(f"--{option}: found {value:g}, expected {unit} above 0")
-    params = load_params(_preset(name))
-    paper = PAPER.get(name)
-    photographs = paper.photographs if paper else count(params.data)
-    table = tabulate(params, workload(params, photographs), rate, paper)
-    data = data_cost(
-        name,
-        params.data,
-        photographs,
-        workers=params.machine.workers,
-        megabytes=transfer,
-        photographs_a_second=extraction,
-    )
-    print(f"{'':34}{name:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
-    for quantity, value, unit, reference in table.itertuples(index=False):
-        digits = 2 if unit else 0
-        print(f"{quantity:34}{value:14,.{digits}f} {unit:6}{reference}".rstrip())
-    for quantity, value, unit in data.itertuples(index=False):
-        print(f"{quantity:34}{value:14,.2f} {unit}")
-    print(PLAN_NOTES.format(rate=rate, transfer=transfer, extraction=extraction))
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake prints one line and exits with 1, or 2 if it is of syntax."""
+    show_any_text()
+    try:
+        status = typer.main.get_command(app)(argv, "patchdm", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        _refuse(error)
+    except (BrokenPipeError, SystemExit) as error:
+        # `patchdm plan NAME | head` has read enough, which Typer may turn into an exit.
+        if BrokenPipeError not in (type(error), type(error.__context__)):
+            raise
+        # Python would flush once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except MISTAKES as error:
+        if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+    if status:
+        sys.exit(status)
 
 
-def data_verify(folders: list[Path]) -> None:
-    """Compare data/raw and data/patches byte by byte with the hashes that they carry."""
-    from patchdm.cli.verify import verify
-
-    found = folders or [folder for folder in DATA if folder.is_dir()]
-    if not found:
-        raise PatchDMError(f"{DATA[0]}: not found in {Path.cwd()}, name the folders to verify")
-    flaws = []
-    for folder in found:
-        with _progress(f"{folder}") as on_start:
-            verdict = verify(folder, on_start)
-        if verdict.flaws:
-            flaws.append(f"{verdict.first} ({verdict.flaws} in all of {folder})")
-        else:
-            print(f"{folder}: ok ({verdict.checked} images)")
-    if flaws:
-        raise PatchDMError("; ".join(flaws))
+def _refuse(error: typer.TyperException) -> NoReturn:
+    """Say on one line what is wrong with a value, or with the syntax of a command, and exit."""
+    if isinstance(error, typer.BadParameter) and error.param and error.message:
+        sys.exit(" ".join(f"error: {error.param.opts[0]}: {error.message}".split()))
+    text = " ".join(error.format_message().split()).rstrip(".")
+    command = getattr(getattr(error, "ctx", None), "command_path", "patchdm")
+    print(f"error: {text}; see `{command} --help`", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
-def sample(out: Path, grid: bool, **options: Any) -> None:
-    """Sample one image a seed; the same command goes on after a kill, or shares the work."""
-    from patchdm.cli.sample import sample, write_contact_sheet
+def _show_version(wanted: bool) -> None:
+    from importlib.metadata import version
 
-    with _progress("sample") as on_start:
-        complete = sample(out=out, on_start=on_start, **options)
-    if not complete:
-        print(f"{out}: other processes are at work on the rest")
-    elif grid:
-        print(f"{out}: done, see {write_contact_sheet(out)}")
-    else:
-        print(f"{out}: done")
+    if wanted:
+        print(f"patchdm {version('patchdm')}")
+        raise typer.Exit
 
 
-def inpaint(**options: Any) -> None:
-    """Make the white part of a mask anew, and keep the rest of an image as it is."""
-    from patchdm.cli.restore import inpaint
-
-    for path in inpaint(**options):
-        print(f"{path}: done")
-
-
-def outpaint(**options: Any) -> None:
-    """Make what lies beyond the borders of an image."""
-    from patchdm.cli.restore import outpaint
-
-    for path in outpaint(**options):
-        print(f"{path}: done")
-
-
-COMMANDS: dict[str, tuple[Callable[..., None], dict[str, dict[str, Any]]]] = {
-    "params use": (params_use, {"name": {"help": "a file of presets/, without .yaml"}}),
-    "params check": (
-        params_check,
-        {"file": {"nargs": "?", "type": Path, "default": PARAMS, "help": "default: %(default)s"}},
-    ),
-    "plan": (
-        plan,
-        {
-            "name": {"help": "a file of presets/, without .yaml"},
-            "--rate": {
-                "type": float,
-                "default": 100.0,
-                "metavar": "TFLOPS",
-                "help": "what the device achieves, in TFLOP/s; default: %(default)g",
-            },
-            "--transfer": {
-                "type": float,
-                "default": 50.0,
-                "metavar": "MB",
-                "help": "what the network brings, in MB/s; default: %(default)g",
-            },
-            "--extraction": {
-                "type": float,
-                "default": 25.0,
-                "metavar": "N",
-                "help": "photographs that a worker extracts in a second; default: %(default)g",
-            },
-        },
-    ),
-    "import-official": (
-        import_official,
-        {
-            "checkpoint": {"type": Path, "help": "the last.ckpt of a training"},
-            "out": {"type": Path, "help": "a new folder"},
-        },
-    ),
-    "data verify": (
-        data_verify,
-        {
-            "folders": {
-                "nargs": "*",
-                "type": Path,
-                "metavar": "FOLDER",
-                "help": "default: data/raw and data/patches",
-            }
-        },
-    ),
-    "sample": (sample, SAMPLE),
-    "inpaint": (inpaint, INPAINT),
-    "outpaint": (outpaint, OUTPAINT),
-}
-"""Words of a command -> its function and the function's arguments, as argparse options."""
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
-    """Show how many images are done, once their number is known; yield what that is told."""
-    from patchdm.console import progress
-
-    with contextlib.ExitStack() as stack:
-        yield lambda total: stack.enter_context(progress(name, total, "images"))
+@app.callback()
+def patchdm(
+    _version: Annotated[
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Patch-DM: diffusion on patches, joined by feature collage."""
 
 
 def _preset(name: str) -> Path:
@@ -219,62 +102,184 @@ def _preset(name: str) -> Path:
     return PRESETS / f"{name}.yaml"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a mistake of the user prints one line and exits with 1."""
-    show_any_text()
-    try:
-        words = _options_first(sys.argv[1:] if argv is None else argv)
-        arguments = vars(_parser().parse_args(words))
-        run = arguments.pop("run")
-        run(**arguments)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # `patchdm plan NAME | head` has read enough. Python would flush once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
-    except MISTAKES as error:
-        if (line := mistake(error)) is None:
-            raise
-        sys.exit(f"error: {line}")
+Preset = Annotated[Path, Argument(parser=_preset, help="a file of presets/, without .yaml")]
 
 
-def _options_first(argv: Sequence[str]) -> list[str]:
-    """Put the options of a command before its other arguments, which argparse wants in a row."""
-    commands = {tuple(words.split()): arguments for words, (_, arguments) in COMMANDS.items()}
-    head = next((words for words in commands if words == tuple(argv[: len(words)])), None)
-    if head is None:
-        return list(argv)
-    valued = [name for name, details in commands[head].items() if "action" not in details]
-    options, others = list[str](), list[str]()
-    rest = iter(argv[len(head) :])
-    for word in rest:
-        if word == "--":
-            others += [word, *rest]
-        elif not word.startswith("-"):
-            others.append(word)
+@params_group.command("use")
+def params_use(name: Preset) -> None:
+    """Write a preset over params.yaml."""
+    load_params(name)
+    with replacing(PARAMS) as fresh:
+        fresh.write_bytes(name.read_bytes())
+    params_check(PARAMS)
+
+
+@params_group.command("check")
+def params_check(file: Annotated[Path, Argument()] = PARAMS) -> None:
+    """Check a params file: every key known, present, of its type and in its range."""
+    params = load_params(file)
+    size = f"{params.data.width}x{params.data.height} pixels"
+    patches = f"{params.cols}x{params.rows} patches of {params.model.patch_size}"
+    print(f"{file}: ok ({size}, {patches}, hash {params_hash(params)[:12]})")
+
+
+@data_group.command("verify")
+def data_verify(
+    folders: Annotated[
+        list[Path] | None, options.argument("default: data/raw, data/patches")
+    ] = None,
+) -> None:
+    """Compare data/raw and data/patches byte by byte with the hashes that they carry."""
+    found = folders or [folder for folder in DATA if folder.is_dir()]
+    if not found:
+        raise PatchDMError(f"{DATA[0]}: not found in {Path.cwd()}, name the folders to verify")
+    from patchdm.cli.verify import verify
+
+    flaws = []
+    for folder in found:
+        with _progress(f"{folder}") as on_start:
+            verdict = verify(folder, on_start)
+        if verdict.flaws:
+            flaws.append(f"{verdict.first} ({verdict.flaws} in all of {folder})")
         else:
-            options.append(word)
-            if any(name.startswith(word) for name in valued):  # or begins so, as argparse allows
-                value = next(rest, None)
-                if value is None:
-                    return list(argv)  # argparse says what is missing
-                options.append(value)
-    return [*head, *options, *others]
+            print(f"{folder}: ok ({verdict.checked} images)")
+    if flaws:
+        raise PatchDMError("; ".join(flaws))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="patchdm", description="Patch-DM.")
-    groups = {"": parser.add_subparsers(required=True, metavar="COMMAND")}
-    for words, (run, arguments) in COMMANDS.items():
-        group, _, name = words.rpartition(" ")
-        if group not in groups:
-            parent = groups[""].add_parser(group, help=f"see `patchdm {group} --help`")
-            groups[group] = parent.add_subparsers(required=True, metavar="COMMAND")
-        summary = (run.__doc__ or "").partition("\n")[0]
-        command = groups[group].add_parser(name, help=summary, description=summary)
-        command.set_defaults(run=run)
-        for argument, options in arguments.items():
-            command.add_argument(argument, **options)
-    return parser
+def _rate(meaning: str, metavar: str, unit: str) -> Any:
+    return options.number(meaning, metavar, f"{unit} above 0", least=math.ulp(0))
+
+
+@app.command()
+def plan(
+    name: Preset,
+    rate: Annotated[
+        float, _rate("what the device achieves, in TFLOP/s", "TFLOPS", "TFLOP/s")
+    ] = 100,
+    transfer: Annotated[float, _rate("what the network transfers, in MB/s", "MB", "MB/s")] = 50,
+    extraction: Annotated[
+        float, _rate("extracted per second by a worker", "N", "photographs/s")
+    ] = 25,
+) -> None:
+    """Count what a preset costs, from parameters to hours."""
+    from patchdm.cli.cost import data_cost
+    from patchdm.cli.plan import PAPER, tabulate, workload
+    from patchdm.fetch.sources import count
+
+    params = load_params(name)
+    paper = PAPER.get(name.stem)
+    photographs = paper.photographs if paper else count(params.data)
+    table = tabulate(params, workload(params, photographs), rate, paper)
+    data = data_cost(
+        name.stem,
+        params.data,
+        photographs,
+        workers=params.machine.workers,
+        megabytes=transfer,
+        photographs_a_second=extraction,
+    )
+    print(f"{'':34}{name.stem:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
+    for quantity, value, unit, reference in table.itertuples(index=False):
+        digits = 2 if unit else 0
+        print(f"{quantity:34}{value:14,.{digits}f} {unit:6}{reference}".rstrip())
+    for quantity, value, unit in data.itertuples(index=False):
+        print(f"{quantity:34}{value:14,.2f} {unit}")
+    print(PLAN_NOTES.format(rate=rate, transfer=transfer, extraction=extraction))
+
+
+@app.command()
+def import_official(
+    checkpoint: Annotated[Path, options.argument("the last.ckpt of a training")],
+    out: Annotated[Path, Argument(help="a new folder")],
+) -> None:
+    """Convert the authors' checkpoint to a diffusers folder."""
+    from patchdm import official
+
+    official.import_official(checkpoint, out)
+    parts = sorted(path.name for path in out.iterdir())
+    print(f"{out}: wrote {', '.join(parts)}")
+
+
+@app.command()
+@options.expanded
+def sample(
+    model: options.Model = None,
+    *,
+    seeds: Annotated[range, options.seed_range("one image each; 0:16 are the seeds 0 to 15")],
+    out: Annotated[Path, options.output("folder of the images", "DIR")],
+    size: Annotated[dict[str, int] | None, options.size()] = None,
+    solver: Annotated[str | None, options.choice("solver of the steps", Solver)] = None,
+    batch: Annotated[int, options.count("images denoised together")] = 8,
+    form: Annotated[str, options.choice("PNG or tar files", Format, "--format")] = "png",
+    shard_size: Annotated[int, options.count("images of a shard, which one process claims")] = 64,
+    grid: Annotated[bool, Option("--grid", help="lay out images in DIR/grid.png")] = False,
+    **others: Unpack[options.Solving],
+) -> None:
+    """Sample one image per seed.
+
+    The same command goes on after a kill, and shares the work with others that run it.
+    """
+    folder = options.model_of(model)
+    from patchdm.cli.sample import sample, write_contact_sheet
+
+    shards: dict[str, Any] = {"batch_size": batch, "format": form, "shard_size": shard_size}
+    with _progress("sample") as on_start:
+        done = sample(folder, seeds, out, on_start, size, solver, **shards, **options.given(others))
+    if not done:
+        print(f"{out}: other processes are at work on the rest")
+    elif grid:
+        print(f"{out}: done, see {write_contact_sheet(out)}")
+    else:
+        print(f"{out}: done")
+
+
+@app.command()
+@options.expanded
+def inpaint(
+    model: options.Model = None,
+    *,
+    image: options.Image,
+    mask: Annotated[Path, options.argument("image of the same size, white where to generate")],
+    out: options.File,
+    seeds: options.Versions = range(1),
+    **others: Unpack[options.Restoring],
+) -> None:
+    """Regenerate the white part of a mask, and nothing else."""
+    folder, paths = options.model_of(model), options.versions(out, seeds, image, mask)
+    from patchdm.cli.restore import inpaint
+
+    for path in inpaint(folder, image, mask, paths, **options.given(others)):
+        print(f"{path}: done")
+
+
+@app.command()
+@options.expanded
+def outpaint(
+    model: options.Model = None,
+    *,
+    image: options.Image,
+    out: options.File,
+    left: options.Margin = 0,
+    top: options.Margin = 0,
+    right: options.Margin = 0,
+    bottom: options.Margin = 0,
+    seeds: options.Versions = range(1),
+    **others: Unpack[options.Restoring],
+) -> None:
+    """Generate what lies beyond the borders of an image."""
+    margins = {"left": left, "top": top, "right": right, "bottom": bottom}
+    if not any(margins.values()):
+        raise PatchDMError("--left, --top, --right, --bottom: found 0, expected one above 0")
+    folder, paths = options.model_of(model), options.versions(out, seeds, image)
+    from patchdm.cli.restore import outpaint
+
+    for path in outpaint(folder, image, margins, paths, **options.given(others)):
+        print(f"{path}: done")
+
+
+@contextlib.contextmanager
+def _progress(name: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Show how many images are done, once their number is known; yield what that is told."""
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress(name, total, "images"))

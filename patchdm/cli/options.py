@@ -1,119 +1,196 @@
-"""The options of `patchdm sample`, `inpaint` and `outpaint`, as argparse takes them."""
+"""Options of the `patchdm` command: what their help says, and how they are read.
+
+Values are checked here, before anything is loaded. `main` names the option of a `BadParameter`.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
+from typer import Argument, BadParameter, Option
+
+from patchdm.choices import Code, Positions, Tiling
 from patchdm.errors import PatchDMError
 
-Options = dict[str, dict[str, Any]]
+MODELS = Path("data/models")
+CODE = "global code: of the image, or from the latent model"
+DEVICE = "as torch names it; default: a GPU, if there is one"
+GUIDANCE = "of (1 + W) eps(cond) - W eps(none); 0: none"
 
 
-def _count(option: str, least: int = 1) -> Callable[[str], int]:
-    """Return the type of an option that counts something."""
+def option(
+    meaning: str,
+    metavar: str,
+    read: Callable[[str], Any],
+    expected: str,
+    *flags: str,
+    **details: Any,
+) -> Any:
+    """Return an option of Typer; `read` returns the value of a text, or None or a ValueError."""
 
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and int(text) >= least):
-            raise PatchDMError(f"{option}: found {text}, expected at least {least}")
-        return int(text)
+    def parse(value: Any) -> Any:
+        try:
+            found = read(value) if isinstance(value, str) else value  # a default
+        except ValueError:
+            found = None
+        if found is None:
+            raise BadParameter(f"found {value}, expected {expected}")
+        return found
 
-    return parse
-
-
-def _guidance(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = math.nan
-    if not 0 <= scale < math.inf:
-        raise PatchDMError(f"--guidance: found {text}, expected at least 0")
-    return scale
-
-
-def _number(option: str, meaning: str, *, least: int = 1, **others: Any) -> Options:
-    """Return an option that counts something; its default, where it has one, is in its help."""
-    shown = "; default: %(default)s" if "default" in others else ""
-    return {
-        option: {"type": _count(option, least), "metavar": "N", "help": meaning + shown, **others}
-    }
+    return Option(*flags, parser=parse, metavar=metavar, help=meaning, **details)
 
 
-MODEL: Options = {
-    "model": {
-        "nargs": "?",
-        "type": Path,
-        "default": Path("data/models"),
-        "help": "folder of save_pretrained or import-official, or of a run; default: %(default)s",
-    },
-    "--device": {"help": "as torch names it; default: a GPU where there is one"},
-}
-"""The model; what is not said of the rest is as in the params.yaml of its run."""
+def count(meaning: str, *flags: str, least: int = 1) -> Any:
+    """Return an option that is a whole number."""
 
-SOLVING: Options = {
-    **_number("--steps", "solver steps", dest="num_inference_steps"),
-    "--guidance": {
-        "dest": "guidance_scale",
-        "type": _guidance,
-        "metavar": "W",
-        "help": "of (1 + W) eps(cond) - W eps(none); 0: none",
-    },
-    "--tiling": {"help": "shifted, alternate, average or blend"},
-    "--positions": {"help": "beyond the training size: extrapolate or rescale"},
-    **_number("--rows-per-chunk", "patch rows worked on at once, to save memory"),
-}
+    def read(text: str) -> int | None:
+        return int(text) if re.fullmatch("[0-9]+", text) and int(text) >= least else None
 
-SAMPLE: Options = {
-    **MODEL,
-    "--seeds": {
-        "required": True,
-        "metavar": "FIRST:END",
-        "help": "one image each; 0:16 are the seeds 0 to 15",
-    },
-    "--out": {"required": True, "type": Path, "metavar": "DIR", "help": "folder of the images"},
-    "--size": {"metavar": "WxH", "help": "in pixels; default: that of the training images"},
-    "--solver": {
-        "dest": "solver_name",
-        "metavar": "SOLVER",
-        "help": "ddim, dpm-solver++ or unipc",
-    },
-    **SOLVING,
-    **_number("--batch", "images denoised together", dest="batch_size", default=8),
-    "--format": {
-        "default": "png",
-        "help": "png, or webdataset (tar files); default: %(default)s",
-    },
-    **_number("--shard-size", "images of a shard, which one process claims", default=64),
-    "--grid": {"action": "store_true", "help": "lay out the first images in DIR/grid.png"},
-}
+    return option(meaning, "N", read, f"at least {least}", *flags)
 
-RESTORE: Options = {
-    **MODEL,
-    "image": {"type": Path, "help": "image file (JPEG, PNG, WebP, AVIF, TIFF, HEIC), of any size"},
-    "--out": {"required": True, "type": Path, "metavar": "FILE", "help": "PNG file"},
-    "--seeds": {
-        "default": "0:1",
-        "metavar": "FIRST:END",
-        "help": "one version each, of several as FILE-SEED.png; default: %(default)s",
-    },
-    **SOLVING,
-    "--code": {"help": "global code: of the image, or from the latent model (image, latent)"},
-    **_number("--resamplings", "times a step is made, to bring new and given in line"),
-    **_number("--blend-width", "pixels over which new content takes on the given", least=0),
-}
 
-INPAINT: Options = {
-    **RESTORE,
-    "mask": {"type": Path, "help": "image of the same size, white where pixels are made"},
-}
+def number(meaning: str, metavar: str, expected: str, *flags: str, least: float) -> Any:
+    """Return an option that is a finite number."""
 
-OUTPAINT: Options = {
-    **RESTORE,
-    **{
-        name: option
-        for side in ("left", "top", "right", "bottom")
-        for name, option in _number(f"--{side}", "pixels to make there", least=0, default=0).items()
-    },
-}
+    def read(text: str) -> float | None:
+        return found if least <= (found := float(text)) < math.inf else None
+
+    return option(meaning, metavar, read, expected, *flags)
+
+
+def choice(meaning: str, literal: Any, *flags: str) -> Any:
+    """Return an option that is one of the names of a Literal."""
+    names = get_args(literal)
+
+    def read(text: str) -> str | None:
+        return text if text in names else None
+
+    completion = {"autocompletion": lambda: names}
+    return option(meaning, "|".join(names), read, ", ".join(names), *flags, **completion)
+
+
+def seed_range(meaning: str, **details: Any) -> Any:
+    """Return an option that is a range of seeds."""
+
+    def read(text: str) -> range | None:
+        match = re.fullmatch("([0-9]+):([0-9]+)", text)
+        seeds = range(int(match[1]), int(match[2])) if match else range(0)
+        return seeds if seeds and seeds.stop <= sys.maxsize else None  # so that they have a `len`
+
+    expected = "FIRST:END with FIRST below END, such as 0:16"
+    return option(meaning, "FIRST:END", read, expected, **details)
+
+
+def size() -> Any:
+    """Return an option that is "width" and "height" in pixels."""
+
+    def read(text: str) -> dict[str, int] | None:
+        match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
+        return match and {"width": int(match[1]), "height": int(match[2])}
+
+    meaning = "in pixels; default: that of the training images"
+    return option(meaning, "WxH", read, "WIDTHxHEIGHT, e.g. 1024x512")
+
+
+def output(meaning: str, metavar: str) -> Any:
+    """Return an option that is a path to write to, and no other option."""
+
+    def read(text: str) -> Path | None:
+        return None if text.startswith("-") else Path(text)
+
+    return option(meaning, metavar, read, "a path without a leading -")
+
+
+def argument(meaning: str) -> Any:
+    """Return an argument that is the path of something."""
+
+    def parse(value: str) -> Path:
+        if not Path(value).exists():
+            raise PatchDMError(f"{value}: not found")
+        return Path(value)
+
+    return Argument(parser=parse, help=meaning)
+
+
+class Solving(TypedDict):
+    """Options of `sample`, `inpaint` and `outpaint`, named as the pipeline names its arguments.
+
+    None: as in the params.yaml of the model's run.
+    """
+
+    device: Annotated[str | None, Option(metavar="NAME", help=DEVICE)]
+    num_inference_steps: Annotated[int | None, count("solver steps", "--steps")]
+    guidance_scale: Annotated[
+        float | None, number(GUIDANCE, "W", "at least 0", "--guidance", least=0)
+    ]
+    tiling: Annotated[str | None, choice("how a step joins patches", Tiling)]
+    positions: Annotated[str | None, choice("beyond the training size", Positions)]
+    rows_per_chunk: Annotated[int | None, count("patch rows worked on at once, to save memory")]
+
+
+class Restoring(Solving):
+    """Options of `inpaint` and `outpaint`, likewise."""
+
+    code: Annotated[str | None, choice(CODE, Code)]
+    resamplings: Annotated[int | None, count("times a step is made, to fit new to given")]
+    blend_width: Annotated[int | None, count("pixels over which new blends into given", least=0)]
+
+
+Model = Annotated[
+    list[Path] | None,
+    Argument(help=f"folder of save_pretrained, import-official or a run; default: {MODELS}"),
+]
+"""At most one. What may be left out before other arguments must be a list, as Click takes it."""
+Image = Annotated[Path, argument("file (JPEG, PNG, WebP, AVIF, TIFF, HEIC), of any size")]
+File = Annotated[Path, output("PNG file; of several seeds, each goes behind the name", "FILE")]
+Versions = Annotated[range, seed_range("one version each; default: 0:1", show_default=False)]
+Margin = Annotated[int, count("pixels to generate there", least=0)]
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Show Typer the keys of `**others: Unpack[...]`, a command's last parameter, as options."""
+    signature = inspect.signature(command, eval_str=True)
+    *own, others = signature.parameters.values()
+    (options,) = get_args(others.annotation)
+    own += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in get_type_hints(options, include_extras=True).items()
+    ]
+    command.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return command
+
+
+def given(options: Solving) -> dict[str, Any]:
+    """Return the options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def model_of(folders: Sequence[Path] | None) -> Path:
+    """Return the model that is given, or the default; refuse several, and folders of no model."""
+    model, *more = folders or [MODELS]
+    if more:
+        raise PatchDMError(f"model: found {model} and {more[0]}, expected one folder")
+    if not (model / "model_index.json").is_file() and not (model / "patchdm").is_dir():
+        raise PatchDMError(
+            f"{model}: found neither model_index.json nor patchdm/, expected a folder of "
+            "save_pretrained or import-official, or data/models of a run"
+        )
+    return model
+
+
+def versions(out: Path, seeds: range, *files: Path) -> dict[int, Path]:
+    """Return the PNG file of each seed; refuse another file, and those that are read."""
+    if out.suffix != ".png" or out.is_dir():
+        raise PatchDMError(f"--out: found {out}, expected a file named .png")
+    several = len(seeds) > 1
+    paths = {seed: out.with_stem(f"{out.stem}-{seed:06d}") if several else out for seed in seeds}
+    for path in paths.values():
+        if path.exists() and any(path.samefile(file) for file in files):
+            raise PatchDMError(f"--out: found {path}, which is the image or mask, expected another")
+    return paths

@@ -1,8 +1,8 @@
-"""`patchdm inpaint` and `outpaint`: a given image, partly made anew."""
+"""`patchdm inpaint` and `outpaint`: a given image, partly regenerated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from patchdm.backbones import load_backbone
-from patchdm.cli.words import (
-    PAPER_STEPS,
-    given,
-    load_pipeline,
-    parse_seeds,
-    run_of,
-)
+from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
 from patchdm.config import Params
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png, to_tensor, to_uint8
@@ -31,13 +25,15 @@ WHITE = 127.5
 """Levels above are white in a mask."""
 
 
-def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> Iterator[Path]:
-    """Make the white part of a mask anew; yield the files written.
+def inpaint(
+    model: Path, image: Path, mask: Path, paths: Mapping[int, Path], **options: Any
+) -> Iterator[Path]:
+    """Regenerate the white part of a mask; yield the files written.
 
     Args:
         image: of any size.
         mask: image of the same size.
-        out, model, options: as in `_restore`.
+        model, paths, options: as in `_restore`.
 
     Raises:
         PatchDMError: something does not fit.
@@ -52,7 +48,7 @@ def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> 
         )
     if hole.all() or not hole.any():
         found = "nothing but" if hole.all() else "nothing"
-        raise PatchDMError(f"{mask}: found {found} white, which is where pixels are made anew")
+        raise PatchDMError(f"{mask}: found {found} white, which is where pixels are regenerated")
 
     def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
         p = pipe.unet.config.patch_size
@@ -61,78 +57,56 @@ def inpaint(image: Path, mask: Path, out: Path, model: Path, **options: Any) -> 
         made = pipe.inpaint(F.pad(x0, around), unknown, **options)[0]
         return made[..., :height, :width]
 
-    return _restore(make, pixels, [image, mask], out, model, **options)
+    return _restore(make, pixels, model, paths, **options)
 
 
 def outpaint(
-    image: Path,
-    out: Path,
-    model: Path,
-    *,
-    left: int,
-    top: int,
-    right: int,
-    bottom: int,
-    **options: Any,
+    model: Path, image: Path, margins: Mapping[str, Any], paths: Mapping[int, Path], **options: Any
 ) -> Iterator[Path]:
-    """Make what lies beyond the borders of an image; yield the files written.
+    """Generate what lies beyond the borders of an image; yield the files written.
 
     Args:
         image: of any size.
-        left, top, right, bottom: pixels to make on each side.
-        out, model, options: as in `_restore`.
+        margins: pixels to generate at "left", "top", "right", "bottom".
+        model, paths, options: as in `_restore`.
 
     Raises:
         PatchDMError: something does not fit.
     """
-    margins: dict[str, Any] = {"left": left, "top": top, "right": right, "bottom": bottom}
 
     def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
         return pipe.outpaint(x0, **margins, **options)[0]
 
-    return _restore(make, read_image(image), [image], out, model, **options)
+    return _restore(make, read_image(image), model, paths, **options)
 
 
 def _restore(
     make: Callable[[PatchDMPipeline, Tensor, dict[str, Any]], Tensor],
     pixels: Pixels,
-    files: Sequence[Path],
-    out: Path,
     model: Path,
+    paths: Mapping[int, Path],
     *,
-    seeds: str,
-    device: str | None,
+    device: str | None = None,
     **options: Any,
 ) -> Iterator[Path]:
-    """Write one version of an image a seed; yield its path.
+    """Write one version of an image per seed; yield its path.
 
     Args:
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels: the image.
-        files: image and mask, which no version may replace.
-        out: PNG file; of several seeds, each is put behind its name.
-        model: as in `load_pipeline`.
-        seeds: FIRST:END.
-        device: as in `load_pipeline`.
-        **options: of the pipeline's `inpaint`, as in `sample`.
+        model, device: as in `load_pipeline`.
+        paths: seeds -> PNG files.
+        options: of the pipeline's `inpaint`, as in `sample`.
     """
-    numbers = parse_seeds(seeds)
-    if out.suffix != ".png" or out.is_dir():
-        raise PatchDMError(f"--out: found {out}, expected a file named .png")
-    several = len(numbers) > 1
-    paths = [out.with_stem(f"{out.stem}-{seed:06d}") if several else out for seed in numbers]
-    for path in paths:
-        if path.exists() and any(path.samefile(other) for other in files):
-            raise PatchDMError(f"--out: found {path}, which is the image or mask, expected another")
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=None)  # but in a terminal
     run = run_of(model, pipe)
-    chosen = _restoring_options(pipe, run) | given(options)
+    chosen = _restoring_options(pipe, run) | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
-    for seed, path in zip(numbers, paths, strict=True):
+    for seed, path in paths.items():
         try:
             made = make(pipe, x0, {**chosen, "generator": generators([seed])})
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""`patchdm sample`: one image a seed."""
+"""`patchdm sample`: one image per seed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from patchdm.choices import Format
-from patchdm.cli.words import (
-    PAPER_STEPS,
-    given,
-    load_pipeline,
-    parse_seeds,
-    parse_size,
-    run_of,
-)
-from patchdm.errors import PatchDMError, one_line
+from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
+from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png
 from patchdm.formats.shards import read_images, read_manifest
-from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
 
@@ -34,30 +25,24 @@ GRID_SIDE = 512
 
 def sample(
     model: Path,
+    seeds: range,
     out: Path,
-    *,
-    seeds: str,
-    size: str | None,
-    solver_name: str | None,
-    device: str | None,
     on_start: Callable[[int], Callable[[int], None]],
-    shard_size: int,
-    batch_size: int,
-    format: Format,  # noqa: A002 - the word of params.yaml
+    size: dict[str, int] | None,
+    solver_name: str | None,
+    *,
+    device: str | None = None,
     **options: Any,
 ) -> bool:
-    """Sample one image a seed into shards.
+    """Sample one image per seed into shards.
 
     Args:
-        model: as in `load_pipeline`.
-        out, shard_size, batch_size, format: as in `generate`.
-        seeds: FIRST:END.
-        size: WIDTHxHEIGHT; None: that of the training images.
-        solver_name: as in params.yaml; None: that of the model's run, or as it was saved.
-        device: as in `load_pipeline`.
+        model, device: as in `load_pipeline`.
+        seeds, out: as in `generate`.
         on_start: called with the number of images; returns what to call with how many are done.
-        **options: arguments of the pipeline's call; None: as the params.yaml of the model's run
-            has it, or the pipeline.
+        size: "height" and "width" in pixels; None: those of the training images.
+        solver_name: as in params.yaml; None: that of the model's run, or as it was saved.
+        options: of `generate`; what is left out is as in the params.yaml of the model's run.
 
     Returns:
         Whether all is finished; if not, other processes hold the rest.
@@ -65,28 +50,23 @@ def sample(
     Raises:
         PatchDMError: something does not fit.
     """
-    numbers = parse_seeds(seeds)
-    height_width = parse_size(size) if size else None
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=True)
-    height, width = height_width or _trained_size(pipe, model)
+    trained = pipe.unet.config.sample_size
+    if size is None and trained is None:
+        raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
+    sides = size or dict(zip(("height", "width"), trained, strict=True))
     run = run_of(model, pipe)
-    name = solver_name or (run.sample.solver if run else None)
-    if name:
-        _use_solver(pipe, name)
+    if name := solver_name or (run and run.sample.solver):
+        pipe.scheduler = solver(pipe.scheduler, name)
     defaults = sampling_options(run) if run else PAPER_STEPS
     return generate(
         pipe,
-        numbers,
+        seeds,
         out,
-        height=height,
-        width=width,
         key={},
-        on_progress=on_start(len(numbers)),
-        shard_size=shard_size,
-        batch_size=batch_size,
-        format=format,
-        **defaults | given(options),
+        on_progress=on_start(len(seeds)),
+        **defaults | sides | options,
     )
 
 
@@ -103,17 +83,3 @@ def write_contact_sheet(folder: Path) -> Path:
     path = folder / "grid.png"
     save_png(path, contact_sheet(np.stack(small), min(columns, len(small))))
     return path
-
-
-def _trained_size(pipe: PatchDMPipeline, model: Path) -> tuple[int, int]:
-    if pipe.unet.config.sample_size is None:
-        raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
-    height, width = pipe.unet.config.sample_size
-    return height, width
-
-
-def _use_solver(pipe: PatchDMPipeline, name: str) -> None:
-    try:
-        pipe.scheduler = solver(pipe.scheduler, name)
-    except ValueError as error:
-        raise PatchDMError(one_line(error)) from None

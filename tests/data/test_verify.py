@@ -131,6 +131,8 @@ def test_photographs_of_an_lmdb_are_verified(tmp_dir: Path) -> None:
 
 def test_other_folders_are_refused(tmp_dir: Path) -> None:
     assert "data/raw: not found" in verify()
+    assert verify("nothing") == "error: nothing: not found"
+    (tmp_dir / "nothing").mkdir()
     assert "nothing: found neither manifest.parquet nor index.parquet" in verify("nothing")
     (tmp_dir / "raw").mkdir()
     pd.DataFrame({"seed": [1]}).to_parquet("raw/manifest.parquet")

@@ -1,12 +1,10 @@
-"""What the commands share: their words, models and defaults."""
+"""The models of `patchdm sample`, `inpaint` and `outpaint`, and the runs that these are of."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.utils.logging import disable_progress_bar
@@ -16,39 +14,11 @@ from patchdm.devices import default_device
 from patchdm.errors import PatchDMError, one_line
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import END_OF_SEEDS
 
 log = logging.getLogger(__name__)
 
 PAPER_STEPS = {"num_inference_steps": 50}
 """What is taken where neither the command nor a run says how many."""
-
-
-def parse_seeds(text: str) -> range:
-    """Read FIRST:END, as Python counts.
-
-    Raises:
-        PatchDMError: it is malformed, or the range is empty.
-    """
-    match = re.fullmatch(r"(\d+):(\d+)", text, re.ASCII)
-    seeds = range(int(match[1]), int(match[2])) if match else range(0)
-    if not seeds or seeds.stop > END_OF_SEEDS:
-        raise PatchDMError(
-            f"--seeds: found {text}, expected FIRST:END with FIRST below END, such as 0:16"
-        )
-    return seeds
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Read WIDTHxHEIGHT; return height, width.
-
-    Raises:
-        PatchDMError: it is malformed.
-    """
-    match = re.fullmatch(r"(\d+)x(\d+)", text, re.ASCII)
-    if not match:
-        raise PatchDMError(f"--size: found {text}, expected WIDTHxHEIGHT, e.g. 1024x512")
-    return int(match[2]), int(match[1])
 
 
 def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
@@ -59,17 +29,15 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         device: as torch names it; None: a GPU where there is one.
 
     Raises:
-        PatchDMError: it is neither, a part is missing or damaged, or there is no such device.
+        PatchDMError: a part is missing or damaged, or there is no such device.
     """
     disable_progress_bar()
     if (model / "model_index.json").is_file():
         pipe = _saved(model)
-    elif (model / "patchdm").is_dir():
-        pipe = _of_stages(model / "patchdm", model / "latent")
     else:
-        raise PatchDMError(
-            f"{model}: found neither model_index.json nor patchdm/, expected a folder of "
-            "save_pretrained or import-official, and data/models of a run"
+        latent = model / "latent"  # empty without a global code
+        pipe = PatchDMPipeline.from_stages(
+            model / "patchdm", latent if any(latent.glob("*")) else None
         )
     try:
         return pipe.to(device or default_device())
@@ -119,11 +87,6 @@ def _describes(run: Params, pipe: PatchDMPipeline) -> bool:
     )
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
 def _saved(model: Path) -> PatchDMPipeline:
     """Load a folder of `save_pretrained`."""
     try:
@@ -138,16 +101,3 @@ def _saved(model: Path) -> PatchDMPipeline:
         raise PatchDMError(f"{model}: no readable model: {one_line(error)}") from None
     pipe.unet.to(memory_format=torch.channels_last)  # the faster layout
     return pipe
-
-
-def _of_stages(image_model: Path, latent_model: Path) -> PatchDMPipeline:
-    """Load what the training stages wrote."""
-    parts = [image_model / "unet", image_model / "scheduler"]
-    # Without a global code there is no latent model, and its folder is empty.
-    has_latent = any(latent_model.glob("*"))
-    if has_latent:
-        parts += [latent_model / "latent", latent_model / "scheduler"]
-    for part in parts:
-        if not part.is_dir():
-            raise PatchDMError(f"{part}: not found, {image_model.parent} is not a whole model")
-    return PatchDMPipeline.from_stages(image_model, latent_model if has_latent else None)
