@@ -307,6 +307,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
 
     def _time(self, half: int, t: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,) -> (B, 2, width), the width of all residual blocks together."""
+        t = t.to(self.stem.weight.device)
         emb = F.silu(self.time_embed(sinusoid(t, self.config.time_channels).to(dtype)))
         return torch.cat([m.time(emb) for block in self._modulations[half] for m in block], dim=2)
 
