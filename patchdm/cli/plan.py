@@ -3,13 +3,15 @@
 The networks are built on torch's meta device, whose tensors have shapes but no numbers. The
 real training loss and the real sampling loop run on them in seconds, while torch counts the
 floating-point operations of every matrix product and convolution (a multiplication and an
-addition are two; all else is small beside them) and we the bytes that autograd keeps.
+addition are two; all else is small next to them) and we the bytes that autograd keeps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
@@ -19,13 +21,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from patchdm.config import Params
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.extract.splits import held_out
+from patchdm.grid import PatchGrid
 from patchdm.models.latent import LatentMLP
 from patchdm.models.parts import count_parameters, meta_networks
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
-from patchdm.pipeline import PatchDMPipeline
 from patchdm.report.tables.paper import paper_numbers
 from patchdm.sampling.codes import sample_codes
+from patchdm.sampling.denoise import Denoiser
+from patchdm.sampling.solvers import begin
+from patchdm.sampling.tilings import Step
 from patchdm.training.image import ImageTraining
 from patchdm.training.latent import LatentTraining
 
@@ -39,7 +44,7 @@ class Paper:
 
     Attributes:
         photographs: of the data set.
-        column: numbers with their tags, by the rows of `tabulate` they belong beside.
+        column: numbers with their tags, by the rows of `tabulate` they belong to.
     """
 
     photographs: int
@@ -215,32 +220,36 @@ def _train_step(
 def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
     """Return the operations of sampling one image."""
     sample, data = params.sample, params.data
+    first, last = sample.guidance_interval
     x_T = torch.empty(1, 3, data.height, data.width, device="meta")
     code = torch.empty(1, params.model.code_dim, device="meta")
-    pipe = PatchDMPipeline(unet, image_scheduler(params.diffusion))
-    pipe.set_progress_bar_config(disable=True)
-
-    def image(num_steps: int) -> int:
-        with FlopCounterMode(display=False) as counter:
-            pipe(
-                num_inference_steps=num_steps,
-                guidance_scale=sample.guidance_scale,
-                cond=code if latent else None,
-                latents=x_T,
-                output_type="latent",
-                tiling=sample.tiling,
-            )
-        return counter.get_total_flops()
-
-    # Steps alternate between two tilings at most, so a pair stands for all; what is computed once
-    # for all steps is in the first.
-    pairs, even = divmod(sample.num_steps - 1, 2)
-    flops = image(1 + even) + pairs * (image(3) - image(1))
+    denoiser = Denoiser(
+        unet,
+        PatchGrid.of(data.height, data.width, params.model.patch_size),
+        code if latent else None,
+        tiling=sample.tiling,
+        guidance=lambda t: sample.guidance_scale if first <= t < last else 0.0,
+    )
+    times = begin(image_scheduler(params.diffusion), sample.num_steps)
+    kinds = Counter(denoiser.plan(Step(t, index, len(times))) for index, t in enumerate(times))
+    flops = 0
+    for (patches, guidance_scale), steps in kinds.items():
+        predict = partial(denoiser.predict, x_T, times[:1], patches, guidance_scale)
+        once = _operations(predict)  # with what is computed once for all steps
+        flops += once + (steps - 1) * _operations(predict)
     if latent is not None:
-        with FlopCounterMode(display=False) as counter:
-            sample_codes(latent, latent_scheduler(params.latent.beta), code, num_steps=1)
-        flops += params.latent.num_steps * counter.get_total_flops()
+        scheduler = latent_scheduler(params.latent.beta)
+        one_step = partial(sample_codes, latent, scheduler, code, num_steps=1)
+        flops += params.latent.num_steps * _operations(one_step)
     return flops
+
+
+@torch.no_grad()
+def _operations(compute: Callable[[], Tensor]) -> int:
+    """Return the operations of a computation."""
+    with FlopCounterMode(display=False) as counter:
+        compute()
+    return counter.get_total_flops()
 
 
 def _latent_step(params: Params, latent: LatentMLP) -> float:

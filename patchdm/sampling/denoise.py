@@ -141,14 +141,14 @@ class Denoiser:
 
     def __call__(self, x_t: Tensor, step: Step, out: Tensor | None = None) -> Tensor:
         """Predict x_t (B, C, H, W) at a step, into `out` where that is given."""
-        return self.predict(x_t, step.t.reshape(1), *self._plan(step), out)
+        return self.predict(x_t, step.t.reshape(1), *self.plan(step), out)
 
     def bands(self, x_t: Tensor, step: Step) -> Bands:
         """Yield bands of the prediction of x_t (B, C, H, W) at a step.
 
         When a band is there, its rows of x_t have served: they may be overwritten.
         """
-        return self._bands(x_t, step.t.reshape(1), *self._plan(step), (0, self.grid.cols))
+        return self._bands(x_t, step.t.reshape(1), *self.plan(step), (0, self.grid.cols))
 
     def predict(
         self,
@@ -156,7 +156,7 @@ class Denoiser:
         t: Tensor,
         patches: Patches,
         guidance_scale: float | None,
-        out: Tensor | None,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Predict x_t (B, C, H, W) at times (B,) or (1,); see `predict_eps`."""
         eps = torch.empty_like(x_t) if out is None else out
@@ -167,7 +167,7 @@ class Denoiser:
                 eps[..., rows, pixels] = band
         return eps
 
-    def _plan(self, step: Step) -> tuple[Patches, float]:
+    def plan(self, step: Step) -> tuple[Patches, float]:
         """Return the patches and the guidance of a step."""
         config = self.unet.config
         patches = patches_of_step(config.collage, config.patch_size, self.tiling, step)
@@ -182,7 +182,7 @@ class Denoiser:
         cols: tuple[int, int],
     ) -> Bands:
         """Yield the bands of patch columns cols[0] to cols[1] - 1."""
-        equal = len(t) == 1 or bool((t == t[0]).all())  # `plan` has one, without a value
+        equal = len(t) == 1 or bool((t == t[0]).all())  # one on device meta has no value
         time = self.unet.project_time(t[:1] if equal else t)
         known = self._pass(_Pass(x_t, time, cols, known=True), patches)
         if not guidance_scale:
