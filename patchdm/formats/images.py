@@ -92,7 +92,7 @@ def read_fitted(
 
     A large JPEG that is to shrink fourfold or more is halved, perhaps repeatedly, by its decoder
     (which leaves out high frequencies) to no less than twice the size: half the time, and no
-    further from the exact result than another good filter is (tests/data/test_images.py).
+    further from the exact result than another good filter is (tests/formats/test_images.py).
     """
     with opened(file, name or str(file)) as image:
         size = image.size

@@ -25,8 +25,8 @@ from patchdm.sampling import generate, predict_eps
 from patchdm.sampling.generate import model_hash
 from patchdm.sampling.solve import generators, tiling_of_step
 from patchdm.sampling.solvers import solver
-from tests.data.photographs import contents
 from tests.networks import awake, small_unet
+from tests.photographs import contents
 
 P, HEIGHT, WIDTH = 8, 16, 24
 MODES = ["feature", "none", "pixel-fixed", "pixel-random"]

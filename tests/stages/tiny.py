@@ -12,7 +12,7 @@ from patchdm.extract.splits import plan_images
 from patchdm.files import sha256
 from patchdm.formats.images import fit, read_image
 from tests.conftest import REPO
-from tests.data.stores import write_store
+from tests.stores import write_store
 
 HEIGHT, WIDTH = 16, 32
 SIDES = ("width", "height")

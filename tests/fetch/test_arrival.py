@@ -19,8 +19,8 @@ from patchdm.fetch import arrival
 from patchdm.fetch.arrival import check_file
 from patchdm.formats import images
 from patchdm.formats.images import FORMATS, read_fitted, read_image
-from tests.data.images_hostile import save, with_size
-from tests.data.photographs import photograph
+from tests.formats.hostile import save, with_size
+from tests.photographs import photograph
 
 PICTURE, OTHER = Image.fromarray(photograph(3)), Image.fromarray(photograph(8))
 RGB = np.asarray(PICTURE)

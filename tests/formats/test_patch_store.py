@@ -17,8 +17,8 @@ from patchdm.errors import PatchDMError
 from patchdm.extract import store_writer
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
-from tests.data.photographs import photograph
-from tests.data.stores import write_store
+from tests.photographs import photograph
+from tests.stores import write_store
 
 
 def plan_of(count: int) -> pd.DataFrame:

@@ -17,9 +17,9 @@ from patchdm.formats.images import read_fitted, read_image
 from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches
-from tests.data.images_hostile import Case, cases
-from tests.data.photographs import data_params, jpegs
-from tests.data.stores import write_raw
+from tests.formats.hostile import Case, cases
+from tests.photographs import data_params, jpegs
+from tests.stores import write_raw
 
 CASES = list(cases())
 

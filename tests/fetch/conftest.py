@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from patchdm.fetch import transfer
-from tests.data.server import Site, serve
+from tests.fetch.server import Site, serve
 
 
 @pytest.fixture

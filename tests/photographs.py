@@ -14,7 +14,7 @@ from PIL import Image
 from patchdm.config import Params, load_params
 from patchdm.formats.images import Pixels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 BUNDLED = ROOT / "data/bundled/landscapes-512x256.zip"
 
 

@@ -16,11 +16,11 @@ import pytest
 
 from patchdm.errors import PatchDMError
 from patchdm.fetch.sources import count
-from tests.data import server
-from tests.data.arriving import arrive, data_section
-from tests.data.packs import COMMIT, PACKERS, add_hub
-from tests.data.photographs import contents, encoded, jpegs, photograph
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.arriving import arrive, data_section
+from tests.fetch.packs import COMMIT, PACKERS, add_hub
+from tests.fetch.server import Site
+from tests.photographs import contents, encoded, jpegs, photograph
 
 pytestmark = pytest.mark.usefixtures("no_pauses")
 PHOTOGRAPHS = jpegs(12)

@@ -12,9 +12,9 @@ from PIL import Image, ImageCms
 
 from patchdm.formats.colour import to_srgb
 from patchdm.formats.images import Pixels, fit, read_fitted, read_image
-from tests.data.images_hostile import chunk, png, save
-from tests.data.photographs import photograph
-from tests.data.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen
+from tests.formats.hostile import chunk, png, save
+from tests.formats.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen
+from tests.photographs import photograph
 
 PICTURE = Image.fromarray(photograph(3))
 LOSSLESS = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}}

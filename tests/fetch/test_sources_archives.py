@@ -12,11 +12,11 @@ import pytest
 from patchdm.errors import PatchDMError
 from patchdm.fetch.sources import count
 from patchdm.formats.raw import open_photograph
-from tests.data import server
-from tests.data.arriving import arrive, data_section
-from tests.data.packs import PACKERS, hash_of, lsun_zip, write_lmdb, zip_of
-from tests.data.photographs import encoded, jpegs, photograph
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.arriving import arrive, data_section
+from tests.fetch.packs import PACKERS, hash_of, lsun_zip, write_lmdb, zip_of
+from tests.fetch.server import Site
+from tests.photographs import encoded, jpegs, photograph
 
 FILES = {
     "sea/scene0.jpg": jpegs(1)["scene0.jpg"],

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from patchdm.formats.raw import open_photograph
-from tests.data.hostile.cases import error_or_all, left_out, refused
-from tests.data.packs import lsun_zip, write_lmdb, zip_of
-from tests.data.photographs import encoded, jpegs, photograph, write_folder
+from tests.fetch.hostile.cases import error_or_all, left_out, refused
+from tests.fetch.packs import lsun_zip, write_lmdb, zip_of
+from tests.photographs import encoded, jpegs, photograph, write_folder
 
 GOOD = jpegs(3)
 WHOLE = {kind: encoded(photograph(4), kind) for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")}

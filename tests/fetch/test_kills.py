@@ -19,10 +19,10 @@ from ruamel.yaml import YAML
 
 from patchdm.fetch.arrival import CHUNK
 from tests.conftest import REPO
-from tests.data import server
-from tests.data.packs import lsun_zip, tar_of
-from tests.data.photographs import contents, encoded, jpegs, photograph
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.packs import lsun_zip, tar_of
+from tests.fetch.server import Site
+from tests.photographs import contents, encoded, jpegs, photograph
 
 pytestmark = pytest.mark.slow
 STAGE = [sys.executable, "-m", "stages.download"]

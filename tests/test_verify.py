@@ -14,8 +14,8 @@ from patchdm.files import sha256
 from patchdm.formats.raw import MANIFEST, Photograph, name_of_key
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches
-from tests.data.photographs import data_params, jpegs
-from tests.data.stores import write_raw
+from tests.photographs import data_params, jpegs
+from tests.stores import write_raw
 
 
 @pytest.fixture

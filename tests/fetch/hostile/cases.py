@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchdm.errors import PatchDMError
-from tests.data.arriving import Raw, arrive
+from tests.fetch.arriving import Raw, arrive
 
 TARGET = "deep/target"
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from patchdm.formats.images import Pixels
-from tests.data.photographs import encoded, photograph
+from tests.photographs import encoded, photograph
 
 PICTURE = Image.fromarray(photograph(3))
 

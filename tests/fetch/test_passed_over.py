@@ -12,10 +12,10 @@ from patchdm.fetch.names import PassedOver, is_system
 from patchdm.fetch.sources import SOURCES, Place, count
 from patchdm.fetch.sources.folder import _Walk
 from stages.download import download
-from tests.data.arriving import arrive, data_section, silent
-from tests.data.packs import PACKERS, add_hub
-from tests.data.photographs import data_params, encoded, jpegs, photograph, write_folder
-from tests.data.server import Site
+from tests.fetch.arriving import arrive, data_section, silent
+from tests.fetch.packs import PACKERS, add_hub
+from tests.fetch.server import Site
+from tests.photographs import data_params, encoded, jpegs, photograph, write_folder
 
 GOOD = jpegs(3)
 PHOTO = GOOD["scene0.jpg"]

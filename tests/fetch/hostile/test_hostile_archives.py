@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.data.hostile.cases import error_or_all, left_out, refused
-from tests.data.packs import PACKERS, tar_of, zip_of
-from tests.data.photographs import jpegs
+from tests.fetch.hostile.cases import error_or_all, left_out, refused
+from tests.fetch.packs import PACKERS, tar_of, zip_of
+from tests.photographs import jpegs
 
 GOOD = jpegs(3)
 PHOTO = GOOD["scene0.jpg"]

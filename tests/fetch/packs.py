@@ -16,7 +16,7 @@ import lmdb
 import zstandard
 
 from patchdm.formats.raw import open_photograph
-from tests.data.server import Site
+from tests.fetch.server import Site
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

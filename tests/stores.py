@@ -12,7 +12,7 @@ from patchdm.extract.store_writer import RECORD, ShardWriter, describe, write_in
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels
 from patchdm.formats.raw import MANIFEST, Photograph
-from tests.data.photographs import write_folder
+from tests.photographs import write_folder
 
 
 def write_store(folder: Path, plan: pd.DataFrame, images: Sequence[Pixels]) -> None:

@@ -16,7 +16,7 @@ from patchdm.extract.moves import apply_moves, write_moves
 from patchdm.extract.store_writer import RECORD, Records, describe, write_index
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
-from tests.data.stores import write_store
+from tests.stores import write_store
 
 HEIGHT, WIDTH = 2, 3
 

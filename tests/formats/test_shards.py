@@ -23,7 +23,7 @@ from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.shards import read_image, read_images, read_manifest
 from patchdm.sampling.write import PROGRESS
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.sampling.drawing import SETTINGS, Process, draw, logged, start, write
 
 FORMATS = ["png", "webdataset"]

@@ -22,7 +22,7 @@ from patchdm.extract.duplicates import (
     thumbnail,
 )
 from patchdm.formats.images import Pixels, fit, read_image
-from tests.data.photographs import photograph
+from tests.photographs import photograph
 
 COUNT = 141
 

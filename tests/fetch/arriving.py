@@ -14,7 +14,7 @@ from patchdm.fetch.fetch import fetch
 from patchdm.fetch.sources import SOURCES, Place
 from patchdm.files import replacing
 from patchdm.formats.raw import OUTCOMES, read_manifest
-from tests.data.photographs import contents, data_params
+from tests.photographs import contents, data_params
 
 
 class Raw(NamedTuple):

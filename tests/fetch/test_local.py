@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from patchdm.fetch.local import look
-from tests.data.photographs import data_params
+from tests.photographs import data_params
 
 
 @pytest.fixture

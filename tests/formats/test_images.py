@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from patchdm.errors import PatchDMError
 from patchdm.formats import images
 from patchdm.formats.images import fit, read_fitted, read_image, save_png, to_tensor, to_uint8
-from tests.data.photographs import encoded, photograph
+from tests.photographs import encoded, photograph
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])

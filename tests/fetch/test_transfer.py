@@ -13,8 +13,8 @@ import pytest
 from patchdm.errors import PatchDMError
 from patchdm.fetch import transfer as module
 from patchdm.fetch.transfer import open_session, transfer
-from tests.data import server
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.server import Site
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 NAME = "a.bin"

@@ -9,11 +9,11 @@ import pytest
 
 from patchdm.fetch import arrival, transfer
 from patchdm.fetch.sources import table
-from tests.data import server
-from tests.data.hostile.cases import left_out, refused
-from tests.data.packs import zip_of
-from tests.data.photographs import jpegs
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.hostile.cases import left_out, refused
+from tests.fetch.packs import zip_of
+from tests.fetch.server import Site
+from tests.photographs import jpegs
 
 GOOD = jpegs(3)
 PHOTO = GOOD["scene0.jpg"]

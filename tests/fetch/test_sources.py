@@ -17,8 +17,8 @@ from patchdm.errors import PatchDMError
 from patchdm.fetch import arrival
 from patchdm.fetch.sources import SOURCES, Place, count
 from patchdm.formats.raw import read_manifest
-from tests.data.arriving import arrive, data_section, silent
-from tests.data.photographs import (
+from tests.fetch.arriving import arrive, data_section, silent
+from tests.photographs import (
     BUNDLED,
     ROOT,
     contents,

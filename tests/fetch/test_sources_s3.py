@@ -15,10 +15,10 @@ from botocore.retries.standard import ExponentialBackoff
 
 from patchdm.errors import PatchDMError
 from patchdm.fetch.sources import count, s3
-from tests.data import server
-from tests.data.arriving import arrive, data_section
-from tests.data.photographs import contents, jpegs
-from tests.data.server import Site
+from tests.fetch import server
+from tests.fetch.arriving import arrive, data_section
+from tests.fetch.server import Site
+from tests.photographs import contents, jpegs
 from tests.pipelines.s3 import BUCKET, KEY, S3, SECRET, serve
 
 MANY = 1100
