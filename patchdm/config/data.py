@@ -71,7 +71,7 @@ class Data(Section):
     @property
     def is_local(self) -> bool:
         """Whether the location is a path on this machine."""
-        return self.source not in ("hub", "s3") and not is_address(self.location)
+        return self.source not in ("hub", "s3") and not is_url(self.location)
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
@@ -101,8 +101,8 @@ class Data(Section):
         return self
 
 
-def is_address(location: str) -> bool:
-    """Say whether a location is an address and no path."""
+def is_url(location: str) -> bool:
+    """Return whether a location is a URL and no path."""
     return re.match(r"https?://", location, re.IGNORECASE) is not None
 
 

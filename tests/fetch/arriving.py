@@ -11,7 +11,8 @@ import pandas as pd
 
 from patchdm.config.data import Data
 from patchdm.fetch.fetch import fetch
-from patchdm.fetch.sources import SOURCES, Place
+from patchdm.fetch.sources import open_source
+from patchdm.fetch.sources.listing import Workspace
 from patchdm.files import replacing
 from patchdm.formats.raw import OUTCOMES, read_manifest
 from tests.photographs import contents, data_params
@@ -55,8 +56,8 @@ def arrive(
     """Bring a source to `folder/raw`; `folder/state` keeps what arrived."""
     section = data_section(source, location, **data)
     folder.mkdir(parents=True, exist_ok=True)
-    place = Place(Path(), folder / "state", transfers, silent)
+    workspace = Workspace(Path(), folder / "state", transfers, silent)
     raw, fraction = folder / "raw", section.damaged_fraction
-    with SOURCES[source](section, place) as listing, replacing(raw) as fresh:
+    with open_source(section, workspace) as listing, replacing(raw) as fresh:
         fetch(listing, fresh, damaged_fraction=fraction, report=lambda _done: None)
     return Raw(raw, read_manifest(raw), pd.read_parquet(raw / OUTCOMES))

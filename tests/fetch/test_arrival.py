@@ -229,4 +229,4 @@ def test_without_its_extra_heic_is_named() -> None:
 
 def test_limits_of_parts_allow_what_cameras_write() -> None:
     """Extended XMP of 256 MiB has 4,096 segments, a progressive JPEG some tens."""
-    assert arrival._MOST_PARTS > 2 * arrival.MAX_BYTES // 2**16
+    assert arrival._MOST_SEGMENTS > 2 * arrival.MAX_BYTES // 2**16

@@ -9,8 +9,9 @@ import pytest
 
 from patchdm.errors import PatchDMError
 from patchdm.fetch.names import PassedOver, is_system
-from patchdm.fetch.sources import SOURCES, Place, count
+from patchdm.fetch.sources import count, open_source
 from patchdm.fetch.sources.folder import _Walk
+from patchdm.fetch.sources.listing import Workspace
 from stages.download import download
 from tests.fetch.arriving import arrive, data_section, silent
 from tests.fetch.packs import PACKERS, add_hub
@@ -32,8 +33,8 @@ OURS = ["eaDir/a.jpg", "macosx/a.jpg", "recycle/a.jpg", "#sunset/a.jpg", "@home/
 
 def passed_over(source: str, location: Path | str, state: Path, **data: object) -> str:
     """Return what a source says that it does not take."""
-    place = Place(Path(), state, 2, silent)
-    with SOURCES[source](data_section(source, location, **data), place) as listing:
+    workspace = Workspace(Path(), state, 2, silent)
+    with open_source(data_section(source, location, **data), workspace) as listing:
         return listing.passed_over
 
 

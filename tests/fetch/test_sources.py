@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import os
 import stat
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
 
-from patchdm.config import load_params
+from patchdm.config import Data, load_params
 from patchdm.errors import PatchDMError
 from patchdm.fetch import arrival
-from patchdm.fetch.sources import SOURCES, Place, count
+from patchdm.fetch.sources import count, open_source
+from patchdm.fetch.sources.listing import Workspace
 from patchdm.formats.raw import read_manifest
 from tests.fetch.arriving import arrive, data_section, silent
 from tests.photographs import (
@@ -221,12 +224,12 @@ def test_as_many_bad_images_as_allowed_are_left_out(tmp_path: Path) -> None:
 
 def test_vanished_files_are_named(tmp_path: Path) -> None:
     location = write_folder(tmp_path / "mine", jpegs(2))
-    place = Place(Path(), tmp_path / "state", 1, silent)
-    with SOURCES["folder"](data_section("folder", location), place) as listing:
+    workspace = Workspace(Path(), tmp_path / "state", 1, silent)
+    with open_source(data_section("folder", location), workspace) as listing:
         (location / "scene1.jpg").unlink()
-        first, second = listing.arrive(lambda _path, _name: None)
-    assert first.reason == "ok"
-    assert second.reason.endswith("mine/scene1.jpg: cannot be read: No such file or directory")
+        first, second = listing.arrivals
+    assert first.refused is None
+    assert second.refused.endswith("mine/scene1.jpg: cannot be read: No such file or directory")
 
 
 def test_unreadable_manifests_are_named(tmp_path: Path) -> None:
@@ -274,3 +277,9 @@ def test_keys_that_do_not_fit_are_named(
     yaml.dump(values, tmp_path / "params.yaml")
     with pytest.raises(PatchDMError, match=found):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("source", get_args(Data.model_fields["source"].annotation))
+def test_every_source_of_params_has_its_module(source: str) -> None:
+    module = importlib.import_module(f"patchdm.fetch.sources.{source}")
+    assert callable(module.open_listing)
