@@ -15,8 +15,8 @@ from patchdm.formats.raw import MANIFEST, Photograph
 from tests.photographs import write_folder
 
 
-def write_store(folder: Path, plan: pd.DataFrame, images: Sequence[Pixels]) -> None:
-    """Write a store into a new folder: one image a row of the plan."""
+def write_store(folder: Path, layout: pd.DataFrame, images: Sequence[Pixels]) -> None:
+    """Write a store into a new folder: one image per row of the layout."""
     folder.mkdir()
     height, width, _ = images[0].shape
     writer = ShardWriter(folder, height, width)
@@ -27,7 +27,7 @@ def write_store(folder: Path, plan: pd.DataFrame, images: Sequence[Pixels]) -> N
         writer.append(image[None])
         record["mean"], record["sha256"] = describe(image)
     writer.finish()
-    write_index(folder, plan, records)
+    write_index(folder, layout, records)
 
 
 def write_raw(raw: Path, files: dict[str, bytes]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patchdm.errors import PatchDMError
-from patchdm.extract.splits import held_out, plan_images, regroup
+from patchdm.extract.splits import held_out, lay_out, regroup
 
 
 def manifest(contents: list[int]) -> pd.DataFrame:
@@ -30,17 +30,17 @@ def manifest(contents: list[int]) -> pd.DataFrame:
 def test_split_properties(contents: list[int], test_fraction: float, flips: bool) -> None:
     photographs = manifest(contents)
     try:
-        plan = plan_images(photographs, test_fraction, flips=flips)
+        layout = lay_out(photographs, test_fraction, flips=flips)
     except PatchDMError:
         held_out = sorted(photographs["sha256"])[: -(-len(contents) // 2)]
         assert photographs["sha256"].isin(held_out).all()  # (nearly) all files are the same
         return
-    train, test = plan[plan["split"] == "train"], plan[plan["split"] == "test"]
+    train, test = layout[layout["split"] == "train"], layout[layout["split"] == "test"]
     assert len(train) > 0
     assert len(test) >= test_fraction * len(contents)
-    assert plan["image"].tolist() == list(range(len(plan)))
-    assert plan["split"].tolist() == ["train"] * len(train) + ["test"] * len(test)
-    assert set(plan["source"]) == set(photographs["image"])
+    assert layout["image"].tolist() == list(range(len(layout)))
+    assert layout["split"].tolist() == ["train"] * len(train) + ["test"] * len(test)
+    assert set(layout["source"]) == set(photographs["image"])
     assert not test["flipped"].any()
 
     content = photographs.set_index("image")["sha256"]
@@ -57,30 +57,30 @@ def test_split_properties(contents: list[int], test_fraction: float, flips: bool
 
 def test_split_ignores_order_and_names_of_files() -> None:
     photographs = manifest(list(range(40)))
-    plan = plan_images(photographs, 0.2, flips=True)
+    layout = lay_out(photographs, 0.2, flips=True)
     shuffled = photographs.sample(frac=1, random_state=0)
-    pd.testing.assert_frame_equal(plan, plan_images(shuffled, 0.2, flips=True))
+    pd.testing.assert_frame_equal(layout, lay_out(shuffled, 0.2, flips=True))
 
     renamed = photographs.assign(image=[f"x{name}" for name in photographs["image"]])
-    again = plan_images(renamed, 0.2, flips=True)
-    assert again["source"].tolist() == [f"x{name}" for name in plan["source"]]
+    again = lay_out(renamed, 0.2, flips=True)
+    assert again["source"].tolist() == [f"x{name}" for name in layout["source"]]
 
 
 @pytest.mark.parametrize(
     ("count", "fraction", "held_out"), [(141, 0.2, 29), (10, 0.7, 7), (5, 0.2, 1)]
 )
 def test_held_out_share_is_rounded_up_exactly(count: int, fraction: float, held_out: int) -> None:
-    plan = plan_images(manifest(list(range(count))), fraction, flips=False)
-    assert (plan["split"] == "test").sum() == held_out
+    layout = lay_out(manifest(list(range(count))), fraction, flips=False)
+    assert (layout["split"] == "test").sum() == held_out
 
 
 def test_nothing_left_for_training_is_an_error() -> None:
     with pytest.raises(
         PatchDMError, match=r"data\.test_fraction: 0\.9 of 2 photographs leaves none"
     ):
-        plan_images(manifest([1, 2]), 0.9, flips=True)
+        lay_out(manifest([1, 2]), 0.9, flips=True)
     with pytest.raises(PatchDMError, match=r"0\.2 of 3 photographs leaves none"):
-        plan_images(manifest([7, 7, 7]), 0.2, flips=True)
+        lay_out(manifest([7, 7, 7]), 0.2, flips=True)
 
 
 def regrouped(
@@ -89,18 +89,22 @@ def regrouped(
     """Split photographs of these groups, of which the first `lost` are damaged.
 
     Returns:
-        The new plan, the old places of its images, and the plan before.
+        The new layout, the old places of its images, and the layout before.
     """
     photographs = manifest(list(range(len(groups))))
-    plan = plan_images(photographs, fraction, flips=flips)
+    layout = lay_out(photographs, fraction, flips=flips)
     group_of = dict(zip(photographs["image"], groups, strict=True))
-    originals = plan.loc[~plan["flipped"], "source"]
-    kept = ~plan["source"].isin(photographs["image"][:lost]).to_numpy()
-    result = regroup(plan, kept, originals.map(group_of).to_numpy(), fraction)
+    originals = layout.loc[~layout["flipped"], "source"]
+    kept = ~layout["source"].isin(photographs["image"][:lost]).to_numpy()
+    result = regroup(layout, kept, originals.map(group_of).to_numpy(), fraction)
     if result is None:
         return None
-    assert result.plan["image"].tolist() == list(range(len(result.plan)))
-    return result.plan.assign(group=result.plan["source"].map(group_of)), result.old, plan[kept]
+    assert result.layout["image"].tolist() == list(range(len(result.layout)))
+    return (
+        result.layout.assign(group=result.layout["source"].map(group_of)),
+        result.old,
+        layout[kept],
+    )
 
 
 @settings(deadline=None)
@@ -117,12 +121,12 @@ def test_no_group_is_parted_and_few_images_move(
     if result is None:
         assert len(set(groups)) == 1
         return
-    plan, old, before = result
-    train, test = plan[plan["split"] == "train"], plan[plan["split"] == "test"]
-    assert plan["split"].tolist() == ["train"] * len(train) + ["test"] * len(test)
+    layout, old, before = result
+    train, test = layout[layout["split"] == "train"], layout[layout["split"] == "test"]
+    assert layout["split"].tolist() == ["train"] * len(train) + ["test"] * len(test)
     assert not set(train["group"]) & set(test["group"])
-    assert set(plan["source"]) == set(before["source"])
-    assert len(plan.drop_duplicates(["source", "flipped"])) == len(plan)
+    assert set(layout["source"]) == set(before["source"])
+    assert len(layout.drop_duplicates(["source", "flipped"])) == len(layout)
     assert len(train) == (1 + flips) * train["source"].nunique()
     assert not test["flipped"].any()
 
@@ -130,8 +134,8 @@ def test_no_group_is_parted_and_few_images_move(
     known = old >= 0
     assert len(set(old[known])) == known.sum()
     for name in ("source", "flipped", "original_sha256"):
-        assert plan[name].array[known].tolist() == before[name].iloc[old[known]].tolist()
-    made = plan[~known]
+        assert layout[name].array[known].tolist() == before[name].iloc[old[known]].tolist()
+    made = layout[~known]
     assert made["flipped"].all()
     assert (made["split"] == "train").all()
     border = len(train)
@@ -162,9 +166,9 @@ def test_share_held_out_is_as_near_as_groups_permit(
 def test_groups_of_one_are_split_as_photographs_are() -> None:
     result = regrouped(list(range(50)), 0.2, flips=True)
     assert result is not None
-    plan, old, before = result
+    layout, old, before = result
     assert old.tolist() == list(range(90))
-    pd.testing.assert_frame_equal(plan.drop(columns="group"), before)
+    pd.testing.assert_frame_equal(layout.drop(columns="group"), before)
 
 
 def test_other_photographs_hardly_change_the_split_of_groups() -> None:
@@ -172,6 +176,6 @@ def test_other_photographs_hardly_change_the_split_of_groups() -> None:
     few, many = regrouped(groups, 0.2), regrouped([*groups, *range(1000, 1006)], 0.2)
     assert few is not None
     assert many is not None
-    sides = [plan.set_index("source")["split"] for plan, _, _ in (few, many)]
+    sides = [layout.set_index("source")["split"] for layout, _, _ in (few, many)]
     assert (sides[0] != sides[1][sides[0].index]).sum() <= 9
     assert held_out(126, 0.2) == 26

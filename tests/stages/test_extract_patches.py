@@ -260,7 +260,7 @@ def many_photographs(copies: int) -> Params:
 
 
 def noted() -> int:
-    """Return how many rows of the plan are done with."""
+    """Return how many rows of the layout are done with."""
     logs = STATE.rglob("records.bin")
     return sum(path.stat().st_size for path in logs) // store_writer.RECORD.itemsize
 
