@@ -63,6 +63,6 @@ def test_an_error_of_an_item_is_the_callers(workers: int) -> None:
 
 
 def test_a_killed_worker_is_one_line() -> None:
-    message = "machine.workers: found one of 2 processes killed, perhaps for want of memory"
+    message = "machine.workers: found one of 2 processes killed, probably out of memory: use fewer;"
     with pytest.raises(PatchDMError, match=message):
         list(in_order(partial(dies_at, 5), range(20), 2))

@@ -100,11 +100,8 @@ def regrouped(
     if result is None:
         return None
     assert result.layout["image"].tolist() == list(range(len(result.layout)))
-    return (
-        result.layout.assign(group=result.layout["source"].map(group_of)),
-        result.old,
-        layout[kept],
-    )
+    after = result.layout.assign(group=result.layout["source"].map(group_of))
+    return after, result.old, layout[kept]
 
 
 @settings(deadline=None)
