@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks._common import in_process, memory_mib, show, speedup
 from patchdm.extract.extract import extract
-from patchdm.extract.splits import plan_images
+from patchdm.extract.splits import lay_out
 from patchdm.extract.store_writer import RECORD, ShardWriter, write_index
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels
@@ -50,10 +50,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plan, megapixels, kilobytes = _photographs(folder, args.photographs)
-        rows = [_extraction(folder, plan, size, args.workers, args.repeats) for size in SIZES]
+        layout, megapixels, kilobytes = _photographs(folder, args.photographs)
+        rows = [_extraction(folder, layout, size, args.workers, args.repeats) for size in SIZES]
         show(
-            f"Extraction, {len(plan)} JPEGs of {megapixels:.2f} megapixels and {kilobytes:.0f} kB",
+            f"Extraction, {len(layout)} JPEGs of {megapixels:.2f} megapixels, {kilobytes:.0f} kB",
             rows,
         )
         shutil.rmtree(folder / "raw")
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _photographs(folder: Path, count: int) -> tuple[pd.DataFrame, float, float]:
-    """Write mosaics and return their plan, megapixels and mean size in kB."""
+    """Write mosaics and return their layout, megapixels and mean size in kB."""
     with zipfile.ZipFile(BUNDLED) as archive:
         pieces = [
             Image.open(io.BytesIO(archive.read(m))).convert("RGB")
@@ -79,16 +79,16 @@ def _photographs(folder: Path, count: int) -> tuple[pd.DataFrame, float, float]:
         path = raw / f"{number:04d}.jpg"
         mosaic.save(path, quality=90)
         rows.append(Photograph(path.name, "", "", sha256(path), path.stat().st_size))
-    plan = plan_images(pd.DataFrame(rows), 0.1, flips=False)
-    return plan, 2048 * 1024 / 1e6, plan["original_bytes"].mean() / 1e3
+    layout = lay_out(pd.DataFrame(rows), 0.1, flips=False)
+    return layout, 2048 * 1024 / 1e6, layout["original_bytes"].mean() / 1e3
 
 
 def _extraction(
-    folder: Path, plan: pd.DataFrame, size: tuple[int, int], workers: int, repeats: int
+    folder: Path, layout: pd.DataFrame, size: tuple[int, int], workers: int, repeats: int
 ) -> dict[str, object]:
     """Time decoding and extraction to one size, in turns."""
     raw, state = folder / "raw", folder / "state"
-    contents = [(raw / name).read_bytes() for name in plan["source"]]
+    contents = [(raw / name).read_bytes() for name in layout["source"]]
 
     def decode() -> None:
         for content in contents:
@@ -99,7 +99,7 @@ def _extraction(
             shutil.rmtree(state, ignore_errors=True)
             extract(
                 raw,
-                plan,
+                layout,
                 state,
                 width=size[0],
                 height=size[1],
@@ -120,11 +120,11 @@ def _extraction(
     many = time.perf_counter() - start
     return {
         "to": f"{size[0]}x{size[1]}",
-        "decoding alone, images/s": round(len(plan) / float(np.median(alone)), 1),
-        "a worker, images/s": round(len(plan) / float(np.median(worker)), 1),
+        "decoding alone, images/s": round(len(layout) / float(np.median(alone)), 1),
+        "a worker, images/s": round(len(layout) / float(np.median(worker)), 1),
         "share": f"{speedup(alone, worker):.0%}",
         "bar": "80%",
-        f"{workers} workers by the clock, images/s": round(len(plan) / many, 1),
+        f"{workers} workers by the clock, images/s": round(len(layout) / many, 1),
     }
 
 

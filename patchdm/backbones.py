@@ -1,7 +1,7 @@
 """Frozen image backbones: photographs in, feature vectors out.
 
-They start the code table and, through patchdm.metrics, measure samples. Weights are read as
-plain tensors (safetensors, or PyTorch files without any other object), never executed.
+They initialise the code table and, in patchdm.metrics, measure samples. Weights are read as plain
+tensors (safetensors, or PyTorch files without other objects), never executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from patchdm.errors import PatchDMError, one_line
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 OPEN_CLIP = "open_clip:"
 
-# Each convolution of EfficientNet-Lite and the batch norm right behind it.
+# Each convolution of EfficientNet-Lite and the batch norm directly behind it.
 _NORM_BEHIND = {
     "_conv_stem": "_bn0",
     "_conv_head": "_bn1",
@@ -41,12 +41,12 @@ _NORM_BEHIND = {
 
 
 class Backbone(nn.Module):
-    """A frozen network with the name and the hash of its weights.
+    """A frozen network with its name and the hash of its weights.
 
     Args:
         name: as in params.yaml.
         network: (B, 3, H, W) uint8 of any size -> (B, dim) float.
-        weights_hash: `state_hash` of the weights as they were loaded.
+        weights_hash: `state_hash` of the loaded weights.
     """
 
     def __init__(self, name: str, network: nn.Module, weights_hash: str) -> None:
@@ -73,7 +73,7 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
 
     Args:
         name: `efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`.
-        weights: local file; None takes what the package carries or downloads.
+        weights: local file; None: the package contains or downloads them.
         device: where it computes.
 
     Raises:
@@ -92,10 +92,10 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from a safetensors or PyTorch file; nothing in it is executed.
+    """Read a state dict from a safetensors or PyTorch file without executing anything in it.
 
     Raises:
-        PatchDMError: the file is missing or holds anything but named tensors.
+        PatchDMError: the file is missing or holds something else than named tensors.
     """
     if not path.is_file():
         raise PatchDMError(f"{path}: weights file not found")
@@ -124,9 +124,9 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
 class _EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 up to its 1280 pooled features.
 
-    The image is squashed to 224 x 224 (bilinear, antialiased when it shrinks). Colours become
-    (x - 127) / 128, as in the TensorFlow training these weights come from; the ImageNet mean
-    and deviation in the port's example do not match the statistics in its first batch norms.
+    The image is resized to 224 x 224 (bilinear, antialiased when it shrinks). Colours become
+    (x - 127) / 128, as in the TensorFlow training of these weights; the ImageNet mean and deviation
+    in the port's example do not match the statistics of its first batch norms.
     """
 
     side = 224
@@ -175,7 +175,7 @@ def _speed_up(network: nn.Module) -> None:
 
 
 class _OpenClip(nn.Module):
-    """Image features of an open_clip model, by its own image transform."""
+    """Image features of an open_clip model, with its own image transform."""
 
     network: Any  # open_clip has no types
 
@@ -205,7 +205,7 @@ def _open_clip(name: str, weights: Path | None) -> Backbone:
         network, _, transform = open_clip.create_model_and_transforms(
             model,
             pretrained=str(path),
-            # Given as a file, weights lose what their tag says about them.
+            # Weights from a file lack the settings of their tag.
             force_quick_gelu=settings.get("quick_gelu", False),
             image_mean=settings.get("mean"),
             image_std=settings.get("std"),
@@ -235,9 +235,9 @@ def _download(name: str, model: str, settings: Mapping[str, object]) -> Path:
 
 
 def _reach(repository: str) -> None:
-    """Ask the hub once for a repository that is not in its cache, and raise what fails.
+    """Ask the hub once for a repository that is not cached, and raise its error.
 
-    To download from a hub that cannot be reached is tried for most of a minute.
+    A download from an unreachable hub would fail only after most of a minute.
     """
     try:
         if repository:
@@ -251,6 +251,6 @@ def _misfit(path: Path, model: str, error: Exception) -> PatchDMError:
 
 
 def _first_line(error: Exception) -> str:
-    """Return an error's message as one short line."""
+    """Return an error's message as one line of at most 200 characters."""
     text = one_line(error)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -1,6 +1,6 @@
-"""The terminal of commands and stages, on standard error: progress and warnings.
+"""Progress and warnings of commands and stages, on standard error.
 
-A terminal gets a bar. A file, a pipe or a log of CI gets plain lines in ASCII, which flows read:
+A terminal shows a bar. A file, a pipe or a CI log gets plain lines in ASCII, which flows parse:
 `train_patchdm: 12,800 of 150,000 windows, 131/s, 17 min left`.
 """
 
@@ -20,12 +20,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 FIRST_LINE_SECONDS = 2.0
 SECONDS_BETWEEN_LINES = 25.0
-"""30 are promised; a busy machine wakes a thread late."""
+"""The promise is 30; a busy machine wakes a thread late."""
 
 _WINDOW_SECONDS = 60.0
 _WINDOW_POINTS = 4
 _SETTLING_SECONDS = 1.0
-"""What is reported so soon after the first report was done by an earlier, killed process."""
+"""Progress reported so soon after the first report is that of an earlier, killed process."""
 
 _RATE = r"\d[\d,.]*/(?:s|min|h)"
 _DURATION = r"\d+ (?:s|min|h|d)(?: \d+ (?:min|h))?"
@@ -37,7 +37,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class Line:
-    """What a line of progress says; `str(line)` is the line."""
+    """The content of a progress line; `str(line)` is the line."""
 
     name: str
     done: int
@@ -45,7 +45,7 @@ class Line:
     """0: not known."""
     unit: str
     pace: str
-    """Rate and time left, or the time that it took; empty: not known yet."""
+    """Rate and time left, or at the end the total time; empty: not known yet."""
 
     def __str__(self) -> str:
         of_total = f" of {self.total:,}" if self.total else ""
@@ -54,7 +54,7 @@ class Line:
 
 
 def read_line(text: str) -> Line | None:
-    """Read a line of progress back; None: it is none."""
+    """Parse a progress line; None: the text is no such line."""
     match = _LINE.fullmatch(text)
     if match is None:
         return None
@@ -64,14 +64,14 @@ def read_line(text: str) -> Line | None:
 
 @contextlib.contextmanager
 def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show how far a work is, its rate and the time left; yield what sets how much is done.
+    """Show progress, rate and time left; yield the function that sets how much is done.
 
-    Without a terminal, a line comes soon after the start, then at least every 30 s, whether or not
-    the work advances, and one at the end.
+    Without a terminal, a line is printed soon after the start, at least every 30 s, even if the
+    work does not advance, and at the end.
 
     Args:
         name: of the stage or command.
-        total: how much there is to do; 0: not known.
+        total: units of the whole work; 0: not known.
         unit: what is counted, one word.
     """
     meter = Meter(name, total, unit)
@@ -82,14 +82,14 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]
 
 
 def warn(message: str) -> None:
-    """Say what went wrong but does not stop the work."""
+    """Print a problem that does not stop the work."""
     _say(f"warning: {message}")
 
 
 class Meter:
-    """How far a work is, and how fast it went in the recent past.
+    """The progress of a work and its recent rate.
 
-    The rate counts what this process does: not what it finds done by an earlier one.
+    The rate counts only the work of this process, not that of an earlier one.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Meter:
                 points.pop(0)
 
     def line(self) -> Line:
-        """Return what there is to say now."""
+        """Return the present line."""
         with self._lock:
             rate = self._rate()
             pace = f"{_rate_text(rate)}" if rate else ""
@@ -126,13 +126,13 @@ class Meter:
             return Line(self.name, self._done, self.total, self.unit, pace)
 
     def last_line(self) -> Line:
-        """Return what there is to say at the end."""
+        """Return the line at the end."""
         ended = "done in" if self._done >= self.total else "ended after"
         pace = f"{ended} {_duration(self._clock() - self._start)}"
         return Line(self.name, self._done, self.total, self.unit, pace)
 
     def _rate(self) -> float:
-        """Return the units a second; 0: not known."""
+        """Return the units per second; 0: not known."""
         if not self._points:
             return 0.0
         then, done_then = self._points[0]
@@ -161,9 +161,9 @@ def _bar(meter: Meter, console: Console) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def _lines(meter: Meter) -> Iterator[Callable[[int], None]]:
-    """Print lines from a thread, which a step that takes minutes does not hold up.
+    """Print lines from a thread, so that a step of minutes does not delay them.
 
-    After an error there is no last line: the error is that.
+    After an error there is no last line.
     """
     over = threading.Event()
 
@@ -184,12 +184,12 @@ def _lines(meter: Meter) -> Iterator[Callable[[int], None]]:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more, which ends no work
+    with contextlib.suppress(OSError):  # nobody reads any more, but the work continues
         sys.stderr.write(f"{text}\n")
 
 
 def _rate_text(per_second: float) -> str:
-    """Return a rate in the unit of time in which it is 1 or more, such as 131/s or 2.4/min."""
+    """Return a rate in the unit of time that makes it 1 or more, such as 131/s or 2.4/min."""
     per_minute, per_hour = 60 * per_second, 3600 * per_second
     rates = ((per_second, "s"), (per_minute, "min"), (per_hour, "h"))
     value, unit = next((rate for rate in rates if rate[0] >= 1.0), rates[-1])
@@ -210,7 +210,7 @@ def _duration(seconds: float) -> str:
 
 
 def show_any_text() -> None:
-    """Let output escape the characters that a terminal's encoding lacks, instead of failing."""
+    """Escape characters that a terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Which device computes, and torch's threads on a CPU that other programs use too."""
+"""The default device, and torch's threads on a CPU that other programs use too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def default_device() -> str:
-    """Return the name of the device that computes where none is named."""
+    """Return the name of the default device: "cuda" if available, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -17,8 +17,8 @@ def default_device() -> str:
 def one_thread(*, small: bool = True) -> Iterator[None]:
     """Compute on one thread within, if the operations are small.
 
-    Several wait for each other at every operation. Where operations are short, that gains little,
-    and all wait for a thread that another program keeps from its core: next to two busy processes
+    Several threads wait for each other at every operation. With short operations they gain little,
+    and all wait for a thread that another program keeps off its core: next to two busy processes
     the demo's latent training ran at a hundredth of its speed.
     """
     threads = torch.get_num_threads()

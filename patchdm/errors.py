@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and the one line that commands print."""
+"""The exception that users read, and the line that commands print of any error."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 
 
 class PatchDMError(Exception):
-    """A mistake the user can mend.
+    """A mistake that the user can correct.
 
-    The message is one line that names the file or key, what was found and what is expected.
-    Commands print it alone, without a traceback.
+    The message is one line: the file or key, what was found and what is expected. Commands print
+    it without a traceback.
     """
 
 
 MISTAKES = (PatchDMError, OSError, UnicodeEncodeError)
-"""What `mistake` may have a line for."""
+"""Errors for which `mistake` may have a line."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of the errors of a full disk, or of a quota that is used up."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 _REFUSALS = {
     **dict.fromkeys(FULL, "no space left on the disk"),
@@ -27,9 +27,9 @@ _REFUSALS = {
 
 
 def mistake(error: BaseException) -> str | None:
-    """Return the line that commands print of an error; None: it is a fault of the program.
+    """Return the line that commands print for an error; None: it is a fault of the program.
 
-    What the operating system refuses is no fault of the program: a full or read-only disk, a
+    A refusal by the operating system is no fault of the program: a full or read-only disk, a
     missing permission, a name that is too long or that the locale cannot write.
     """
     if isinstance(error, UnicodeEncodeError):
@@ -44,10 +44,10 @@ def mistake(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an error says, without line breaks; its kind, if it says nothing."""
+    """Return an error's message without line breaks, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _on_one_line(text: str) -> str:
-    """Return a text as it is, but for line breaks, which the name of a file may have."""
+    """Replace line breaks, which the name of a file may have; else keep the text."""
     return text if len(text.splitlines()) < 2 else " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Writing so that a kill at any moment leaves the old file or the new one, never a part."""
+"""Write files so that a kill at any moment leaves the old file or the new one, never a part."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from patchdm.errors import FULL, PatchDMError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a fresh sibling path to write a file or folder to; rename it to `path` at the end.
+    """Yield a new path next to `path` to write a file or folder to; rename it to `path` at the end.
 
-    On an exception the sibling is removed and `path` stays as it was. Siblings left by a kill
-    are removed by the next call. One writer at a time: callers hold the stage's lock.
+    On an exception the new file is removed and `path` stays as it was. The next call removes what a
+    kill has left. One writer at a time: callers hold the stage's lock.
 
     Raises:
-        OSError: the disk is full, read-only or broken, however whatever wrote says so; the file
-            named is `path`.
+        OSError: the disk is full, read-only or broken, in whatever form the writer reported it; it
+            names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.partial")
@@ -44,12 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove(old)
 
 
-def link_or_copy(source: str | Path, target: str | Path) -> None:
-    """Give a file a second name, or copy it where the disk has no hard links."""
+def link_or_copy(file: str | Path, target: str | Path) -> None:
+    """Give a file a second name, or copy it if the disk has no hard links."""
     try:
-        os.link(source, target)
+        os.link(file, target)
     except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(file, target)
 
 
 def sha256(path: Path) -> str:
@@ -59,16 +59,16 @@ def sha256(path: Path) -> str:
 
 
 def _refusal(error: BaseException | None, fresh: Path) -> int | None:
-    """Return the number of the error if a disk that cannot be written is behind it.
+    """Return the error number if the cause is a disk that cannot be written.
 
-    A write that fails does not know its file; torch hides the OSError behind another error,
-    safetensors and `shutil.copytree` keep no more than its text.
+    A failing write does not know its file; torch hides the OSError behind another error,
+    safetensors and `shutil.copytree` keep only its text.
     """
     while error is not None:
         named = error.filename if isinstance(error, OSError) else None
         if isinstance(error, OSError) and named == str(fresh):
             return error.errno
-        said = named is not None or isinstance(error, PatchDMError)  # which file it is
+        said = named is not None or isinstance(error, PatchDMError)  # and names its file
         for number in FULL if said else (*FULL, errno.EROFS, errno.EACCES, errno.EIO):
             if os.strerror(number) in str(error):
                 return number

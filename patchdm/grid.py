@@ -1,4 +1,4 @@
-"""Patch geometry: the half-patch padded grid and the collage of its features.
+"""Patch geometry: the grid padded by half a patch, and the collage of its features.
 
 An image of rows x cols patches of side p lies on a canvas padded by p/2 on every side, which
 splits into (rows + 1) x (cols + 1) *padded* patches. The *shifted* patches, half a patch down
@@ -68,7 +68,7 @@ def split(x: Tensor, p: int) -> Tensor:
 
 
 def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
-    """Lay patches side by side: (B*rows*cols, ch, h, w) -> (B, ch, rows*h, cols*w).
+    """Join patches to images: (B*rows*cols, ch, h, w) -> (B, ch, rows*h, cols*w).
 
     The inverse of `split`.
 
@@ -84,15 +84,15 @@ def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
 def collage(features: Tensor, rows: int, cols: int) -> Tensor:
     """Feature collage P1..P4 (paper section 3): quarters of four neighbours form a shifted patch.
 
-    As if the maps of all padded patches were merged to one plane, half a patch were cut off every
-    side, and the rest split again; no arithmetic, so any map of even side can be collaged.
+    The same as to merge the maps of all padded patches, cut off half a patch on every side, and
+    split the rest; no arithmetic, so any map of even side can be collaged.
 
     Args:
         features: (B*(rows+1)*(cols+1), ch, s, s), maps of the padded patches.
         rows, cols: patches of the image itself.
 
     Returns:
-        (B*rows*cols, ch, s, s), maps of the shifted patches, channels last where features are.
+        (B*rows*cols, ch, s, s), maps of the shifted patches, channels last if features are.
 
     Raises:
         ValueError: the number of maps does not fit the grid, or s is odd.
@@ -115,7 +115,7 @@ def collage_rows(above: Tensor, below: Tensor) -> Tensor:
         above, below: (B, rows, cols+1, ch, s, s), maps of the padded patches.
 
     Returns:
-        (B*rows*cols, ch, s, s), channels last: so two concatenations are all copies.
+        (B*rows*cols, ch, s, s), channels last, so that only two concatenations copy.
     """
     above, below = above.movedim(3, -1), below.movedim(3, -1)  # (B, rows, cols+1, s, s, ch)
     half = above.shape[-2] // 2
@@ -127,7 +127,7 @@ def collage_rows(above: Tensor, below: Tensor) -> Tensor:
 def positions(rows: int, cols: int, *, shifted: bool, device: torch.device | str = "cpu") -> Tensor:
     """Return the (row, col) position of every patch in reading order, as (patches, 2) float.
 
-    Padded patches sit at integers 0..rows x 0..cols, shifted ones half way between.
+    Padded patches are at integers 0..rows x 0..cols, shifted ones half way between.
     """
     offset, extra = (0.5, 0) if shifted else (0.0, 1)
     row = torch.arange(rows + extra, device=device, dtype=torch.float32) + offset

@@ -1,4 +1,4 @@
-"""A function over many items in processes, with the results in order and few of them at once."""
+"""Apply a function to many items in several processes; results keep the items' order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TypeVar
 from patchdm.errors import PatchDMError
 
 AHEAD = 3
-"""Items a process that are at work or done and not asked for yet."""
+"""Items per process that may be in work, or done and not yet consumed."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int
 ) -> Iterator[_Result]:
-    """Yield `function(item)` for every item: see `shared`, of which `machine.workers` processes."""
+    """Yield `function(item)` for every item, in `machine.workers` processes: see `shared`."""
     with shared(function, workers, knob="machine.workers") as mapped:
         yield from mapped(items)
 
@@ -34,16 +34,16 @@ def in_order(
 def shared(
     function: Callable[[_Item], _Result], workers: int, *, knob: str
 ) -> Iterator[Callable[[Iterable[_Item]], Iterator[_Result]]]:
-    """Yield what maps items to `function(item)`, in their order, in processes that stay.
+    """Yield the function that maps items to `function(item)`, in their order.
 
-    The processes start with the first item and die with this one, however it ends. A single worker
-    is this process.
+    The processes start with the first item, serve several calls and die with this process, however
+    it ends. A single worker is this process.
 
     Args:
-        function: importable by name, or a partial of such a one. Items are read as they are
-            needed, at most `AHEAD * workers` before their result is asked for.
+        function: importable by name, or a partial of such a function. At most `AHEAD * workers`
+            items are read before their results are consumed.
         workers: number of processes.
-        knob: what sets their number, for the error.
+        knob: the key that sets their number, for the error.
 
     Raises:
         PatchDMError: a worker was killed.
@@ -51,7 +51,7 @@ def shared(
     if workers == 1:
         yield lambda items: map(function, items)
         return
-    # Not fork: this process has threads, torch's and others. The server imports once for all.
+    # Not fork: this process has threads, of torch and others. The fork server imports once for all.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(function, "func", function).__module__])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
@@ -69,15 +69,15 @@ def shared(
         yield mapped
     except BrokenProcessPool:
         raise PatchDMError(
-            f"{knob}: found one of {workers} processes killed, perhaps for want of memory, "
-            "which fewer need less of; the same command goes on where it stopped"
+            f"{knob}: found one of {workers} processes killed, probably out of memory: use fewer; "
+            "the same command continues where it stopped"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _die_with_parent() -> None:
-    """Leave interrupts to the process that asked for us, and end when it does."""
+    """Leave interrupts to the parent process, and end when it does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

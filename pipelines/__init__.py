@@ -1,4 +1,4 @@
-"""Flows: what runs when and where. What is stale, and how it is made, only DVC knows."""
+"""Flows: what runs when and where. Only DVC knows what is stale and how it is made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import warnings
 
 import patchdm  # noqa: F401 - it tells MKL how to compute, for the flow and its children
 
-# Prefect reads the user's settings as it is imported, here before any of the modules needs it.
-# What it says of wrong ones is many lines; of a home that it cannot make, `pipelines.api` speaks.
+# Prefect reads the user's settings at import, here before any of the modules needs it. Its report
+# of wrong settings has many lines; `pipelines.api` reports a home that cannot be created.
 _said = io.StringIO()
 try:
     with contextlib.redirect_stderr(_said), warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """A Prefect API server that lives as long as one flow, for `python -m pipelines.NAME`.
 
-Prefect starts one by itself where none is configured, but that one outlives a killed flow.
+Without a configured server Prefect starts its own, which outlives a killed flow.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from pipelines import process
 from pipelines.errors import FlowError, reason
 
 START_SECONDS = 120
-"""A fresh database takes 10 to 30."""
-
+"""A new database takes 10 to 30."""
 
 ANSWER_SECONDS = 10
-"""In which a server that Prefect is told of must answer."""
+"""Time limit for an answer of a configured server."""
 
 
 def start_api() -> None:
-    """Serve the API on a free port until this process ends; unless Prefect is told of another.
+    """Serve the API on a free port until this process ends, unless a server is configured.
 
     Raises:
-        FlowError: the server does not start, or the other one does not answer.
+        FlowError: the server does not start, or the configured one does not answer.
     """
     if url := PREFECT_API_URL.value():
         check_api(url)
@@ -56,7 +55,7 @@ def start_api() -> None:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     command = process.supervised(["pipelines.api", str(port)])
-    # At exit, because Prefect sends the last logs and states when its threads are joined.
+    # At exit, since Prefect sends the last logs and states when its threads are joined.
     at_exit = contextlib.ExitStack()
     atexit.register(at_exit.close)
     server = at_exit.enter_context(subprocess.Popen(command, process_group=0))  # noqa: S603 - ours
@@ -66,18 +65,18 @@ def start_api() -> None:
 
 
 def check_api(url: str) -> None:
-    """See that a Prefect server answers, and lets us in.
+    """Refuse a Prefect server that does not answer or denies access.
 
     Raises:
-        FlowError: it does not.
+        FlowError: it does.
     """
     patience = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
         with temporary_settings(patience), get_client(sync_client=True) as client:
             client.read_flows(limit=1)
-    except Exception as error:  # noqa: BLE001 - of httpx, pydantic, Prefect, as the server answers
+    except Exception as error:  # noqa: BLE001 - of httpx, pydantic or Prefect
         raise FlowError(
-            f"PREFECT_API_URL is {url}, expected the address of a running Prefect server such as "
+            f"PREFECT_API_URL is {url}, expected the URL of a running Prefect server such as "
             f"http://127.0.0.1:4200/api, or none: {reason(error)}"
         ) from None
 

@@ -1,4 +1,4 @@
-"""What Prefect shows of a stage: progress, metrics, tables, and where the pictures are."""
+"""Prefect artifacts of a stage: progress, metrics, tables, links to pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Progress:
         self._artifact: UUID | None = None
 
     def follow(self, text: str) -> None:
-        """Show what a line of output says of progress, if it does."""
+        """Show the progress that a line of output reports, if it does."""
         line = read_line(text)
         if line is None or not line.total:
             return
@@ -51,7 +51,7 @@ class Progress:
 
 @contextlib.contextmanager
 def api_may_fail() -> Iterator[None]:
-    """Go on where Prefect's server does not answer: what is shown is not what is made."""
+    """Continue if Prefect's server does not answer: artifacts are not results."""
     try:
         yield
     except (PrefectException, httpx.HTTPError, OSError) as error:
@@ -59,25 +59,21 @@ def api_may_fail() -> Iterator[None]:
 
 
 def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
-    """Show what a stage wrote: metrics and tables themselves, pages and pictures as links."""
+    """Show the outputs of a stage: metrics and tables as tables, pages and pictures as links."""
     with api_may_fail():
-        _publish(stage, outs, root)
-
-
-def _publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
-    for out in outs:
-        path = root / out.path
-        key = artifact_key(stage, Path(out.path).stem)
-        if out.metric:
-            create_table_artifact(_metrics(path), key, description=out.path)
-        elif path.is_dir():
-            _publish_folder(key, path, root)
-        elif path.suffix == ".html":
-            create_link_artifact(path.as_uri(), out.path, key, description=stage)
+        for out in outs:
+            path = root / out.path
+            key = artifact_key(stage, Path(out.path).stem)
+            if out.metric:
+                create_table_artifact(_metrics(path), key, description=out.path)
+            elif path.is_dir():
+                _publish_folder(key, path, root)
+            elif path.suffix == ".html":
+                create_link_artifact(path.as_uri(), out.path, key, description=stage)
 
 
 def artifact_key(*parts: str) -> str:
-    """Return a key as Prefect wants it: lower case, digits and dashes."""
+    """Return a key in Prefect's form: lower case, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 

@@ -1,8 +1,8 @@
-"""Many hosts, each with a clone of its own; results travel by the remote's run cache.
+"""Many hosts, each with its own clone; the remote's run cache transports the results.
 
-Two hosts must not share a tree: DVC knows who holds a lock by local process id. A clone gets the
-flow's params.yaml and dvc.lock, pulls what the stage reads, runs it (or finds it run) and pushes;
-the flow then restores the stage from the run cache. Only the flow's own dvc.lock counts.
+Two hosts must not share a tree: DVC identifies the holder of a lock by local process id. A clone
+gets the flow's params.yaml and dvc.lock, pulls the stage's inputs, runs it (or finds its result)
+and pushes; the flow then restores the stage from the run cache. Only the flow's dvc.lock counts.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pipelines.graph import Graph, Stage
 Talk = Callable[[str, Sequence[str], Path], list[str]]
 
 CARRIED = ("params.yaml", "dvc.lock")
-"""What a clone takes over from the flow; all else is in the commit."""
+"""Files that a clone takes from the flow; the commit has all others."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of the flow's tree: where it is, its commit, and the files that commit lacks."""
+    """The state of the flow's tree: host, folder, commit, and the content of CARRIED."""
 
     host: str
     root: str
@@ -43,8 +43,7 @@ def take_snapshot(root: Path) -> Snapshot:
     Raises:
         FlowError: files differ from the commit, so that no clone can have them.
     """
-    changed = _changed(root)
-    if changed:
+    if changed := _changed(root):
         raise FlowError(
             f"{root}: {changed[0]} is not committed, clones on other hosts would lack it"
         )
@@ -54,10 +53,10 @@ def take_snapshot(root: Path) -> Snapshot:
 
 
 def check_remote(root: Path, talk: Talk) -> None:
-    """See that there is a DVC remote that can be written and read.
+    """Refuse a repository without a DVC remote that can be written and read.
 
     Raises:
-        FlowError: there is none, or it does not let us.
+        FlowError: there is none, or access is denied.
     """
     try:
         with Repo(str(root)) as repo:
@@ -70,54 +69,56 @@ def check_remote(root: Path, talk: Talk) -> None:
 
 
 def push_inputs(graph: Graph, root: Path, talk: Talk) -> None:
-    """Push what stale stages read from fresh ones. Fails early where the remote does."""
+    """Push the outputs of fresh stages that stale stages read. Fails early if the remote does."""
     read = {other for stage in graph.pending for other in stage.upstream} - graph.stale
     if read:
-        talk("push", ["dvc", "--wait-for-lock", "push", "--run-cache", *sorted(read)], root)
+        talk("push", dvc("push", "--run-cache", *sorted(read)), root)
 
 
 def run_stage(stage: Stage, snapshot: Snapshot, talk: Talk) -> None:
-    """Run a stage in the clone that is the current folder, one at a time, and push the result."""
+    """Run a stage in the clone at the current folder, one stage at a time, and push the result."""
     root = Path.cwd()
     where = f"{socket.gethostname()}:{root}"
     if not (root / ".dvc").is_dir():
         raise FlowError(f"{where}: not a DVC repository, start the worker in its clone")
     if (socket.gethostname(), str(root)) == (snapshot.host, snapshot.root):
         raise FlowError(f"{where}: the flow's own tree, start the worker in a clone of its own")
-    dvc = ["dvc", "--wait-for-lock"]
     (root / ".dvc/tmp").mkdir(exist_ok=True)
     with (root / ".dvc/tmp/flow-stage.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _bring_to(root, snapshot, where)
+        _set_to(root, snapshot, where)
         if stage.upstream:
             talk(stage.name, ["stages._outputs"], root)
-            talk(stage.name, [*dvc, "pull", "--force", *stage.upstream], root)
-        talk(stage.name, [*dvc, "repro", "--single-item", "--pull", stage.name], root)
-        talk(stage.name, [*dvc, "push", "--run-cache", stage.name], root)
+            talk(stage.name, dvc("pull", "--force", *stage.upstream), root)
+        talk(stage.name, dvc("repro", "--single-item", "--pull", stage.name), root)
+        talk(stage.name, dvc("push", "--run-cache", stage.name), root)
 
 
 def restore(stage: str, root: Path, talk: Talk) -> None:
-    """Take over a stage that a clone has run.
+    """Take the result of a stage that a clone has run.
 
     Raises:
-        FlowError: the run cache does not have it, and it was run again here.
+        FlowError: the run cache does not have it, so that it ran here again.
     """
-    dvc = ["dvc", "--wait-for-lock"]
-    lines = talk(stage, [*dvc, "repro", "--single-item", "--pull", stage], root)
+    lines = talk(stage, dvc("repro", "--single-item", "--pull", stage), root)
     if any(line.startswith("Running stage") for line in lines):
         raise FlowError(f"stage {stage}: the clone's run is not that of {root}, it ran here again")
 
 
-def _bring_to(root: Path, snapshot: Snapshot, where: str) -> None:
+def dvc(*arguments: str) -> list[str]:
+    """Return a DVC command that waits for other DVC commands."""
+    return ["dvc", "--wait-for-lock", *arguments]
+
+
+def _set_to(root: Path, snapshot: Snapshot, where: str) -> None:
     """Give a clone the state of the flow's tree."""
     revision = _revision(root)
     if revision != snapshot.revision:
         raise FlowError(
             f"{where}: the clone is at {revision[:12]}, the flow at {snapshot.revision[:12]}; "
-            f"bring it there with `git fetch && git checkout {snapshot.revision[:12]}`"
+            f"run `git fetch && git checkout {snapshot.revision[:12]}` there"
         )
-    changed = _changed(root)
-    if changed:
+    if changed := _changed(root):
         raise FlowError(f"{where}: {changed[0]} differs from the commit, restore it")
     for name in CARRIED:
         if name in snapshot.files:
@@ -132,7 +133,7 @@ def _revision(root: Path) -> str:
 
 
 def _changed(root: Path) -> list[str]:
-    """Return files of the commit that have changed, but those carried and those DVC writes."""
+    """Return changed files of the commit, except CARRIED and the .gitignore files of DVC."""
     lines = _git(root, "status", "--porcelain", "--no-renames", "-uno").splitlines()
     paths = [line[3:] for line in lines]
     return [path for path in paths if path not in CARRIED and Path(path).name != ".gitignore"]

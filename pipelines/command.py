@@ -43,7 +43,7 @@ def main(flow: Flow[..., Any], argv: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def ending_in_one_line() -> Iterator[None]:
-    """Within it, what the user or the machine refuses prints one line and ends the process."""
+    """Within it, mistakes of the user and refusals of the machine end the process with one line."""
     show_any_text()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_without_traceback)
@@ -64,7 +64,7 @@ def ending_in_one_line() -> Iterator[None]:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Let Prefect log what the user is to mend without a traceback, which says nothing of it."""
+    """Remove the traceback from Prefect's log of a FlowError, whose message is enough."""
     if record.exc_info and isinstance(record.exc_info[1], FlowError):
         record.exc_info = None
     return True

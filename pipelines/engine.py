@@ -1,10 +1,10 @@
-"""One engine under every flow: the stale part of DVC's graph as Prefect tasks."""
+"""The engine of every flow: the stale stages of DVC's graph as Prefect tasks."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,16 @@ from pipelines.schedule import Future, run_in_order
 from pipelines.stage import run_by_worker
 
 
-def bring_up_to_date(
-    up_to: Sequence[str], place: Place, num_processes: Mapping[str, int] | None = None
-) -> None:
-    """Bring all stages, or those up to some, up to date.
+def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
+    """Bring stages up to date.
 
     Args:
-        up_to: stages, with all they read from; none: every stage.
+        up_to: stages, with all stages that they read from; empty: every stage.
         place: where stages run and how many at a time.
-        num_processes: of stages that `accelerate launch` runs.
 
     Raises:
-        FlowError: the repository or a parameter is wrong, or stages failed. The others, as far as
-            they do not read from a failed one, have then been brought up to date.
+        FlowError: the repository or a parameter is wrong, or stages failed. All stages that do not
+            read from a failed one are up to date then.
     """
     root = orphans.begin()
     runner = task_runner(place)
@@ -51,32 +48,24 @@ def bring_up_to_date(
     with runner:
         run_in_order(
             {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
-            _submitter(graph, root, place, runner, num_processes or {}),
+            _submitter(graph, root, place, runner),
             concurrency=place.concurrency,
             on_done=_restorer(graph, root) if place.has_clones else lambda _name: None,
         )
 
 
 def _submitter(
-    graph: Graph,
-    root: Path,
-    place: Place,
-    runner: TaskRunner[Any],
-    num_processes: Mapping[str, int],
+    graph: Graph, root: Path, place: Place, runner: TaskRunner[Any]
 ) -> Callable[[str, list[Future]], Future]:
     def submit(name: str, done_before: list[Future]) -> Future:
         stage = graph.stages[name]
-        parameters: dict[str, Any] = {
+        parameters = {
             "stage": stage,
             "root": root,
+            "snapshot": clones.take_snapshot(root) if place.has_clones else None,
             "gpu_slot": place.gpu_slot if stage.gpu else None,
         }
-        if name in num_processes:
-            task = tasks.launch_stage
-            parameters["num_processes"] = num_processes[name]
-        else:
-            task = run_by_worker if place.runner == "workers" else tasks.run_stage
-            parameters["snapshot"] = clones.take_snapshot(root) if place.has_clones else None
+        task = run_by_worker if place.runner == "workers" else tasks.run_stage
         named = task.with_options(name=name, task_run_name=name)
         with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)

@@ -1,4 +1,4 @@
-"""What went wrong, in one line that Prefect shows."""
+"""Errors as one line that Prefect shows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ TRANSIENT = re.compile(
     r"|internal ?error|bad gateway|remote end closed|incomplete ?read",
     re.IGNORECASE,
 )
-"""What DVC or a stage says where trying again may help: the network, a remote, a lock."""
-
+"""Messages of DVC or a stage after which a retry may help: the network, a remote, a lock."""
 
 RAISED = re.compile(r"(?:\[rank\d+\]: )?[\w.]+(?:Error|Exception|Interrupt): ")
-"""The last line of a traceback, of one of several processes perhaps."""
+"""The last line of a traceback, perhaps of one of several processes."""
 
 
 class FlowError(Exception):
@@ -24,13 +23,13 @@ class FlowError(Exception):
 
 
 class TransientError(FlowError):
-    """The same, where trying again may help."""
+    """A FlowError after which a retry may help."""
 
 
 def failure(subject: str, lines: Sequence[str], code: int) -> FlowError:
-    """Return the error behind the exit code and the last lines of a failed command.
+    """Return the error of a failed command from its exit code and last lines.
 
-    A stage prints `error: ...` for a mistake of the user, which no retry mends. Otherwise DVC
+    A stage prints `error: ...` for a mistake of the user, after which no retry helps. Otherwise DVC
     prints `ERROR: ...`, or Python the last line of a traceback.
     """
     own = [line for line in lines if line.startswith("error: ")]
@@ -45,7 +44,7 @@ def failure(subject: str, lines: Sequence[str], code: int) -> FlowError:
 
 
 def reason(error: BaseException) -> str:
-    """Return the root of an error in one line, also of one that quotes tracebacks of a worker."""
+    """Return the root cause of an error in one line, even if it quotes tracebacks of a worker."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in f"{type(error).__name__}: {error}".splitlines()]

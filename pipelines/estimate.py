@@ -1,4 +1,4 @@
-"""What a run will cost, shown before an expensive flow starts."""
+"""The cost of a run, shown before an expensive flow starts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PARAMS = "params.yaml"
 
 
 def read_params(root: Path) -> Params:
-    """Read the run.
+    """Read params.yaml.
 
     Raises:
-        FlowError: params.yaml is missing or wrong.
+        FlowError: it is missing or wrong.
     """
     try:
         return load_params(root / PARAMS)
@@ -33,14 +33,14 @@ def show_estimate(
     Args:
         root: of the repository.
         params: the run.
-        tflops: 10^12 operations a second that the device achieves.
+        tflops: 10^12 operations per second that the device achieves.
         samples: images to sample; None: those of params.yaml.
-        cells: of the ablation; each trains and samples once.
+        cells: number of cells of the ablation; each trains and samples once.
 
     Raises:
-        FlowError: the photographs are not there.
+        FlowError: the photographs cannot be counted.
     """
-    # Torch takes seconds to import, which other flows need not spend.
+    # Torch takes seconds to import, which other flows save.
     from patchdm.cli.plan import tabulate, workload  # noqa: PLC0415
     from patchdm.fetch.sources import count  # noqa: PLC0415
 
@@ -55,7 +55,7 @@ def show_estimate(
     rows = table.to_dict("records")
     if cells:
         hours = sum(row["value"] for row in rows if row["unit"] == "h")
-        rows.append({"quantity": f"{cells} cells, one after the other", "value": cells * hours,
-                     "unit": "h"})  # fmt: skip
+        quantity = f"{cells} cells, one after the other"
+        rows.append({"quantity": quantity, "value": cells * hours, "unit": "h"})
     description = f"Estimate for params.yaml at {tflops:g} TFLOP/s achieved"
     create_table_artifact(rows, "estimate", description)

@@ -28,7 +28,7 @@ def evaluate_ablations(
 
     Args:
         place: where stages run and how many at a time.
-        tflops: 10^12 operations a second that the device achieves, for the estimate.
+        tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
     root = begin()
     params = read_params(root)

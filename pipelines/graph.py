@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml and which are stale: read from DVC, kept nowhere else."""
+"""The stages of dvc.yaml and which are stale, read from DVC."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Out:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: those it reads from, what it writes, whether it asks for a GPU."""
+    """A stage: the stages it reads from, its outputs, whether it uses a GPU."""
 
     name: str
     upstream: tuple[str, ...]
     outs: tuple[Out, ...]
     gpu: bool
     here: bool
-    """Whether its output stays when it runs anew, so that no run cache hands it on."""
+    """Whether its output stays when it runs again, so that no run cache transports it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Graph:
     stale: frozenset[str]
 
     def without(self, name: str) -> Graph:
-        """Return the graph with one stage more up to date."""
+        """Return the graph with one more stage up to date."""
         return Graph(self.stages, self.stale - {name})
 
     @property
@@ -55,11 +55,11 @@ class Graph:
 
 
 def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
-    """Ask DVC for the stages up to some, or all, and which of them are stale.
+    """Ask DVC for stages and which of them are stale.
 
     Args:
         root: of the repository.
-        up_to: names of stages; `ablate_train` stands for all `ablate_train@...`.
+        up_to: last stages; `ablate_train` means all `ablate_train@...`; empty: all stages.
 
     Raises:
         FlowError: no repository, a broken one, or an unknown stage.
@@ -81,7 +81,7 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
 
 @contextlib.contextmanager
 def _dvc(root: Path) -> Iterator[Repo]:
-    """Open a repository; errors of DVC become ours."""
+    """Open a repository; errors of DVC become FlowErrors."""
     try:
         with Repo(str(root)) as repo:
             _check_root(root, Path(repo.root_dir))
@@ -93,12 +93,12 @@ def _dvc(root: Path) -> Iterator[Repo]:
         raise TransientError(f"{root}: {busy}") from None
     except DvcException as error:
         raise FlowError(f"{root}: {_one_line(error)}") from None
-    except OSError as error:  # such as of a read-only disk
+    except OSError as error:  # such as a read-only disk
         raise FlowError(mistake(error) or f"{root}: {error}") from None
 
 
 def _look(stage: str, root: Path) -> None:
-    """Run a stage that DVC always runs, so that DVC sees whether its output changes.
+    """Run a stage that DVC always runs, so that DVC notices whether its output changes.
 
     Raises:
         FlowError: it failed.
@@ -110,10 +110,10 @@ def _look(stage: str, root: Path) -> None:
 
 
 def _changed(repo: Repo, stages: Iterable[str]) -> set[str]:
-    """Return the stages whose files or parameters are not those of dvc.lock."""
+    """Return the stages whose files or parameters differ from dvc.lock."""
     addresses = {s.addressing: s.name for s in repo.index.stages if s.name in stages}
     status = repo.status(targets=list(addresses)) if addresses else {}
-    unknown = ["always changed"]  # and `_look` has just seen that it is not
+    unknown = ["always changed"]  # but `_look` has just run it
     return {name for address, name in addresses.items() if status.get(address, unknown) != unknown}
 
 
@@ -146,7 +146,7 @@ def _by_name(stages: Iterable[PipelineStage]) -> list[PipelineStage]:
 
 
 def _named(graph: Iterable[PipelineStage], name: str) -> list[PipelineStage]:
-    """Return the stage of a name, or those of a matrix."""
+    """Return the stage of a name, or the stages of a matrix."""
     found = [stage for stage in graph if name in (stage.name, stage.name.partition("@")[0])]
     if not found:
         known = sorted({stage.name.partition("@")[0] for stage in graph})
@@ -161,7 +161,5 @@ def _check_root(root: Path, found: Path) -> None:
 
 def _one_line(error: BaseException) -> str:
     """Return the message of a DVC error and its cause, without DVC's hints."""
-    texts = [str(error).partition("\n")[0]]
-    if error.__cause__ is not None:
-        texts.append(str(error.__cause__).partition("\n")[0])
+    texts = [str(one or "").partition("\n")[0] for one in (error, error.__cause__)]
     return ": ".join(text for text in texts if text)

@@ -1,4 +1,4 @@
-"""Processes end when their flow does, also those on other hosts, which no signal reaches."""
+"""End processes with their flow, also on other hosts, which no signal reaches."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _process_of_flow = False
 
 
 def begin() -> Path:
-    """Start a flow: see that its process ends with the worker's; return the folder it works in."""
-    global _process_of_flow  # noqa: PLW0603 - processes differ in nothing else
+    """Start a flow: let its process end with the worker's; return its working folder."""
+    global _process_of_flow  # noqa: PLW0603 - nothing else tells processes apart
     _process_of_flow = True
-    if deployment.id is not None:  # a worker started us, and nobody else would miss us
+    if deployment.id is not None:  # a worker started us, and only it would end us
         supervise.die_with_parent()
     return Path.cwd()
 
 
 @contextlib.contextmanager
 def ending_with_flow() -> Iterator[None]:
-    """Within a task on another host or process: end all commands when its flow run ends."""
+    """In a task on another host or process: end all commands when its flow run ends."""
     context = TaskRunContext.get()
     if context is None or context.task_run.flow_run_id is None or _process_of_flow:
         yield  # a flow ends its own children
@@ -63,7 +63,7 @@ def _watch(flow_run: UUID, over: threading.Event) -> None:
 
 
 def is_ending(flow_run: UUID) -> bool:
-    """Whether a flow run is over or being cancelled; not, where the server does not answer."""
+    """Return whether a flow run is over or being cancelled; False if the server does not answer."""
     with contextlib.suppress(PrefectException, httpx.HTTPError, OSError):
         with get_client(sync_client=True) as client:
             state = client.read_flow_run(flow_run).state

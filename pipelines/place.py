@@ -1,4 +1,4 @@
-"""Where stages run: the part of a flow's parameters that all flows share."""
+"""Where stages run: the parameters that all flows share."""
 
 from __future__ import annotations
 
@@ -24,28 +24,27 @@ class Place(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1024)] = 2
     """Stages that run at the same time. Each uses `base.threads` CPU threads."""
     runner: Literal["threads", "workers", "dask", "ray"] = "threads"
-    """What carries the stages: threads of the flow, Prefect workers of the pool `clones`, Dask or
-    Ray, which are the extras `patchdm[dask]` and `patchdm[ray]`."""
+    """Who runs the stages: threads of the flow, Prefect workers of the pool `clones`, Dask or Ray
+    (extras `patchdm[dask]` and `patchdm[ray]`)."""
     address: str | None = None
-    """A running Dask or Ray cluster, each host in a clone of its own; null: one on this host."""
+    """A running Dask or Ray cluster, each host in its own clone; null: a cluster on this host."""
     gpu_slot: str | None = None
-    """Stages of dvc.yaml with `meta: {gpu: true}`, and shards of samples, take a slot of this
-    Prefect concurrency limit, which must exist; null: they need none."""
+    """Prefect concurrency limit, which must exist, of which stages with `meta: {gpu: true}` in
+    dvc.yaml and shards of samples take a slot; null: none."""
     num_gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs that Ray gives to each of these."""
 
     @property
     def has_clones(self) -> bool:
-        """Whether stages run in clones of their own, not in the flow's tree."""
+        """Whether stages run in clones instead of the flow's tree."""
         return self.address is not None or self.runner == "workers"
 
 
 def task_runner(place: Place) -> TaskRunner[Any]:
-    """Return the task runner that a place asks for.
+    """Return the task runner of a place.
 
     Raises:
-        FlowError: its package is missing, an option does not go with it, or nobody is at its
-            address.
+        FlowError: its package is missing, an option does not fit, or no cluster is at its address.
     """
     if place.runner in {"threads", "workers"}:
         if place.address is not None:
@@ -63,7 +62,7 @@ def task_runner(place: Place) -> TaskRunner[Any]:
 
 
 def _check_address(address: str) -> None:
-    """See that something listens there; Dask and Ray would try for minutes."""
+    """Refuse an address where nothing listens; Dask and Ray would try for minutes."""
     where = urlsplit(address if "//" in address else f"//{address}")
     try:
         with socket.create_connection((where.hostname, where.port), timeout=CONNECT_SECONDS):
@@ -75,7 +74,7 @@ def _check_address(address: str) -> None:
 
 
 def gpus(place: Place) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which Ray gives a task the GPUs that a place asks for."""
+    """Return the context in which Ray gives a task the GPUs of a place."""
     if place.runner != "ray" or not place.num_gpus:
         return contextlib.nullcontext()
     from prefect_ray.context import remote_options  # noqa: PLC0415 - an extra

@@ -1,4 +1,4 @@
-"""Child processes of a flow: their output line by line, and never one left behind."""
+"""Child processes of a flow: their output line by line, and none is left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines import supervise
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 ending = threading.Event()
-"""Set when this process is to end."""
+"""Set when this process should end."""
 
 _running: set[subprocess.Popen[str]] = set()
 
@@ -25,10 +25,10 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
 
     Args:
         command: module and arguments.
-        on_line: called with every line of output and errors, as it comes.
+        on_line: called with every line of output and errors, as it arrives.
         cwd: where to run it.
     """
-    # Stages say `python`: that is ours.
+    # Stages call `python`: that is this one.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with subprocess.Popen(  # noqa: S603 - our own modules
         supervised(command),
@@ -43,7 +43,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
     ) as child:
         _running.add(child)
         try:
-            for line in child.stdout or ():  # which end at a carriage return too
+            for line in child.stdout or ():  # lines also end at a carriage return
                 if text := _ESCAPES.sub("", line).rstrip():
                     on_line(text)
             return child.wait()
@@ -53,7 +53,7 @@ def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> in
 
 
 def end_all() -> None:
-    """Ask all children to end; `supervise` sees to it that they do."""
+    """Ask all children to end; `supervise` ensures that they do."""
     ending.set()
     for child in list(_running):
         child.terminate()

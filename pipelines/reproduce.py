@@ -16,8 +16,8 @@ def reproduce(up_to: list[str] | None = None, place: Place = Place()) -> None:  
     """Bring stages up to date.
 
     Args:
-        up_to: stages of dvc.yaml, with all they read from; null: every stage. The name of a
-            matrix stands for all its stages.
+        up_to: stages of dvc.yaml, with all stages that they read from; null: every stage. The name
+            of a matrix means all its stages.
         place: where stages run and how many at a time.
     """
     bring_up_to_date(up_to or [], place)

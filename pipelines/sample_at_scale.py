@@ -1,4 +1,8 @@
-"""Flow sample-at-scale: a range of seeds in shards, each a task; then one manifest of all."""
+"""Flow sample-at-scale: a range of seeds in shards, each a task; then one manifest of all.
+
+Each task has its own folder: within one, processes claim shards by flock, which is not known to
+work between hosts on every shared storage.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ class Sampling(BaseModel):
     """PNG files or tar files."""
 
     def arguments(self) -> list[str]:
-        """Return them as the command takes them."""
+        """Return the command's arguments."""
         given = self.model_dump(exclude_none=True)
         return [text for name, value in given.items() for text in (f"--{name}", str(value))]
 
@@ -56,18 +60,18 @@ def sample_at_scale(
     place: Place = Place(),  # noqa: B008
     tflops: Annotated[float, Field(gt=0)] = 0.05,
 ) -> None:
-    """Sample one image a seed. Run again, it checks what there is and makes what is missing.
+    """Sample one image per seed. A repeated run checks existing images and makes missing ones.
 
     Args:
         seeds: FIRST:END, END excluded.
         out: folder of the images: OUT/000000/ has the shard that starts with seed 0,
             OUT/manifest.parquet lists every image.
-        shards: tasks that share the work.
+        shards: number of tasks, each with a folder in OUT.
         model: folder of the models, as in `patchdm sample`.
         sampling: options of `patchdm sample`.
         place: where tasks run and how many at a time; with an address, `out` and `model` are
-            absolute paths that all hosts see.
-        tflops: 10^12 operations a second that the device achieves, for the estimate.
+            absolute paths on all hosts.
+        tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
     root = begin()
     first, end = (int(text) for text in seeds.split(":"))
@@ -77,13 +81,13 @@ def sample_at_scale(
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
     show_estimate(root, read_params(root), tflops, samples=end - first)
-    parts = {f"{part.start:06d}": part for part in cut(range(first, end), shards)}
+    by_name = {f"{shard.start:06d}": shard for shard in cut(range(first, end), shards)}
     commands = {
         name: [
-            *("patchdm", "sample", model, "--seeds", f"{part.start}:{part.stop}"),
+            *("patchdm", "sample", model, "--seeds", f"{shard.start}:{shard.stop}"),
             *("--out", str(Path(out) / name), *sampling.arguments()),
         ]
-        for name, part in parts.items()
+        for name, shard in by_name.items()
     }
     where = {"root": None if place.has_clones else root, "gpu_slot": place.gpu_slot}
 
@@ -115,16 +119,16 @@ def _check_place(place: Place, out: str, model: str) -> None:
 def finish(
     commands: dict[str, list[str]], out: Path, root: Path | None, gpu_slot: str | None
 ) -> None:
-    """Check every image against its hash, make damaged ones again, and write the manifest.
+    """Check every image against its hash, regenerate damaged ones, and write the manifest.
 
     Args:
-        commands: by shard, as its task ran them.
+        commands: of the shards' tasks, by shard.
         out: folder of the shards.
-        root: where to run them; None: where the task runs.
+        root: where to run them; None: the task's working folder.
         gpu_slot: a concurrency limit, whose slot it takes.
 
     Raises:
-        FlowError: a shard is not what its task left.
+        FlowError: a command failed, or a manifest is missing or damaged.
     """
     with ending_with_flow(), tasks.slot(gpu_slot):
         for name, command in commands.items():
@@ -136,21 +140,19 @@ def finish(
 
 
 def merge(out: Path, shards: list[str]) -> None:
-    """Write the manifest of all shards: as theirs, with paths from `out`."""
+    """Join the manifests of all shards, with paths relative to `out`."""
     from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415
 
-    tables = []
-    for name in shards:
-        table = read_manifest(out / name)
-        tables.append(table.assign(shard=name + "/" + table["shard"]))
+    manifests = {name: read_manifest(out / name) for name in shards}
+    tables = [one.assign(shard=f"{name}/" + one["shard"]) for name, one in manifests.items()]
     with replacing(out / MANIFEST) as fresh:
         pd.concat(tables, ignore_index=True).to_parquet(fresh, index=False)
 
 
-def cut(seeds: range, parts: int) -> list[range]:
-    """Cut a range into as many parts as asked, or single seeds; sizes differ by one at most."""
-    parts = min(parts, len(seeds))
-    ends = [len(seeds) * number // parts for number in range(parts + 1)]
+def cut(seeds: range, shards: int) -> list[range]:
+    """Cut a range into shards, at most one per seed, whose sizes differ by one at most."""
+    shards = min(shards, len(seeds))
+    ends = [len(seeds) * number // shards for number in range(shards + 1)]
     return [seeds[start:end] for start, end in itertools.pairwise(ends)]
 
 

@@ -1,4 +1,4 @@
-"""The order of tasks: each as soon as those before it are done and a place is free."""
+"""The order of tasks: each starts when those before it are done and a slot is free."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def run_in_order(
     concurrency: int,
     on_done: Callable[[str], None] = lambda _name: None,
 ) -> None:
-    """Run named tasks, at most so many at a time.
+    """Run named tasks, a limited number at a time.
 
-    Prefect's runners would let a task that waits for others hold a place.
+    In Prefect's runners a task that waits for others would occupy a slot.
 
     Args:
-        before: name of a task -> those that must be done before it.
-        submit: starts a task, given those done before it, which Prefect draws as its inputs.
+        before: name of a task -> names that must be done before it.
+        submit: starts a task; gets the futures before it, which Prefect draws as its inputs.
         concurrency: most tasks at a time.
-        on_done: called when a task is done, before those that follow it start.
+        on_done: called when a task is done, before those after it start.
 
     Raises:
-        FlowError: tasks failed. All that do not follow a failed one have been run.
+        FlowError: tasks failed. All that do not come after a failed one have run.
     """
     waiting = dict(before)
     running: dict[Future, str] = {}
@@ -52,7 +52,7 @@ def run_in_order(
                 done[name] = future
             except FlowError as error:
                 failures.append(str(error))
-    except BaseException:  # the flow is cancelled or its process told to end: so are its children
+    except BaseException:  # the flow is cancelled or its process ends: end its children
         process.end_all()
         raise
     if failures:
@@ -66,7 +66,7 @@ def _check(name: str, future: Future) -> None:
         if future.state.is_completed():
             return
         error = future.result(raise_on_failure=False)
-    except Exception as raised:  # noqa: BLE001 - of a cluster, whose worker cannot take the task
+    except Exception as raised:  # noqa: BLE001 - of a cluster whose worker cannot take the task
         error = raised
     if isinstance(error, FlowError):
         raise error

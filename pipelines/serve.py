@@ -1,4 +1,4 @@
-"""`make serve`: one process that runs the deployments of prefect.yaml itself, without a worker."""
+"""`make serve`: one process that runs the deployments of prefect.yaml without a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipelines.train import train
 
 if __name__ == "__main__":
     flows = (reproduce, train, evaluate_ablations, sample_at_scale)
-    # By module: Prefect takes a file's folder from what `make deploy` left, which has none.
+    # By module: for a file Prefect takes the folder from `make deploy`, which sets none.
     by_module = EntrypointType.MODULE_PATH
     with ending_in_one_line():
         if url := PREFECT_API_URL.value():

@@ -1,6 +1,6 @@
 """Flow stage: one stage in the clone of a worker, for a flow that runs elsewhere.
 
-`place.runner=workers` makes such runs, one for each stale stage, in the work pool `clones`.
+`place.runner=workers` starts such runs, one per stale stage, in the work pool `clones`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 @flow(name="stage", flow_run_name="{stage.name}", persist_result=False)
 def stage(stage: Stage, snapshot: Snapshot, parent: UUID) -> State[Any] | None:
-    """Run one stage in this clone and push what it wrote.
+    """Run one stage in this clone and push its outputs.
 
     Args:
         stage: as DVC describes it.
-        snapshot: the state of the tree that asks for it.
-        parent: the flow run that asks; when it ends, so does this one.
+        snapshot: the state of the requesting flow's tree.
+        parent: the requesting flow run; when it ends, so does this one.
     """
     begin()
     try:
@@ -57,7 +57,7 @@ def stage(stage: Stage, snapshot: Snapshot, parent: UUID) -> State[Any] | None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | None) -> None:
-    """Have a worker run a stage, and wait for the end; arguments as of `tasks.run_stage`.
+    """Let a worker run a stage, and wait for its end; arguments as in `tasks.run_stage`.
 
     Raises:
         FlowError: it failed, or the server does not know the deployment.
@@ -77,7 +77,7 @@ def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
     state = child.state
     while state is None or not state.is_final():
         if process.ending.wait(SECONDS_BETWEEN_LOOKS):
-            raise FlowError(f"{stage.name}: the flow ends")  # and so does the child: it looks
+            raise FlowError(f"{stage.name}: the flow ends")  # and so does the child
         with (
             contextlib.suppress(PrefectException, httpx.HTTPError, OSError),
             get_client(sync_client=True) as client,
@@ -91,7 +91,7 @@ def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
 
 
 def _first_error(run: UUID) -> str | None:
-    """Return the last line of a run's first error: why its worker cannot load the flow."""
+    """Return the last line of a run's first error, such as why its worker cannot load the flow."""
     errors = LogFilter(
         flow_run_id=LogFilterFlowRunId(any_=[run]), level=LogFilterLevel(ge_=logging.ERROR)
     )

@@ -1,9 +1,9 @@
-"""Run a command so that no process it started outlives it, or whoever started us.
+"""Run a command so that none of its processes outlives it, or the process that started us.
 
 `python supervise.py PARENT_PID COMMAND...` exits with the command's code, or 128 + the signal that
 ended it. SIGTERM, and the death of the starting thread (Linux), ask every process below us to end;
-after GRACE seconds those left are killed. A command that dies leaves nothing behind either: on
-Linux its orphans become our children. A file of its own, because it must start in milliseconds.
+after GRACE seconds the rest is killed. A command that dies leaves nothing behind either: on Linux
+its orphans become our children. It is a separate file, since it must start in milliseconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(parent: int, command: list[str]) -> int:
     try:
         child = subprocess.Popen(  # noqa: S603 - the flow's own command
             command,
-            # Should we be killed: we have one thread, so that preexec_fn is safe here.
+            # In case we are killed. We have one thread, so preexec_fn is safe here.
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         code = child.wait()
@@ -56,7 +56,7 @@ def end_descendants() -> None:
     for process in asked:
         _signal(process, signal.SIGTERM)
     psutil.wait_procs(asked, timeout=GRACE)
-    while left := _alive():  # processes born meanwhile too
+    while left := _alive():  # also processes started meanwhile
         for process in left:
             _signal(process, signal.SIGKILL)
         psutil.wait_procs(left, timeout=1)

@@ -1,4 +1,4 @@
-"""What a task does: run commands, show what they say, fail with their reason."""
+"""Tasks: run commands, show their output, fail with their reason."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
 from prefect.tasks import Task
 
-from pipelines import artifacts, clones, launch, process
+from pipelines import artifacts, clones, process
 from pipelines.clones import Snapshot
 from pipelines.errors import FlowError, TransientError, failure
 from pipelines.graph import Stage
 from pipelines.orphans import ending_with_flow
 
 RETRY_DELAYS = [2.0, 5.0, 15.0]
-"""Seconds before each retry of what the network, a remote or a lock has spoilt."""
+"""Seconds before each retry after an error of the network, a remote or a lock."""
 
 TAIL = 200
-"""Lines of output in which a failed command says why."""
+"""Last lines of output in which the reason of a failed command is searched."""
 
 
 def is_transient(_task: Task[..., Any], _task_run: TaskRun, state: State) -> bool:
-    """Say whether a failed task may succeed another time."""
+    """Return whether a failed task may succeed when repeated."""
     return isinstance(state.data, TransientError)
 
 
@@ -46,38 +46,24 @@ OPTIONS: dict[str, Any] = {
 
 @task(**OPTIONS)
 def run_command(name: str, command: Sequence[str], root: Path | None, gpu_slot: str | None) -> None:
-    """Run a Python module with arguments, in a folder or (null) where the task runs."""
+    """Run a Python module with arguments in a folder; None: the task's working folder."""
     with ending_with_flow(), slot(gpu_slot):
         talk(name, command, root or Path.cwd())
 
 
 @task(**OPTIONS)
 def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str | None) -> None:
-    """Let DVC run one stage: in the flow's own tree, or (a snapshot given) in a clone."""
+    """Let DVC run one stage: in the flow's own tree, or with a snapshot in a clone."""
     with ending_with_flow(), slot(gpu_slot):
         if snapshot is None:
-            talk(stage.name, reproduction(stage.name), root)
+            talk(stage.name, clones.dvc("repro", "--single-item", stage.name), root)
             artifacts.publish(stage.name, stage.outs, root)
         else:
             clones.run_stage(stage, snapshot, talk)
 
 
-@task(**OPTIONS)
-def launch_stage(stage: Stage, root: Path, num_processes: int, gpu_slot: str | None) -> None:
-    """Run one stage in several processes, in the flow's own tree, and hand its outputs to DVC."""
-    with slot(gpu_slot):
-        talk(stage.name, launch.command(f"stages.{stage.name}", num_processes), root)
-        talk(stage.name, ["dvc", "--wait-for-lock", "commit", "--force", stage.name], root)
-        artifacts.publish(stage.name, stage.outs, root)
-
-
-def reproduction(stage: str, *options: str) -> list[str]:
-    """Return the command that brings one stage up to date."""
-    return ["dvc", "--wait-for-lock", "repro", "--single-item", *options, stage]
-
-
 def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
-    """Run a command, log what it prints, show its progress, and return its last lines.
+    """Run a command, log its output, show its progress, and return its last lines.
 
     Raises:
         FlowError: it failed; TransientError, if trying again may help.
@@ -98,7 +84,7 @@ def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
 
 @contextlib.contextmanager
 def slot(limit: str | None) -> Iterator[None]:
-    """Hold a slot of a Prefect concurrency limit, if one is named."""
+    """Hold a slot of a Prefect concurrency limit; None: of none."""
     if limit is None:
         yield
         return
@@ -107,10 +93,10 @@ def slot(limit: str | None) -> Iterator[None]:
 
 
 def check_slot(limit: str | None) -> None:
-    """See that a concurrency limit exists.
+    """Refuse a concurrency limit that does not exist.
 
     Raises:
-        FlowError: it does not.
+        FlowError: it does not exist.
     """
     if limit is None:
         return

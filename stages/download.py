@@ -10,7 +10,8 @@ from patchdm.console import progress, warn
 from patchdm.errors import PatchDMError
 from patchdm.fetch.fetch import fetch
 from patchdm.fetch.local import look
-from patchdm.fetch.sources import SOURCES, Place
+from patchdm.fetch.sources import open_source
+from patchdm.fetch.sources.listing import Workspace
 from patchdm.formats.raw import OUTCOMES
 from stages._common import RAW, SOURCE, run_stage, state_dir, writing
 
@@ -29,9 +30,9 @@ def download(params: Params) -> None:
             "run `dvc repro download`"
         )
     with state_dir("download", params, []) as folder:
-        place = Place(Path(), folder / "files", params.machine.transfers, progress)
+        workspace = Workspace(Path(), folder / "files", params.machine.transfers, progress)
         with (
-            SOURCES[data.source](data, place) as listing,
+            open_source(data, workspace) as listing,
             progress("download", listing.total, "photographs") as show,
             writing(RAW) as raw,
         ):
@@ -43,7 +44,7 @@ def download(params: Params) -> None:
                     f"data.location: {data.location} changed while it was read, run the same "
                     "command again"
                 )
-        shutil.rmtree(place.state, ignore_errors=True)
+        shutil.rmtree(workspace.state, ignore_errors=True)
     if left_out:
         warn(f"{left_out} of {listing.total} photographs left out, {RAW / OUTCOMES} says why")
 

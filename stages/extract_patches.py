@@ -7,7 +7,7 @@ import shutil
 from patchdm.config import Params, check_counts
 from patchdm.console import progress, warn
 from patchdm.extract.extract import extract
-from patchdm.extract.splits import plan_images
+from patchdm.extract.splits import lay_out
 from patchdm.files import link_or_copy
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import MANIFEST, read_manifest
@@ -15,20 +15,19 @@ from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 
 
 def extract_patches(params: Params) -> None:
-    """Write the patch store: images of one size, split by photograph; and what was found odd."""
+    """Write the patch store, images of one size in two splits, and the tables of findings."""
     data = params.data
-    plan = plan_images(read_manifest(RAW), data.test_fraction, flips=data.flips)
-    check_counts(params, **plan["split"].value_counts())
-    # The manifest stands for the photographs: it has their hashes, which are compared as they
-    # are read.
+    layout = lay_out(read_manifest(RAW), data.test_fraction, flips=data.flips)
+    check_counts(params, **layout["split"].value_counts())
+    # The manifest represents the photographs: their hashes are compared when they are read.
     with (
         state_dir("extract_patches", params, [RAW / MANIFEST]) as state,
-        progress("extract_patches", len(plan), "images") as show,
+        progress("extract_patches", len(layout), "images") as show,
     ):
         work = state / "progress"
         store, findings = extract(
             RAW,
-            plan,
+            layout,
             work,
             width=data.width,
             height=data.height,

@@ -23,8 +23,8 @@ from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
-from tests.data.photographs import contents
-from tests.data.profiles import PROFILES, into, seen
+from tests.formats.profiles import PROFILES, into, seen
+from tests.photographs import contents
 from tests.stages.models import small_params, write_models, write_params
 from tests.test_cli import refusal
 

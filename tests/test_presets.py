@@ -27,7 +27,7 @@ from patchdm.models.build import build_code, build_unet
 from patchdm.pipeline import PatchDMPipeline
 from stages import _common, cache_embeddings, sample, train_latent, train_patchdm
 from tests.conftest import REPO
-from tests.data.stores import write_store
+from tests.stores import write_store
 
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
 

@@ -23,7 +23,7 @@ from patchdm.models import CodeTable, LatentMLP, SemanticEncoder
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.solve import generators
-from tests.data.profiles import PROFILES, seen
+from tests.formats.profiles import PROFILES, seen
 from tests.networks import awake, small_unet
 
 P, HEIGHT, WIDTH, CODE = 8, 16, 24, 6

@@ -1,7 +1,7 @@
 """The sections of params.yaml: typed, frozen, without defaults.
 
-A run *is* its params.yaml, so every key must stand there and nowhere else. An unknown, missing
-or mistyped key is an error that names it. `load_params` is the only way in.
+A run *is* its params.yaml, which has every key. An unknown, missing or mistyped key is an error
+that names it. `load_params` is the only way in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from patchdm.config.evaluate import Ablation, Evaluate, Report
 from patchdm.config.machine import Machine
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
-from patchdm.config.section import NotNegative, Positive, Section, check_multiple
+from patchdm.config.section import NotNegative, Positive, Section, check_at_most, check_multiple
 from patchdm.config.train import Latent, Train
 from patchdm.errors import PatchDMError
 
@@ -47,13 +47,13 @@ __all__ = [
 
 
 class Base(Section):
-    """What every stage shares."""
+    """Parameters of every stage."""
 
     seed: NotNegative
-    """Root of every random draw of training. Samples have seeds of their own."""
+    """Root of every random draw of training. Samples have their own seeds."""
     threads: Positive
-    """CPU cores of a stage: threads, or where it trains or samples a small network processes of one
-    thread each. Results are bit-identical at equal count."""
+    """CPU cores of a stage: threads, or processes of one thread each if it trains or samples a
+    small network. Equal counts give identical bits."""
 
 
 class Params(Section):
@@ -87,11 +87,12 @@ class Params(Section):
             "train.batch_size / train.micro_batch_size",
             "machine.processes",
         )
-        if self.train.batch_size > self.train.images_seen:
-            raise ValueError(
-                f"train.batch_size is {self.train.batch_size}, expected at most "
-                f"train.images_seen = {self.train.images_seen}"
-            )
+        check_at_most(
+            self.train.batch_size,
+            self.train.images_seen,
+            "train.batch_size",
+            "train.images_seen",
+        )
         if self.sample.guidance_scale:
             for drop in ("code_dropout", "position_dropout"):
                 if not getattr(self.train, drop):
@@ -127,11 +128,8 @@ class Params(Section):
             ("sample.num_steps", self.sample.num_steps),
             ("applications.num_steps", self.applications.num_steps),
         ):
-            if value > self.diffusion.num_train_timesteps:
-                raise ValueError(
-                    f"{key} is {value}, expected at most diffusion.num_train_timesteps = "
-                    f"{self.diffusion.num_train_timesteps}"
-                )
+            steps = self.diffusion.num_train_timesteps
+            check_at_most(value, steps, key, "diffusion.num_train_timesteps")
         shorter = min(self.data.width, self.data.height)
         for side in ("large_width", "large_height"):
             if getattr(self.applications, side) < shorter:
@@ -153,7 +151,7 @@ class Params(Section):
 
 
 def check_counts(params: Params, *, train: int, test: int) -> None:
-    """Refuse too few images for what follows, before hours are spent on the first part of it.
+    """Refuse too few images for later stages, before hours are spent on earlier ones.
 
     Args:
         params: the run.
@@ -183,10 +181,10 @@ def load_params(path: Path) -> Params:
     """Read and check a params file.
 
     Raises:
-        PatchDMError: the file is missing, no YAML, or has an unknown, missing or wrong key.
+        PatchDMError: the file is missing or no YAML, or a key is unknown, missing or wrong.
     """
     try:
-        # YAML 1.2, as DVC reads it: 2e-4 is a number.
+        # YAML 1.2, like DVC: 2e-4 is a number.
         values = YAML(typ="safe", pure=True).load(path)
     except OSError as error:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
@@ -209,7 +207,7 @@ def params_hash(*sections: Section) -> str:
 
 
 def _one_line(error: ValidationError) -> str:
-    """Name key, finding and allowance of the first error, and how many more there are."""
+    """Return key, value and expectation of the first error, and the number of others."""
     first, *more = error.errors()
     key = ".".join(str(part) for part in first["loc"])
     match first["type"]:
@@ -220,9 +218,6 @@ def _one_line(error: ValidationError) -> str:
         case "value_error":
             text = f"{key}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
         case _:
-            text = f"{key or 'params'}: found {first['input']!r}, {_lower(first['msg'])}"
+            message = first["msg"][:1].lower() + first["msg"][1:]
+            text = f"{key or 'params'}: found {first['input']!r}, {message}"
     return text + (f" (and {len(more)} more)" if more else "")
-
-
-def _lower(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -1,4 +1,4 @@
-"""Sections data and features: the photographs, and what a frozen backbone sees in them."""
+"""Sections data and features: the photographs, and the frozen backbone of their features."""
 
 from __future__ import annotations
 
@@ -24,54 +24,51 @@ OUTPUTS = (
     Path("reports"),
     Path(".state"),
 )
-"""Where stages write, relative to the repository: no place for photographs, which would be
-replaced."""
+"""Where stages write, relative to the repository: photographs there would be replaced."""
 
 _PINS = {"archive": 64, "lsun": 64, "hub": 40}
-"""Sources that can be pinned, and the length of a SHA-256 and of a commit."""
+"""Source -> hex digits of its pin: a SHA-256 or a commit."""
 
 
 class Data(Section):
-    """Where the photographs come from and how they become training images."""
+    """Source of the photographs, and how they become training images."""
 
     source: Literal["bundled", "folder", "archive", "lsun", "hub", "table", "s3"]
-    """Kind of source: docs/data.md has an example of each.
+    """Kind of source; each is a module of patchdm/fetch/sources, docs/data.md has examples.
 
-    bundled: a zip archive with its CSV of hashes beside it; folder: the images below it;
-    archive: those in a zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst; lsun: an LMDB as LSUN
-    publishes it, or the zip of one; hub: a data set of the Hugging Face hub; table: a CSV or
-    parquet of addresses; s3: the objects under a prefix.
+    bundled: a zip archive with its CSV of hashes next to it; folder: the images below it; archive:
+    the images in a zip, tar, tar.gz, tar.bz2, tar.xz or tar.zst; lsun: an LMDB as LSUN publishes
+    it, or its zip; hub: a data set of the Hugging Face hub; table: a CSV or parquet of URLs; s3:
+    the objects under a prefix.
     """
     location: Text
-    """A path relative to the repository (all but hub and s3), an http(s) address (archive, lsun),
+    """A path relative to the repository (all but hub and s3), an http(s) URL (archive, lsun),
     `owner/name` (hub), or `s3://bucket/prefix` (s3)."""
     pin: Annotated[str, StringConstraints(to_lower=True)] | None
-    """What must be found there: the SHA-256 of an archive or LSUN's zip, or the commit of a hub
-    repository; null: whatever is there."""
+    """Expected SHA-256 of an archive or LSUN's zip, or commit of a hub repository; null: any."""
     endpoint: str | None
-    """Address of the S3 server or hub, where it is not Amazon's or Hugging Face's."""
-
+    """URL of the S3 server or hub; null: Amazon's or Hugging Face's."""
     credentials: Text
-    """Who asks an S3 server or the hub: `default` (what AWS and Hugging Face tools would use),
+    """Credentials for an S3 server or the hub: `default` (as AWS and Hugging Face tools find them),
     `anonymous`, or for S3 the name of a profile."""
     damaged_fraction: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the photographs that may be missing or unreadable and are then left out: at most
-    this share of the source's in `download` (outcomes.parquet says why), and of those in data/raw
-    in `extract_patches` (its quarantine list). 0: the first one is an error."""
+    """Largest share of the photographs that may be missing or unreadable and are then left out: by
+    `download` (outcomes.parquet says why) of those that the source lists, by `extract_patches`
+    (quarantine.csv) of those in data/raw. 0: the first one is an error."""
     width: Positive
     """Width of a training image in pixels, a multiple of model.patch_size."""
     height: Positive
     """Height of a training image in pixels, a multiple of model.patch_size."""
     flips: bool
-    """Add the mirror image of every training photograph as an image with its own code."""
+    """Add the mirror image of every training photograph, as an image with its own code."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the source photographs that is held out of training, rounded up; as nearly as groups
-    of photographs that look alike permit."""
+    """Share of the photographs that is held out of training, rounded up; as near as groups of
+    photographs that look alike permit."""
 
     @property
     def is_local(self) -> bool:
         """Whether the location is a path on this machine."""
-        return self.source not in ("hub", "s3") and not is_address(self.location)
+        return self.source not in ("hub", "s3") and not is_url(self.location)
 
     @model_validator(mode="after")
     def _keys_fit(self) -> Self:
@@ -101,13 +98,13 @@ class Data(Section):
         return self
 
 
-def is_address(location: str) -> bool:
-    """Say whether a location is an address and no path."""
+def is_url(location: str) -> bool:
+    """Return whether a location is a URL and no path."""
     return re.match(r"https?://", location, re.IGNORECASE) is not None
 
 
 def check_location(data: Data, root: Path) -> None:
-    """See that local photographs lie apart from what stages write.
+    """Refuse local photographs inside or around an output.
 
     Args:
         data: section data of the run.
@@ -130,11 +127,11 @@ def check_location(data: Data, root: Path) -> None:
 
 
 class Features(Section):
-    """The frozen backbone whose features start the code table."""
+    """The frozen backbone whose features initialise the code table."""
 
     backbone: Text
     """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`."""
     weights: Text | None
-    """A local weights file for the backbone; null: the weights its package carries or loads."""
+    """A local weights file for the backbone; null: its package contains or downloads them."""
     batch_size: Positive
     """Images per forward pass; does not change the features."""

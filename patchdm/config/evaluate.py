@@ -1,4 +1,4 @@
-"""Sections evaluate, ablation and report: what is measured and shown."""
+"""Sections evaluate, ablation and report: measurements and what the report shows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Evaluate(Section):
     """Feature extractor of all metrics: `efficientnet-lite0`, `inception-adm`, or one of
     torch-fidelity's, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`."""
     weights: Text | None
-    """Local weights file of the first two extractors; null: those it carries or loads."""
+    """Local weights file of the first two extractors; null: from their package or a download."""
     batch_size: Positive
     blocks: Positive
-    """Equal blocks of consecutive seeds that are measured apart; tables give mean and minimum."""
+    """Equal blocks of consecutive seeds, measured separately; tables give mean and minimum."""
     kid_subset_size: Annotated[int, Field(ge=2)]
-    """Images in each of KID's subsets; not more than a block has."""
+    """Images in each of KID's subsets, at most those of a block."""
     nearest_k: Positive
-    """Neighbour whose distance is the radius of precision, recall, density and coverage."""
+    """k of precision, recall, density, coverage: the k-th neighbour's distance is the radius."""
     crop_size: Positive
-    """Side in pixels of the full-resolution crops of crop-FID, at most the image's."""
+    """Side in pixels of the full-resolution crops of crop-FID, at most that of the image."""
     crops_per_image: Positive
 
 
@@ -35,9 +35,9 @@ class Ablation(Section):
     variants: list[
         Literal["full", "no-position", "pixel-fixed", "pixel-random", "no-collage", "no-code"]
     ]
-    """Empty: no ablation. `full` is the run itself, at every seed."""
+    """Empty: no ablation. `full` has the run's own parameters."""
     seeds: list[NotNegative]
-    """Values of base.seed; empty where there are no variants."""
+    """Values of base.seed; empty without variants."""
 
     @model_validator(mode="after")
     def _seeds_go_with_variants(self) -> Self:
@@ -59,4 +59,4 @@ class Report(Section):
     sheet_images: Positive
     """Images on each sheet."""
     nearest_images: Positive
-    """Samples that are shown beside their nearest training images."""
+    """Samples shown next to their nearest training images."""

@@ -15,7 +15,7 @@ class Model(Section):
     patch_size: Positive
     """Side p of a square patch in pixels."""
     pixel_fold: Positive
-    """Side of the pixel squares folded into channels at the network's door; the paper: 1."""
+    """Side of the pixel squares folded into channels before the network; the paper: 1."""
     channels: Annotated[list[Positive], Field(min_length=1)]
     """Width of each resolution level, finest first (ADM: base channels times multipliers)."""
     res_blocks: Positive
@@ -27,15 +27,15 @@ class Model(Section):
     dropout: Probability
     """Dropout inside residual blocks."""
     embed_dim: Positive
-    """Width of time ++ position embedding (half each)."""
+    """Width of the joint embedding of time and position, half each."""
     code: Literal["table", "encoder", "none"]
-    """Global code: optimised table, jointly trained encoder, or the ablation without."""
+    """Global code: optimised table, jointly trained encoder, or none (an ablation)."""
     code_dim: Positive
     """Width of the global code."""
     position: bool
-    """Condition on the patch position; false is the ablation without."""
+    """Condition on the patch position; false is an ablation."""
     collage: Literal["feature", "pixel-fixed", "pixel-random", "none"]
-    """feature: the paper. The others are its ablations, on the same network."""
+    """feature: the paper. The others are its ablations, with the same network."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:

@@ -1,4 +1,4 @@
-"""Sections sample and applications: what is made with the trained models."""
+"""Sections sample and applications: images from the trained models."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from patchdm.config.section import NotNegative, Positive, Rate, Section
 
 
 class Sample(Section):
-    """Sampling with EMA weights. Image i depends on seed i alone."""
+    """Sampling with EMA weights. Image i depends only on seed i."""
 
     first_seed: NotNegative
     num_images: Positive
-    """Seeds first_seed .. first_seed + num_images - 1, one PNG each."""
+    """Seeds first_seed .. first_seed + num_images - 1, one image each."""
     solver: Solver
     """`ddim` is the paper's (eta = 0); DPM-Solver++(2M) (2211.01095) and UniPC (2302.04867) of
     diffusers need fewer steps."""
@@ -25,15 +25,15 @@ class Sample(Section):
     guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
     """Time steps t with guidance, first <= t < last (2404.07724); the paper: all."""
     tiling: Tiling
-    """Which predictions a step of feature collage uses: the shifted patches (the paper), shifted
-    and plain in turn, the mean of both, or both blended across each other's borders. The other
-    collage modes sample as they train, whatever stands here."""
+    """Predictions that a step of feature collage uses: those of the shifted patches (the paper),
+    shifted and padded in turn, the mean of both, or both blended across each other's borders. The
+    other collage modes sample as they train and ignore this key."""
     batch_size: Positive
-    """Images denoised together, a matter of speed: it does not change them."""
+    """Images denoised together; it changes speed, not images."""
     shard_size: Positive
-    """Images of a shard: what one process claims, finishes and is checked by."""
+    """Images per shard, which one process claims, writes and checks."""
     format: Format
-    """A shard is a folder of PNG files, or a tar file of them as WebDataset reads it."""
+    """A shard is a folder of PNG files, or a tar file of them for WebDataset."""
 
     @model_validator(mode="after")
     def _interval_runs_forward(self) -> Self:
@@ -46,28 +46,25 @@ class Sample(Section):
 
 
 class Applications(Section):
-    """What the model does beyond its training size, and to given photographs (PAPER section 1).
-
-    Inpainting and outpainting are measured on held-out photographs.
-    """
+    """Inpainting and outpainting of held-out photographs, and large samples (PAPER section 1)."""
 
     num_images: Annotated[int, Field(ge=2)]
-    """Held-out photographs that are restored, and large samples; as many as there are at most."""
+    """Held-out photographs that are restored, at most all of them, and large samples."""
     large_width: Positive
     """Width of the samples beyond the training size, a multiple of model.patch_size."""
     large_height: Positive
     hole: Annotated[float, Field(gt=0, lt=1)]
-    """Side of the hole to inpaint over the side of the image; outpainting loses as much width."""
+    """Side of the hole to inpaint as a share of the image's; share of the width to outpaint."""
     num_steps: Positive
     """Solver steps: of DDIM for photographs, of `sample.solver` for large samples."""
     resamplings: Positive
-    """Times a step is made, from renewed noise after the first (RePaint, 2201.09865)."""
+    """Repetitions of each step, from renewed noise after the first (RePaint, 2201.09865)."""
     blend_width: NotNegative
-    """Pixels into what is made over which a step takes on the difference at the known border."""
+    """Pixels inside the hole over which a step adopts the difference at the known border."""
     code: Code
-    """The global code: fitted to what is known of the photograph, or from the latent model."""
+    """The global code: fitted to the known pixels of the photograph, or from the latent model."""
     code_steps: Positive
-    """Optimiser steps of a fitted code, where there is no encoder."""
+    """Optimiser steps that fit a code, for models without an encoder."""
     code_windows: Positive
-    """Windows drawn a step."""
+    """Windows drawn per step."""
     code_learning_rate: Rate

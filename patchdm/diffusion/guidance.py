@@ -1,4 +1,4 @@
-"""Classifier-free guidance: away from what is predicted without code and position."""
+"""Classifier-free guidance: away from the prediction without code and position."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The training loss on one window of 2 x 2 padded patches (PAPER section 1, Training step).
 
 The paper's loss is that of feature collage. The other collage modes, its ablations, train the
-same network on the same windows, by other patches of them.
+same network on the same windows, with other patches of them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Window:
     """One window of 2 x 2 padded patches from each of B images.
 
     Attributes:
-        x0: (B, C, 2p, 2p) pixels in [-1, 1], anything in the padding.
+        x0: (B, C, 2p, 2p) pixels in [-1, 1], any value in the padding.
         inside: (B, 1, 2p, 2p), 1 on the image, 0 on the padding around it.
         corner: (B, 2) row and column of the window's first padded patch; NaN: position dropped.
         offset: (B, 2) int, y and x in 0..p of the patch that pixel-random cuts from the window.
@@ -46,7 +46,7 @@ def training_loss(
     window: tuple[int, int] | Tensor,
     scheduler: DDIMScheduler | None = None,
 ) -> Tensor:
-    """Return the loss of whole images on one window each, a scalar.
+    """Return the loss of images on one window each, a scalar.
 
     Args:
         unet: the network.
@@ -89,9 +89,8 @@ def window_losses(
 ) -> dict[str, Tensor]:
     """Return the mean squared errors (B,) whose sum is the loss of the network's collage mode.
 
-    The paper's two, of the one shifted patch and of the four plain ones, are named `shifted` and
-    `plain`. The plain error is masked where the padding is, and its mean is over all elements
-    (the authors' code).
+    The paper has two, `shifted` of the one shifted patch and `plain` of the four padded ones. The
+    latter is zero on the padding, and its mean is over all elements (the authors' code).
 
     Args:
         unet: the network; its config names the collage mode.
@@ -100,7 +99,7 @@ def window_losses(
         cond: (B, cond_dim) global codes, or None.
         noise: (B, C, 2p, 2p).
         scheduler: the noise schedule and prediction type.
-        known: (B, 1, 2p, 2p), 1 where errors count and 0 elsewhere; None: on the whole image.
+        known: (B, 1, 2p, 2p), 1 where errors count, 0 elsewhere; None: they count everywhere.
     """
     noisy = _Noisy(
         x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
@@ -112,25 +111,25 @@ def window_losses(
 
 @dataclass(frozen=True)
 class _Noisy:
-    """Pixels at their time step: what the network sees, what it is to predict, and where."""
+    """Noisy pixels, the target of the prediction, and the mask of the pixels that count."""
 
     x_t: Tensor
     target: Tensor
     counted: Tensor
 
     def cut(self, offset: Tensor, p: int) -> _Noisy:
-        """Cut a patch at (y, x) from each: offset (B, 2)."""
+        """Cut a patch at (y, x) from each image: offset (B, 2)."""
         return _Noisy(*(_crop(plane, offset, p) for plane in (self.x_t, self.target, self.counted)))
 
     def error(self, prediction: Tensor) -> Tensor:
-        """Mean squared error (B,), zero where it does not count."""
+        """Return the mean squared error (B,), zero where it does not count."""
         return ((prediction - self.target) * self.counted).square().flatten(1).mean(dim=1)
 
 
 def _feature(
     unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
 ) -> dict[str, Tensor]:
-    """The paper: f_D decodes one set of features twice, as they are and collaged; in one call."""
+    """The paper: f_D decodes the same features unchanged and collaged, in one call."""
     p = unet.config.patch_size
     place = _four_places(window)
     features = unet.encode(split(noisy.x_t, p), t, place, cond)
@@ -148,7 +147,7 @@ def _feature(
 def _none(
     unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
 ) -> dict[str, Tensor]:
-    """The shifted patch on its own: no patch ever sees another."""
+    """The shifted patch alone: no patch sees another."""
     offset = _centre(window, unet.config.patch_size)
     return {"shifted": _patch_error(unet, noisy, window, offset, t, cond)}
 
@@ -156,7 +155,7 @@ def _none(
 def _pixel_fixed(
     unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
 ) -> dict[str, Tensor]:
-    """The paper's two terms without the collage: the patches of both grids, each on its own."""
+    """The paper's two terms without the collage: single patches of both grids."""
     patches = split(noisy.x_t, unet.config.patch_size)
     plain = _alone(unet, patches, _four_places(window), t, cond)
     return _none(unet, noisy, window, t, cond) | {"plain": noisy.error(merge(plain, 2, 2))}
@@ -165,7 +164,7 @@ def _pixel_fixed(
 def _pixel_random(
     unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
 ) -> dict[str, Tensor]:
-    """A patch from anywhere in the window, on its own."""
+    """A single patch from anywhere in the window."""
     return {"random": _patch_error(unet, noisy, window, window.offset, t, cond)}
 
 
@@ -186,7 +185,7 @@ def _patch_error(
     t: Tensor,
     cond: Tensor | None,
 ) -> Tensor:
-    """Error of the patch at an offset (B, 2) in the window, predicted on its own."""
+    """Return the error of the patch at an offset (B, 2) in the window, predicted alone."""
     p = unet.config.patch_size
     patch = noisy.cut(offset, p)
     return patch.error(_alone(unet, patch.x_t, window.corner + offset / p, t, cond))
@@ -200,13 +199,13 @@ def _alone(
 
 
 def _four_places(window: Window) -> Tensor:
-    """Positions (B * 4, 2) of the padded patches."""
+    """Return the positions (B * 4, 2) of the padded patches."""
     corners = window.corner[:, None]
     return (corners + positions(1, 1, shifted=False, device=corners.device)).flatten(0, 1)
 
 
 def _four_and_one(values: Tensor) -> Tensor:
-    """Repeat a value per image for its four plain patches, then for the shifted ones of all."""
+    """Repeat one value per image for its four padded patches, then append all for the shifted."""
     return torch.cat([values.repeat_interleave(4, dim=0), values])
 
 
@@ -215,7 +214,7 @@ def _centre(window: Window, p: int) -> Tensor:
 
 
 def _crop(plane: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Cut a square at (y, x) from each: (B, C, H, W), (B, 2) int -> (B, C, side, side)."""
+    """Cut a square at (y, x) from each image: (B, C, H, W), (B, 2) int -> (B, C, side, side)."""
     steps = torch.arange(side, device=plane.device)
     image = torch.arange(len(plane), device=plane.device)[:, None, None]
     y, x = (corner[:, axis, None] + steps for axis in (0, 1))
@@ -223,9 +222,9 @@ def _crop(plane: Tensor, corner: Tensor, side: int) -> Tensor:
 
 
 def min_snr_weight(scheduler: DDIMScheduler, t: Tensor, gamma: float) -> Tensor:
-    """Weight (B,) of the loss at steps t (B,): Min-SNR-gamma (2303.09556, section 3.4).
+    """Return the weight (B,) of the loss at steps t (B,): Min-SNR-gamma (2303.09556, section 3.4).
 
-    min(SNR, gamma) over what the prediction type itself weighs x0's error by: SNR for eps,
+    min(SNR, gamma) divided by the prediction type's own weight of x0's error: SNR for eps,
     SNR + 1 for v.
     """
     snr = compute_snr(scheduler, t)
@@ -234,7 +233,7 @@ def min_snr_weight(scheduler: DDIMScheduler, t: Tensor, gamma: float) -> Tensor:
 
 
 def _target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the network is to predict: eps, or v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)."""
+    """Return the target: eps, or v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)."""
     if scheduler.config.prediction_type == "v_prediction":
         return scheduler.get_velocity(x0, noise, t)
     return noise

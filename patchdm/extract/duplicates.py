@@ -1,13 +1,13 @@
 """Photographs that look alike: copies saved again, resized, mirrored, or cropped a little.
 
-Two photographs are compared by their grey thumbnails of 8 x 8. How well their gradients correlate
-says little alone: two plain horizons agree by chance, two busy streets do not. So the correlation
-is weighed by the number of independent details that the plainer of the two has (`evidence`), and
-the evidence that is needed grows with the number of photographs, as that of chance does.
+Two photographs are compared by their grey thumbnails of 8 x 8. The correlation of their gradients
+is not enough: two plain horizons agree by chance, two busy streets do not. So the correlation is
+weighted by the number of independent details that the plainer of the two has (`evidence`), and
+the required evidence grows with the number of photographs, since chance agreement does.
 
 Millions of photographs are not compared all with all: only those that agree in 24 signs of their
-low frequencies, up to the few signs that are the least certain (`_Table`), and of a crowd that
-agrees only near neighbours. Memory is some 250 bytes per photograph, time grows with their number.
+low frequencies, except for the few least certain signs (`_Table`), and in large sets that agree
+only near neighbours. Memory is some 250 bytes per photograph; time grows with their number.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from patchdm.formats.images import Pixels
 SIDE = 8
 """Pixels of a thumbnail in each direction."""
 LEAST_EVIDENCE = 10.0
-"""Bounds `evidence` of photographs alike below; docs/data.md has what it finds and what not."""
+"""Lower bound of the required evidence; docs/data.md shows which copies it finds."""
 
 _KEY_BITS, _WEAK = 24, 4
 _WINDOW = 16
-"""Entries of a table with the same key are compared with so many next ones at most."""
+"""An entry is compared with at most so many next ones of the same key."""
 _CODE_DISTANCE = 20
-"""Signs that differ at most between photographs that are worth an exact comparison."""
+"""Photographs are compared exactly if at most so many signs differ."""
 _ENTRIES = 2**23
 """Bounds the entries of a table in memory."""
 _PAIRS = 2**14
-"""Pairs that are compared exactly at once."""
+"""Pairs that are compared exactly in one go."""
 
 Thumbnails = NDArray[np.uint16]
 Indices = NDArray[np.int64]
@@ -50,7 +50,7 @@ def thumbnail(image: Pixels) -> Thumbnails:
 
 
 def difference_hash(image: Pixels) -> int:
-    """Return 64 bits: which pixel of the image's 9 x 8 grey thumbnail is darker than the next.
+    """Return 64 bits: which pixels of the image's 9 x 8 grey thumbnail are darker than the next.
 
     Scale, compression, brightness and contrast hardly change it.
     """
@@ -59,19 +59,19 @@ def difference_hash(image: Pixels) -> int:
 
 
 def needed_evidence(photographs: int) -> float:
-    """Return the `evidence` from which on two of so many photographs count as alike.
+    """Return the `evidence` with which two of so many photographs count as alike.
 
     Ten times as many photographs have ten times as many neighbours that agree by chance; evidence
-    of 2 ln 10 more is found ten times as rarely.
+    higher by 2 ln 10 is ten times as rare.
     """
     return max(LEAST_EVIDENCE, 2 * math.log(max(photographs, 1)) - 6)
 
 
 def evidence(a: Thumbnails, b: Thumbnails) -> NDArray[np.float64]:
-    """Say how much speaks for each pair being of one photograph.
+    """Return the evidence that the two thumbnails of each pair show one photograph.
 
-    The gradients of unrelated thumbnails correlate by r or more with a chance of about
-    (1 - r^2)^(d/2), where d counts independent details; returned is -d ln(1 - r^2). d is the
+    The gradients of unrelated thumbnails correlate by r or more with a probability of about
+    (1 - r^2)^(d/2), where d counts independent details; the evidence is -d ln(1 - r^2). d is the
     smaller participation ratio, (sum e)^2 / sum e^2, of the gradients' energy e by place and by
     frequency, of the plainer thumbnail.
 
@@ -90,13 +90,13 @@ def evidence(a: Thumbnails, b: Thumbnails) -> NDArray[np.float64]:
 
 
 def alike(thumbnails: Thumbnails) -> pd.DataFrame:
-    """Find the photographs that look alike: pairs that link each group of them, no pair more.
+    """Find the photographs that look alike: the fewest pairs that link each group.
 
     Args:
-        thumbnails: (n, 8, 8) of `thumbnail`; read in parts.
+        thumbnails: (n, 8, 8) from `thumbnail`; read in pieces.
 
     Returns:
-        One row per pair: `place`, `like` (places in `thumbnails`, the first one is the larger),
+        One row per pair: `place`, `like` (places in `thumbnails`, the first is the larger),
         `mirrored` (bool), `evidence`; by place.
     """
     needed = needed_evidence(len(thumbnails))
@@ -135,21 +135,21 @@ def _cosines() -> NDArray[np.float64]:
 _DCT = _cosines()
 _GAIN = 2 * np.sin(np.pi * np.arange(SIDE) / (2 * SIDE))
 _WEIGHT = np.hypot(_GAIN, _GAIN[:, None])
-"""How much a cosine of each frequency contributes to the gradients."""
+"""The contribution of a cosine of each frequency to the gradients."""
 _ROWS, _COLS = np.divmod(np.arange(1, SIDE * SIDE), SIDE)
 _LOW_FIRST = np.lexsort((_COLS, _ROWS**2 + _COLS**2))
 _ORDERS = [
     np.concatenate([_LOW_FIRST[start:48:2], _LOW_FIRST[1 - start : 48 : 2], _LOW_FIRST[48:]])
     for start in (0, 1)
 ]
-"""Of each table: the frequencies but the mean, first the _KEY_BITS that make its key."""
+"""Of each table: the frequencies except the mean, first the _KEY_BITS of its key."""
 
 
 class _Table:
     """Photographs and their mirror images by signs of their frequencies.
 
-    A copy has the signs of its original, but where a coefficient is next to zero. So each one is
-    entered under 2^_WEAK keys: with the signs of its _WEAK smallest coefficients both ways.
+    A copy has the signs of its original, unless a coefficient is near zero. So each photograph is
+    entered under 2^_WEAK keys: with both signs of its _WEAK smallest coefficients.
     """
 
     def __init__(self, thumbnails: Thumbnails, order: Indices) -> None:
@@ -228,7 +228,7 @@ def _find(root: Indices, places: Indices) -> Indices:
 
 
 def _link(root: Indices, first: int, other: int) -> bool:
-    """Put two photographs into one group, whose root is its first; say whether they were apart."""
+    """Join the groups of two photographs; the root is the first. Return whether they differed."""
     first, other = _root_of(root, first), _root_of(root, other)
     root[max(first, other)] = min(first, other)
     return first != other

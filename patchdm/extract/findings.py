@@ -1,4 +1,4 @@
-"""What an extraction found odd, as tables beside the store, and checksums of all of them."""
+"""Tables next to the store of what an extraction found wrong or unusual, and their checksums."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from patchdm.formats.patch_store import INDEX
 
 QUARANTINE, DUPLICATES, ENLARGED = "quarantine.csv", "duplicates.csv", "enlarged.csv"
 CHECKSUMS = "SHA256SUMS"
-"""Checksums of the index and the tables; those of the images are in the index."""
+"""Lists the checksums of the index and the tables; the index has those of the images."""
 
 
 class Lookalikes(NamedTuple):
-    """The photographs of a plan that look alike."""
+    """The photographs of a layout that look alike."""
 
     group: NDArray[np.int64]
-    """Number of the group of each photograph, (photographs,), in the plan's order."""
+    """Number of the group of each photograph, (photographs,), in the layout's order."""
     pairs: pd.DataFrame
     """Pairs that link each group: `source`, `like` (names), `mirrored`, `evidence`, `crossed`
-    (bool: the plan has them on different sides)."""
+    (bool: the layout has them on different sides)."""
     crossed: int
-    """Photographs that the plan holds out though one of their group is for training."""
+    """Photographs that the layout holds out, though it trains on one of their group."""
 
 
-def find_lookalikes(plan: pd.DataFrame, records: Records) -> Lookalikes:
-    """Group the photographs of a plan by their thumbnails; damaged ones are alone.
+def find_lookalikes(layout: pd.DataFrame, records: Records) -> Lookalikes:
+    """Group the photographs of a layout by their thumbnails; damaged ones are alone.
 
     Args:
-        plan: see `patchdm.extract.splits.plan_images`.
+        layout: see `patchdm.extract.splits.lay_out`.
         records: RECORD of all its rows.
     """
-    rows = np.flatnonzero(~plan["flipped"].to_numpy())
+    rows = np.flatnonzero(~layout["flipped"].to_numpy())
     kept = np.flatnonzero(records["kept"][rows])
     pairs = alike(records["thumbnail"][rows[kept]])
     first, other = (kept[pairs[name].to_numpy()] for name in ("like", "place"))
     group = groups_of(len(rows), first, other)
-    test = (plan["split"] == "test").to_numpy()[rows]
+    test = (layout["split"] == "test").to_numpy()[rows]
     trained = np.zeros(len(rows), bool)
     trained[group[kept][~test[kept]]] = True
-    names = plan["source"].iloc[rows]
+    names = layout["source"].iloc[rows]
     table = pd.DataFrame(
         {
             "source": names.iloc[other].array,
@@ -62,32 +62,32 @@ def find_lookalikes(plan: pd.DataFrame, records: Records) -> Lookalikes:
 
 def write_findings(
     folder: Path,
-    plan: pd.DataFrame,
+    layout: pd.DataFrame,
     records: Records,
     lookalikes: Lookalikes,
     damaged: list[Damaged],
     size: tuple[int, int],
 ) -> dict[str, str]:
-    """Write the tables into a store that has its index, and CHECKSUMS; return what they hold.
+    """Write the tables, and CHECKSUMS, into a store that has its index; return their summaries.
 
-    quarantine.csv: photographs that could not be used, and why. duplicates.csv: those that look
-    like another one. enlarged.csv: those smaller than a training image.
+    quarantine.csv: photographs that could not be used, and why. duplicates.csv: photographs that
+    look like another one. enlarged.csv: photographs smaller than a training image.
 
     Args:
         folder: of the store.
-        plan: what `records` number the rows of.
+        layout: whose rows `records` count.
         records: RECORD of the images in the store.
-        lookalikes: of a plan of the same photographs, which may split them otherwise.
-        damaged: what could not be used.
+        lookalikes: of a layout of the same photographs, which may split them differently.
+        damaged: photographs that could not be used.
         size: width and height of a training image.
     """
-    originals = records[~plan["flipped"].to_numpy()[records["row"]]]
+    originals = records[~layout["flipped"].to_numpy()[records["row"]]]
     tables = {
         QUARANTINE: pd.DataFrame(
-            {"source": [d.source for d in damaged], "reason": [d.reason for d in damaged]}
+            {"source": [d.photograph for d in damaged], "reason": [d.reason for d in damaged]}
         ),
-        DUPLICATES: _duplicates(plan, lookalikes.pairs),
-        ENLARGED: _enlarged(plan, originals, *size),
+        DUPLICATES: _duplicates(layout, lookalikes.pairs),
+        ENLARGED: _enlarged(layout, originals, *size),
     }
     for name, table in tables.items():
         table.to_csv(folder / name, index=False, lineterminator="\n")
@@ -101,7 +101,7 @@ def write_findings(
 
 
 def _of_copies(table: pd.DataFrame, lookalikes: Lookalikes) -> str:
-    """Say what became of the copies that a split one by one would have parted."""
+    """Summarise the copies that a split by single photograph would have separated."""
     found = f" that look like another one, at most {np.bincount(lookalikes.group).max()} in a group"
     if not lookalikes.crossed:
         return f"{found}; none crossed the split"
@@ -110,8 +110,8 @@ def _of_copies(table: pd.DataFrame, lookalikes: Lookalikes) -> str:
     return f"{found}; {lookalikes.crossed} held out would have had such a one in training {outcome}"
 
 
-def _duplicates(plan: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    originals = plan.loc[~plan["flipped"], ["source", "split"]]
+def _duplicates(layout: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    originals = layout.loc[~layout["flipped"], ["source", "split"]]
     named = originals[originals["source"].isin(pd.concat([pairs["source"], pairs["like"]]))]
     side = named.set_index("source")["split"]
     table = pairs.copy()
@@ -120,13 +120,13 @@ def _duplicates(plan: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _enlarged(plan: pd.DataFrame, originals: Records, width: int, height: int) -> pd.DataFrame:
+def _enlarged(layout: pd.DataFrame, originals: Records, width: int, height: int) -> pd.DataFrame:
     small = originals[
         (originals["original_width"] < width) | (originals["original_height"] < height)
     ]
     return pd.DataFrame(
         {
-            "source": plan["source"].iloc[np.asarray(small["row"])].array,
+            "source": layout["source"].iloc[np.asarray(small["row"])].array,
             "width": small["original_width"],
             "height": small["original_height"],
         }

@@ -1,12 +1,12 @@
 """The progress of an extraction: a folder that only grows.
 
     store/          shards as far as they are written, at the end the whole store
-    records.bin     a RECORD an image of the plan that is done with, in the plan's order
+    records.bin     one RECORD per finished row of the layout, in its order
     damaged.jsonl   each photograph that could not be used
     moves/          at the end, images that change their places: see `patchdm.extract.moves`
 
-An image's record follows its pixels and the reason of its damage. What stands behind the last
-whole record is therefore what a kill left unfinished, and is cut off.
+A record is written after the image's pixels and the reason of its damage. So all that follows the
+last whole record was not finished before a kill, and is cut off.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class Damaged(NamedTuple):
     """A photograph that could not be used."""
 
     row: int
-    """The first of the plan's rows that are made of it."""
-    source: str
+    """The first of its rows in the layout."""
+    photograph: str
     """Its name in data/raw."""
     reason: str
 
 
 class Journal:
-    """What an extraction has done, as a killed one left it.
+    """What an extraction has finished, perhaps before a kill.
 
     Attributes:
         store: folder of the shards.
         moves: folder of the images that change their places.
-        done: rows of the plan that are done with.
-        damaged: the photographs among them that could not be used, in their order.
+        done: number of finished rows of the layout.
+        damaged: the photographs of these rows that could not be used, in their order.
     """
 
     def __init__(self, state: Path) -> None:
@@ -47,13 +47,13 @@ class Journal:
         self._open()
 
     def records(self) -> Records:
-        """Return the records of all rows that are done with; their pages are read when needed."""
+        """Return the records of all finished rows; their pages are read when needed."""
         if not self.done:
             return np.zeros(0, RECORD)
         return np.memmap(self._log, RECORD, "r", shape=(self.done,))
 
     def append(self, records: Records, damaged: list[Damaged]) -> None:
-        """Note some rows whose images are in the store."""
+        """Record some rows whose images are in the store."""
         self._damaged_file.writelines(map(_line, damaged))
         self._damaged_file.flush()
         self._file.write(records.tobytes())

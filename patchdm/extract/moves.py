@@ -1,10 +1,10 @@
-"""Changing which images a store holds in which place, so that a kill at any moment is harmless.
+"""Change the places of images in a store, so that a kill at any moment is harmless.
 
     moves/images.bin    the pixels of every image that changes its place or is new
     moves/records.bin   their records
 
-The folder is there once it is whole. From then on the store is made of itself and the folder alone,
-as often as it takes.
+The folder appears once it is complete. From then on the store follows from itself and the folder,
+however often this is repeated.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def write_moves(
     old: Indices,
     make: Callable[[int], tuple[Pixels, Records]],
 ) -> None:
-    """Write the folder of what changes its place.
+    """Write the folder of the images that change their places.
 
     Args:
         folder: to write.
         store: as it is.
-        records: those of its images.
-        old: (n,), where each image of the store to be is now, or -1.
-        make: returns the pixels and the record of an image that is new, by its place.
+        records: of its images.
+        old: (n,), present place of each image of the new store; -1: none.
+        make: returns the pixels and the record of a new image, by its new place.
     """
     with replacing(folder) as fresh:
         fresh.mkdir()
@@ -54,12 +54,12 @@ def write_moves(
 def apply_moves(
     folder: Path, store: Path, records: Records, old: Indices, height: int, width: int
 ) -> Records:
-    """Change a store as `write_moves` has prepared it; return the records of its images.
+    """Change a store as prepared by `write_moves`; return the records of its images.
 
     Args:
         folder: of the moves.
-        store: folder of the store; its last shard may hold anything behind what is needed of it.
-        records: those of its images before.
+        store: folder of the store; its last shard may hold anything behind the images kept.
+        records: of its images before.
         old: see `write_moves`.
         height, width: size of every image.
     """

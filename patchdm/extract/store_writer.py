@@ -1,4 +1,4 @@
-"""Writing a patch store, so that a kill at any moment leaves what the next run goes on with."""
+"""Write a patch store, so that the next run can continue after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import INDEX
 
 SHARD_BYTES = 2**32
-"""Bounds the pixels of one shard. A store keeps a file descriptor a shard open."""
+"""Bounds the pixels of one shard. A store keeps one file descriptor open per shard."""
 INDEX_ROWS = 2**16
-"""Rows of the index that are text in memory at once."""
+"""Rows of the index that are in memory as text at once."""
 
 MEANS = ["mean_red", "mean_green", "mean_blue"]
 RECORD = np.dtype(
@@ -36,18 +36,18 @@ RECORD = np.dtype(
         ("thumbnail", "<u2", (SIDE, SIDE)),
     ]
 )
-"""What is known of an image of the plan once it is made; zeros where its photograph is damaged.
+"""What is known of a finished row of the layout; zeros if its photograph is damaged.
 
-The thumbnail is that of `patchdm.extract.duplicates`, of images that are not mirrored.
+Only images that are not mirrored have the thumbnail of `patchdm.extract.duplicates`.
 """
 FACTS = ["perceptual_hash", "original_width", "original_height"]
-"""Those that go into the index as they are."""
+"""Fields that the index has unchanged."""
 
 Records = NDArray[np.void]
 
 
 def without_thumbnails(records: Records, chosen: NDArray[np.bool_]) -> Records:
-    """Return what the store needs of the chosen RECORDs: less than half of their bytes."""
+    """Return the chosen RECORDs without thumbnails: less than half of their bytes."""
     names = [name for name in RECORD.names or () if name != "thumbnail"]
     needed = np.empty(int(chosen.sum()), [(name, RECORD[name]) for name in names])
     for name in names:
@@ -58,12 +58,12 @@ def without_thumbnails(records: Records, chosen: NDArray[np.bool_]) -> Records:
 class ShardWriter:
     """Appends images to the shards of a store.
 
-    Full shards are as they stay; the header of the last one is right after `finish`.
+    Full shards are final; the header of the last one is right after `finish`.
 
     Args:
         folder: of the shards.
         height, width: size of every image.
-        count: images that are there already; whatever a killed writer left behind them goes.
+        count: images that are there already; what a killed writer left behind them is removed.
     """
 
     def __init__(self, folder: Path, height: int, width: int, count: int = 0) -> None:
@@ -74,7 +74,7 @@ class ShardWriter:
             path.unlink()
 
     def append(self, pixels: Pixels) -> None:
-        """Write some more images, uint8 (n, H, W, 3)."""
+        """Write further images, uint8 (n, H, W, 3)."""
         while len(pixels):
             number, place = divmod(self._count, self._per_shard)
             file = self._file = self._file or self._opened(number, place)
@@ -85,14 +85,14 @@ class ShardWriter:
                 self.close()
 
     def replace(self, place: int, image: Pixels) -> None:
-        """Write an image, uint8 (1, H, W, 3), over one that is there."""
+        """Write an image, uint8 (1, H, W, 3), over an existing one."""
         number, place = divmod(place, self._per_shard)
         with _shard_path(self._folder, number).open("r+b", buffering=0) as file:
             file.seek(self._offset(place))
             _write(file, image.data.cast("B"))
 
     def finish(self) -> None:
-        """Say in the last shard how many images it holds, and cut off what is behind them."""
+        """Write the number of images into the last shard, and cut off what is behind them."""
         self.close()
         number, place = divmod(self._count, self._per_shard)
         if place:
@@ -101,13 +101,13 @@ class ShardWriter:
                 _write(file, memoryview(shard_header((place, *self._shape))))
 
     def close(self) -> None:
-        """Close the shard at hand."""
+        """Close the current shard."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _opened(self, number: int, place: int) -> io.FileIO:
-        """Open a shard that holds `place` images, for more."""
+        """Open a shard that holds `place` images to append more."""
         path = _shard_path(self._folder, number)
         # Not a writable memory map: on a full disk that ends in SIGBUS instead of an error.
         file = path.open("r+b" if place else "wb", buffering=0)
@@ -117,12 +117,12 @@ class ShardWriter:
         return file
 
     def _offset(self, place: int) -> int:
-        """Return where in its shard an image begins."""
+        """Return the byte in its shard at which an image begins."""
         return len(shard_header((1, *self._shape))) + place * int(np.prod(self._shape))
 
 
 def shard_header(shape: tuple[int, ...]) -> bytes:
-    """Return the head of a shard (n, H, W, 3); as numpy leaves room in it, of one length."""
+    """Return the header of a shard (n, H, W, 3); its length does not depend on n."""
     description = {"descr": "|u1", "fortran_order": False, "shape": shape}
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, description)
@@ -137,20 +137,20 @@ def describe(pixels: Pixels) -> tuple[list[float], NDArray[np.uint8]]:
     return [red / count, green / count, blue / count], np.frombuffer(digest, np.uint8)
 
 
-def write_index(folder: Path, plan: pd.DataFrame, records: Records) -> None:
-    """Write the index of a store, some rows in memory at a time, with a checksum a page.
+def write_index(folder: Path, layout: pd.DataFrame, records: Records) -> None:
+    """Write the index of a store, some rows in memory at a time, with a checksum per page.
 
     Args:
         folder: of the store.
-        plan: see `patchdm.extract.splits.plan_images`.
-        records: RECORD, those of the images in the store.
+        layout: see `patchdm.extract.splits.lay_out`.
+        records: RECORD of the images in the store.
     """
     writer: pq.ParquetWriter | None = None
     for start in range(0, len(records), INDEX_ROWS):
         part = records[start : start + INDEX_ROWS]
         columns = {name: part["mean"][:, k] for k, name in enumerate(MEANS)}
         columns |= {name: part[name] for name in FACTS}
-        rows = plan.iloc[part["row"]].assign(
+        rows = layout.iloc[part["row"]].assign(
             image=np.arange(start, start + len(part)),
             **columns,
             sha256=[digest.tobytes().hex() for digest in part["sha256"]],
@@ -163,7 +163,7 @@ def write_index(folder: Path, plan: pd.DataFrame, records: Records) -> None:
 
 
 def _write(file: io.FileIO, content: memoryview) -> None:
-    """Write all of it; a single call may write a part."""
+    """Write all of the content; a single call may write only a part."""
     while content:
         content = content[file.write(content) :]
 

@@ -26,27 +26,27 @@ MAX_RATIO = 100
 """An archive unpacks to at most this many times its size. Photographs are compressed already."""
 _SLACK = 2**24
 _LARGEST_READ = 2**24
-"""tarfile reads a member's extended header in one go: what it announces is not to be believed."""
+"""Limits the size that a member's extended header announces, which tarfile reads at once."""
 _LARGEST_WINDOW = 2**27
-"""Bytes of memory for decompression: what `zstd --long` uses, and twice what `xz -9` does."""
+"""Bytes of memory for decompression: as much as `zstd --long` uses, and twice that of `xz -9`."""
 _KINDS = "zip, tar, tar.gz, tar.bz2, tar.xz, tar.zst"
 
 DAMAGES = (
     OSError, EOFError, RuntimeError, UnicodeError, ValueError,
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, tarfile.TarError, zstandard.ZstdError,
 )  # fmt: skip
-"""What the readers raise on damaged archives; RuntimeError: an encrypted or exotic member."""
+"""Errors of the readers on damaged archives; RuntimeError: an encrypted or exotic member."""
 
 
 class Member(NamedTuple):
-    """A file of an archive whose name is that of a photograph."""
+    """A file of an archive that has a photograph's suffix."""
 
     name: str
     """Its path in the archive, without `.` parts; not yet trusted."""
     open: Any
-    """Opens it; of a tar archive only until the next member is asked for."""
+    """Opens it; in a tar archive only until the next member is read."""
     refused: str | None
-    """Why it must not be opened."""
+    """Why it must not be opened; None: it may be."""
 
 
 def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Iterator[Member]:
@@ -58,7 +58,7 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
         passed_over: counts the files that are not yielded.
 
     Raises:
-        PatchDMError: no such archive, damaged, or one that unpacks to far more than its size.
+        PatchDMError: the archive is missing, damaged, or unpacks to far more than its size.
     """
     passed_over = passed_over or PassedOver()
     try:
@@ -122,12 +122,12 @@ def _tar_members(path: Path, stream: IO[bytes], passed_over: PassedOver) -> Iter
 
 
 def _plain(name: str) -> str:
-    """Return a path without the `./` that many archivers begin with."""
+    """Return a path without a leading `./`."""
     return PurePosixPath(name).as_posix()
 
 
 def _decompressed(file: BinaryIO, begin: bytes) -> IO[bytes]:
-    """Return the tar archive in a compressed file."""
+    """Return the content of a compressed tar archive."""
     if begin[:2] == b"\x1f\x8b":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if begin[:3] == b"BZh":
@@ -143,7 +143,7 @@ def _decompressed(file: BinaryIO, begin: bytes) -> IO[bytes]:
 class _Xz(io.RawIOBase):
     """The content of an xz file in bounded memory, which `lzma.open` does not promise.
 
-    Its streams follow each other, perhaps with zeros between, as parallel compressors write them.
+    It may hold several streams, perhaps with zeros between, as parallel compressors write them.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -174,7 +174,7 @@ class _Xz(io.RawIOBase):
 
 
 class _Forward:
-    """What tarfile needs of a file, made of a stream, which is read once and never back.
+    """A stream as the file that tarfile needs: it is read once, forwards.
 
     tarfile goes back by one byte to see whether a member is whole.
     """

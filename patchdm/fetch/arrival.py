@@ -1,4 +1,4 @@
-"""What is checked of every file that arrives, without decoding it."""
+"""What arrives from a source, and what is checked of it without decoding it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import mmap
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 from PIL import Image
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import opened
+from patchdm.formats.raw import Photograph
 
 MAX_BYTES = 2**28
 """Largest photograph that is copied, unpacked or downloaded."""
 CHUNK = 2**20
-_MOST_PARTS = 2**16
+_MOST_SEGMENTS = 2**16
 """Segments of a JPEG, or boxes of an AVIF or HEIC file, that are looked at."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """Begins a segment of a JPEG. In the data of a scan, which follow one, 0xff stands before zero or a
@@ -28,7 +29,18 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 Content = bytes | mmap.mmap
 
 
-def copy(source: BinaryIO, path: Path, name: str) -> None:
+class Arrival(NamedTuple):
+    """A photograph that a source lists: fetched and checked, or left out."""
+
+    photograph: Photograph
+    """Its row of the manifest; one that is left out may have no hash."""
+    refused: str | None = None
+    """Why it is left out."""
+    file: Path | None = None
+    """The file with its bytes; None: it is left out, or inside one of `Listing.others`."""
+
+
+def copy(stream: BinaryIO, path: Path, name: str) -> None:
     """Copy a stream to a file piece by piece.
 
     Raises:
@@ -36,7 +48,7 @@ def copy(source: BinaryIO, path: Path, name: str) -> None:
     """
     size = 0
     with path.open("wb") as file:
-        while piece := source.read(CHUNK):
+        while piece := stream.read(CHUNK):
             size += len(piece)
             if size > MAX_BYTES:
                 raise PatchDMError(f"{name}: found more than {MAX_BYTES} bytes, the limit")
@@ -44,15 +56,15 @@ def copy(source: BinaryIO, path: Path, name: str) -> None:
 
 
 def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
-    """Check that a file is the photograph it should be; return its SHA-256 and size.
+    """Check that a file is a whole photograph of the expected hash; return its SHA-256 and size.
 
     Args:
         path: the file.
         name: what error messages call it.
-        sha256: what its SHA-256 must be, where that is known.
+        sha256: the expected SHA-256, if known.
 
     Raises:
-        PatchDMError: it is empty, too large, of another hash, or no whole image.
+        PatchDMError: it is empty, too large, of another hash, or no complete image.
     """
     size = path.stat().st_size
     if not size:
@@ -70,7 +82,7 @@ def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
 
 
 def check_image(file: BinaryIO, content: Content, name: str) -> None:
-    """Check header, size in pixels and end of an image: microseconds, where decoding takes long.
+    """Check header, size in pixels and end of an image, in microseconds instead of decoding it.
 
     Args:
         file: the open file.
@@ -78,7 +90,7 @@ def check_image(file: BinaryIO, content: Content, name: str) -> None:
         name: what error messages call it.
 
     Raises:
-        PatchDMError: it is no image that is read, has too many pixels, or is cut off.
+        PatchDMError: the format is not supported, it has too many pixels, or it is cut off.
     """
     with opened(file, name) as image:
         if not _is_whole(content, image):
@@ -86,7 +98,7 @@ def check_image(file: BinaryIO, content: Content, name: str) -> None:
 
 
 def _is_whole(content: Content, image: Image.Image) -> bool:
-    """Say whether the file goes on to the end that its format marks; more may follow."""
+    """Return whether the file reaches the end that its format marks; more may follow."""
     match image.format:
         case "JPEG":
             return _has_jpeg_end(content)
@@ -103,12 +115,11 @@ def _is_whole(content: Content, image: Image.Image) -> bool:
 def _has_jpeg_end(content: Content) -> bool:
     """Walk the segments of a JPEG to the end of its first picture.
 
-    Thumbnails lie in segments, which are stepped over; what comes behind the end, such as further
-    pictures or a phone's video, is not looked at. What stands between segments is passed over, as
-    decoders do.
+    Segments, in which thumbnails lie, and bytes between segments are skipped, as decoders do.
+    Further pictures or a phone's video behind the end are not checked.
     """
     at, in_scan = 2, False
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MOST_SEGMENTS):
         found = _MARKER.search(content, at)
         if not found:
             return False
@@ -122,7 +133,7 @@ def _has_jpeg_end(content: Content) -> bool:
 
 
 def _tiff_ends(content: Content, image: Image.Image) -> Iterator[int]:
-    """Yield where the directory of a TIFF's first page ends, its long values, and its pixels."""
+    """Yield the ends of the directory of a TIFF's first page, of its long values and its pixels."""
     order: Literal["little", "big"] = "little" if content[:2] == b"II" else "big"
 
     def number(at: int, size: int) -> int:
@@ -130,7 +141,7 @@ def _tiff_ends(content: Content, image: Image.Image) -> Iterator[int]:
 
     long, large = (8, 8) if number(2, 2) == 43 else (4, 2)  # BigTIFF
     start, entry = number(long, long), 4 + 2 * long
-    count = min(number(start, large), _MOST_PARTS)
+    count = min(number(start, large), _MOST_SEGMENTS)
     yield start + large + count * entry + long  # with the place of the next page's
     for at in range(start + large, start + large + count * entry, entry):
         size = _TIFF_SIZES.get(number(at + 2, 2), 0) * number(at + 4, long)
@@ -142,12 +153,12 @@ def _tiff_ends(content: Content, image: Image.Image) -> Iterator[int]:
 
 
 def _has_media(content: Content) -> bool:
-    """Walk the boxes of an AVIF or HEIC file: what describes the picture, and its data, are there.
+    """Walk the boxes of an AVIF or HEIC file: the description of the picture and its data exist.
 
-    A phone's video in a box of its own, or other bytes, may follow.
+    A phone's video in its own box, or other bytes, may follow.
     """
     at, there = 0, set[bytes]()
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MOST_SEGMENTS):
         size, kind = int.from_bytes(content[at : at + 4]), bytes(content[at + 4 : at + 8])
         if size == 1:
             size = int.from_bytes(content[at + 8 : at + 16])

@@ -1,11 +1,10 @@
-"""From a source to data/raw: photographs, manifest, and what became of each."""
+"""From a source to data/raw: photographs, manifest, and the outcome of each photograph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,13 +16,6 @@ from patchdm.files import link_or_copy
 from patchdm.formats.raw import MANIFEST, OUTCOMES, Photograph
 
 _ROWS = 2**15
-_TEXT = ("image", "source", "licence", "sha256", "outcome")
-
-
-class _Row(NamedTuple):
-    image: str
-    source: str
-    outcome: str
 
 
 def fetch(
@@ -45,31 +37,29 @@ def fetch(
     """
     raw.mkdir()
     names = Names()
-    for name, file in listing.others.items():
-        _place(file, raw / name)
-
-    def put(file: Path, name: str) -> str | None:
-        if reason := names.refuse(name):
-            return reason
-        _place(file, raw / name)
-        return None
-
+    for name, other in listing.others.items():
+        _place(other, raw / name)
     there = left_out = 0
     allowed = int(damaged_fraction * listing.total)
     with (
-        _Table(raw / MANIFEST, Photograph) as manifest,
-        _Table(raw / OUTCOMES, _Row) as outcomes,
+        _table(raw / MANIFEST, Photograph._fields) as add_photograph,
+        _table(raw / OUTCOMES, ("image", "source", "outcome")) as add_outcome,
     ):
-        for image, source, photograph, reason in listing.arrive(put):
-            if photograph:
-                there += 1
-                manifest.add(photograph)
-            else:
+        for photograph, refused, file in listing.arrivals:
+            image, reason = photograph.image, refused
+            if file and not reason:
+                reason = names.refuse(image)
+            if reason:
                 left_out += 1
                 if left_out > allowed:
                     raise _too_many(_text(reason), left_out, listing.total, allowed)
-            plain = image if photograph else shown(image).strip("'\"")
-            outcomes.add(_Row(plain, _text(source), _text(reason)))
+                image = shown(image).strip("'\"")
+            else:
+                there += 1
+                if file:
+                    _place(file, raw / image)
+                add_photograph(photograph)
+            add_outcome((image, _text(photograph.source), _text(reason or "ok")))
             report(there + left_out)
     if not there:
         raise PatchDMError(f"data.location: found no photograph in {listing.total} files")
@@ -86,47 +76,36 @@ def _too_many(reason: str, left_out: int, total: int, allowed: int) -> PatchDMEr
 
 
 def _place(file: Path, target: Path) -> None:
-    """Give a file a second name, in a folder that need not be there."""
+    """Give a file a second name, in a folder that may not exist yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
     link_or_copy(file, target)
 
 
 def _text(text: str) -> str:
-    """Return a text as one printable line that is not endless, whatever a server had it say."""
+    """Return a text, perhaps of a server, as one printable line of limited length."""
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
     return line if len(line) <= 400 else f"{line[:200]}...{line[-197:]}"
 
 
-class _Table:
-    """A parquet file written piece by piece: three million rows don't fit in Python's objects."""
+@contextmanager
+def _table(path: Path, columns: Sequence[str]) -> Iterator[Callable[[tuple[str | int, ...]], None]]:
+    """Write a parquet file piece by piece, since millions of rows do not fit in Python's objects.
 
-    def __init__(self, path: Path, row: type[Photograph | _Row]) -> None:
-        kinds = {name: pa.string() if name in _TEXT else pa.int64() for name in row._fields}
-        self._schema = pa.schema(kinds)
-        self._path, self._rows = path, list[NamedTuple]()
+    Yields the function that adds a row.
+    """
+    schema = pa.schema({name: pa.int64() if name == "bytes" else pa.string() for name in columns})
+    rows = list[tuple[str | int, ...]]()
 
-    def __enter__(self) -> Self:
-        self._writer = pq.ParquetWriter(
-            self._path, self._schema, compression="zstd", write_page_checksum=True
-        )
-        return self
+    def flush() -> None:
+        values = zip(*rows, strict=True) if rows else [[] for _ in columns]
+        writer.write_table(pa.table(list(map(list, values)), schema=schema))
+        rows.clear()
 
-    def add(self, row: NamedTuple) -> None:
-        self._rows.append(row)
-        if len(self._rows) == _ROWS:
-            self._flush()
+    def add(row: tuple[str | int, ...]) -> None:
+        rows.append(row)
+        if len(rows) == _ROWS:
+            flush()
 
-    def _flush(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [[] for _ in self._schema]
-        self._writer.write_table(pa.table(list(map(list, columns)), schema=self._schema))
-        self._rows.clear()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        yield add
+        flush()

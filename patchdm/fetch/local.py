@@ -1,4 +1,4 @@
-"""What a source has on this machine, at a glance."""
+"""A quick look at the photographs on this machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from patchdm.config.data import Data
 from patchdm.files import sha256
 
 _HASHED = 2**28
-"""A file up to this size is known by its bytes, so that a clone of the repository finds it the
-same; a larger one, and those of a folder, by size and time of change."""
+"""A file up to this size is identified by its bytes, so that clones of the repository agree; larger
+files, and those of a folder, by size and time of change."""
 
 
 def look(data: Data, root: Path = Path()) -> str:
-    """Return JSON that changes with the photographs of a source, as far as they are here.
+    """Return JSON that changes when photographs of a source on this machine change.
 
-    Of what is elsewhere, or missing, it has nothing.
+    It does not cover a source that is elsewhere or missing.
 
     Args:
         data: section data of the run.

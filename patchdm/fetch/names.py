@@ -1,4 +1,4 @@
-"""Which files of a source are photographs, and which names these may have, on any disk."""
+"""Which files of a source are photographs, and which names photographs may have on any disk."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SYSTEM = {
     "thumbs.db", "ehthumbs.db", "desktop.ini",
     "lost.dir", "lost+found",  # Android, Linux
 }  # fmt: skip
-"""Names that systems give to files and folders of their own, in lower case."""
+"""Names of files and folders that systems create, in lower case."""
 _MOST_KINDS = 8
-"""Suffixes that are counted one by one in a message."""
+"""Suffixes that a message counts separately."""
 
 
 def is_system(name: str) -> bool:
-    """Say whether a path leads to what a system keeps for itself: thumbnails, forks, its bin.
+    """Return whether a system created a path for itself: thumbnails, forks, its bin.
 
-    That is what is hidden (`._IMG_1.jpg`, `.thumbnails/1.jpg`, `.trashed-1-IMG_1.jpg`) or has one
-    of the names that systems use, or lies below such a folder.
+    It is hidden (`._IMG_1.jpg`, `.thumbnails/1.jpg`, `.trashed-1-IMG_1.jpg`) or has one of the
+    names that systems use, or lies below such a folder.
     """
     parts = [part.casefold() for part in name.split("/") if part != "."]
     hidden = any(part.startswith(".") and not part.startswith("..") for part in parts)
@@ -39,13 +39,13 @@ def is_system(name: str) -> bool:
 
 
 class PassedOver:
-    """Counts the files of a source that are not taken for photographs, by what they are."""
+    """Counts the files of a source that are no photographs, by kind."""
 
     def __init__(self) -> None:
         self._suffixes, self._others = Counter[str](), Counter[str]()
 
     def takes(self, name: str) -> bool:
-        """Say whether a file is taken, by its path in the source (not yet trusted), or count it."""
+        """Return whether a file of the source is taken, by its untrusted path; count it if not."""
         if is_system(name):
             self.add("of a system's own, as hidden files and thumbnails are")
             return False
@@ -55,7 +55,7 @@ class PassedOver:
         return suffix in SUFFIXES
 
     def add(self, what: str) -> None:
-        """Count a file that is not taken for another reason, in the words of a message."""
+        """Count a file that is not taken for another reason, in the message's words."""
         self._others[what] += 1
 
     def __str__(self) -> str:
@@ -69,21 +69,21 @@ class PassedOver:
 
 
 def _kind(suffix: str) -> str:
-    """Return what a message calls files of a suffix, which may be any text."""
+    """Return the message's words for files of a suffix, which may be any text."""
     if suffix in HEIF_SUFFIXES and not HAS_HEIF:
         return f"{suffix} (`pip install pillow-heif` lets them be read)"
     return suffix if re.fullmatch(r"\.[\w-]{1,12}", suffix) else "without a known suffix"
 
 
 class Names:
-    """The names given so far, none of which is another's in a different case or Unicode form."""
+    """The names given so far, which differ in more than case and Unicode form."""
 
     def __init__(self) -> None:
         self._files: set[str] = set()
         self._folders: set[str] = set()
 
     def refuse(self, name: str) -> str | None:
-        """Take a name in, or say why not."""
+        """Add a name, or return why it is refused."""
         if reason := refuse(name):
             return reason
         path = PurePosixPath(_folded(name))
@@ -102,7 +102,7 @@ def shown(name: str) -> str:
 
 
 def refuse(name: str) -> str | None:
-    """Say what is wrong with a name on its own; None: nothing."""
+    """Return what is wrong with a single name; None: nothing."""
     parts = name.split("/")
     if "\\" in name or {"", ".", ".."} & set(parts) or PureWindowsPath(name).drive:
         return f"found the name {shown(name)}, expected inner paths"
@@ -122,5 +122,5 @@ def refuse(name: str) -> str | None:
 
 
 def _folded(name: str) -> str:
-    """Return what names share that a disk may take for the same."""
+    """Return the form that two names share if a disk may confuse them."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -1,4 +1,4 @@
-"""Files by HTTP: resumed where they broke off, tried again with growing pauses."""
+"""Download files by HTTP: resume after an interruption, try again with growing pauses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 
 TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
-"""Answers that say to come again."""
+"""HTTP statuses after which a request is repeated."""
 RETRY = Retry(
     total=12,  # of requests that fail 30 times in 100, one in six millions fails so often
     connect=6,
@@ -35,7 +35,7 @@ _CHUNK = 2**18
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces."""
 _SLOW_AFTER, _SLOW = 60, 1024
-"""A transfer that has taken so many seconds brings at least so many bytes a second."""
+"""A transfer of more than so many seconds has at least so many bytes per second."""
 
 
 class _BrokenOffError(Exception):
@@ -43,7 +43,7 @@ class _BrokenOffError(Exception):
 
 
 class _Validators(NamedTuple):
-    """What a server says about the version of a file; kept beside the part that has arrived."""
+    """The version of a file that a server names; kept next to the part that has arrived."""
 
     etag: str | None
     modified: str | None
@@ -56,7 +56,7 @@ class _Validators(NamedTuple):
 
 
 def open_session(connections: int) -> requests.Session:
-    """Return a session that threads share, with so many connections kept open to a host."""
+    """Return a session for several threads that keeps so many connections open per host."""
     session = requests.Session()
     session.headers.update({"User-Agent": "patchdm", "Accept-Encoding": "identity"})
     for scheme in ("http://", "https://"):
@@ -72,20 +72,20 @@ def transfer(
     limit: int | None,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> None:
-    """Download a file to `path`, going on with what an earlier call left there.
+    """Download a file to `path`, starting from the part that an earlier call left there.
 
-    That part is used only if the server confirms (If-Range) that it is of the same version. A
-    call is given up after `RETRY.total` failures in a row without anything new.
+    The part is used only if the server confirms (If-Range) that its version is the same. The call
+    fails after `RETRY.total` failures in a row without a new byte.
 
     Args:
         session: see `open_session`.
         url: http or https.
-        path: the file; a file `<path>.json` beside it keeps the version until all is there.
+        path: the file; `<path>.json` keeps the version until the file is complete.
         limit: largest number of bytes that is accepted; None: any.
-        report: called with the bytes that are there and those there will be, if known.
+        report: called with the bytes that have arrived and the total, if known.
 
     Raises:
-        PatchDMError: it cannot be had, in one line that names the address and the cause.
+        PatchDMError: it cannot be downloaded; the line names the URL and the cause.
         OSError: it cannot be written.
     """
     retry, most = RETRY, _size(path)
@@ -112,7 +112,7 @@ def _go_on(
     limit: int | None,
     report: Callable[[int, int | None], None],
 ) -> None:
-    """Send one request, for what is missing, and write what comes."""
+    """Request the missing bytes once and write them."""
     known = _read_version(path)
     start = _size(path) if known else 0
     headers = {}
@@ -150,7 +150,7 @@ def _go_on(
 def _answer(
     session: requests.Session, url: str, headers: Mapping[str, str]
 ) -> Iterator[requests.Response]:
-    """Yield the answer to a request whose body is still to be read."""
+    """Yield the response to a request; its body is not read yet."""
     try:
         response = session.get(url, headers=dict(headers), stream=True, timeout=_TIMEOUT)
     except requests.exceptions.InvalidSchema as error:
@@ -160,14 +160,14 @@ def _answer(
     except requests.exceptions.TooManyRedirects:
         raise PatchDMError(f"{url}: redirects without end") from None
     except (requests.exceptions.RequestException, HTTPError, ValueError) as error:
-        # ValueError: an address, here or in a redirect, that cannot be taken apart
+        # ValueError: a malformed URL, here or in a redirect
         raise PatchDMError(f"{url}: cannot be reached: {_cause(error)}") from None
     with response:
         yield response
 
 
 def _pieces(raw: BaseHTTPResponse) -> Iterator[bytes]:
-    """Yield the body as it comes; `read1` does not wait for a whole piece."""
+    """Yield the body as it arrives; `read1` does not wait for a whole piece."""
     try:
         while piece := raw.read1(_CHUNK, decode_content=False):
             yield piece
@@ -178,7 +178,7 @@ def _pieces(raw: BaseHTTPResponse) -> Iterator[bytes]:
 def _check_range(
     response: requests.Response, path: Path, start: int, known: _Validators | None
 ) -> int:
-    """Return how many bytes follow; refuse a piece that does not continue what is there."""
+    """Return how many bytes follow; refuse a piece that does not continue the part."""
     found = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", found)
     etag = response.headers.get("ETag")
@@ -197,7 +197,7 @@ def _check_size(url: str, size: int, limit: int | None) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Say in a few words, the same every time, what is behind an error of a connection."""
+    """Return the root cause of a connection's error in a few words, the same every time."""
     while True:
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
@@ -208,7 +208,7 @@ def _cause(error: BaseException) -> str:
         error = inner
     if isinstance(error, ReadTimeoutError | TimeoutError):
         return "timed out"
-    # Some texts carry the address of an object in memory.
+    # Some texts contain the memory address of an object.
     return re.sub(r"<[^>]*>:? ?", "", one_line(error)) or type(error).__name__
 
 
@@ -217,7 +217,7 @@ def _version(path: Path) -> Path:
 
 
 def _read_version(path: Path) -> _Validators | None:
-    """Return the version that the part of a file is of; None if it cannot be continued."""
+    """Return the version of the part of a file; None: it cannot be continued."""
     try:
         known = _Validators(**json.loads(_version(path).read_text()))
     except (OSError, ValueError, TypeError):

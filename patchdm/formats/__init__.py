@@ -1,1 +1,1 @@
-"""What lies on disk: images, photographs as they came, the patch store, vectors, shards."""
+"""Formats on disk: images, photographs in data/raw, the patch store, vectors, shards."""

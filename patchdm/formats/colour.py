@@ -1,4 +1,4 @@
-"""Decoded images of any kind as seen on a screen: 8-bit sRGB, what is transparent over white."""
+"""Convert decoded images of any mode to 8-bit sRGB, transparent pixels over white."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms
 
 _LARGEST_PROFILE = 2**23
-"""Bytes of a colour profile; those of printers have up to a few million."""
+"""Bytes of a colour profile; profiles of printers have up to a few million."""
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """Mode -> colour space of the profiles that fit it."""
 _CLASSES = ("scnr", "mntr", "prtr", "spac")
 """Profiles of devices and spaces; others describe effects or links between two devices."""
 _INTENT = ImageCms.Intent.PERCEPTUAL
-"""The usual one of photographs. Without a table for it, as in the profiles of cameras and screens,
-lcms takes relative colorimetric."""
+"""The usual intent for photographs. In profiles without a table for it, as those of cameras and
+screens, lcms takes relative colorimetric."""
 _EXACT = ImageCms.Flags.NOOPTIMIZE
 """Without it, lcms computes the dark levels of a linear curve up to 11 levels off."""
 _FEWEST_LEVELS = 64
 """Between white and black; a profile with fewer is broken."""
 _KEY_SCALES = {"L;2": 85, "L;4": 17}
-"""Raw mode of a PNG -> its levels' factor, which Pillow forgets for the transparent one."""
+"""Raw mode of a PNG -> factor of its levels, which Pillow does not apply to the transparent one."""
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
     """Decode an image of any mode as 8-bit RGB in sRGB, unturned.
 
-    Its ICC profile is applied as lcms does; one that is broken or of another colour space is
-    passed over. Pillow decodes 16 bits of three channels to 8, of which a profile of about sRGB's
-    gamma (Adobe RGB, Display P3, ProPhoto) then moves a level by at most one more. 16 bits of grey
-    are converted as they are: of linear ones, 8 would not be enough.
+    The ICC profile is applied as lcms does; a profile that is broken or of another colour space is
+    ignored. Pillow decodes 16 bits of three channels to 8; a profile of about sRGB's gamma (Adobe
+    RGB, Display P3, ProPhoto) then moves a level by at most one more. 16 bits of grey are converted
+    in full: 8 bits would not be enough for linear levels.
 
     Raises:
-        ValueError: its levels are floats, or integers of 32 bits, which have no white.
+        ValueError: the levels are floats, or integers of 32 bits, which have no white.
     """
     key_scale = _key_scale(image)
     image.load()
@@ -46,7 +46,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
         key = np.asarray(image.info["transparency"]) * key_scale
         image.info["transparency"] = int(key) if key.ndim == 0 else tuple(key.astype(int).tolist())
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow inverts all, Adobe's alone are to be
+        image = ImageChops.invert(image)  # Pillow inverts all, but should only Adobe's
     alpha = None
     if image.has_transparency_data:  # hidden pixels have arbitrary colours
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
@@ -60,8 +60,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _key_scale(image: Image.Image) -> float | None:
-    """Return the factor of the transparent level in an image that is not yet decoded."""
-    tile = getattr(image, "tile", None)  # how the file's reader decodes it; empty once it has
+    """Return the factor of the transparent level of an image that is not decoded yet."""
+    tile = getattr(image, "tile", None)  # how the file is decoded; empty afterwards
     if image.format != "PNG" or "transparency" not in image.info or not tile:
         return None
     raw_mode = tile[0].args
@@ -80,7 +80,7 @@ def _grey16(image: Image.Image, profile: bytes | None) -> Image.Image:
     ramp = np.asarray(_converted(ramp_8bit, profile, _EXACT))
     places = np.arange(top + 1) * (255 / top)
     curve = np.stack([np.interp(places, np.arange(256), ramp[0, :, k]) for k in range(3)], axis=-1)
-    if tags.get(262) == 0:  # white is zero, which Pillow knows of 8 bits alone
+    if tags.get(262) == 0:  # white is zero, which Pillow respects for 8 bits only
         curve = curve[::-1]
     rgb = (curve + 0.5).astype(np.uint8)[levels]
     key = image.info.get("transparency")
@@ -123,19 +123,19 @@ def _lab() -> ImageCms.ImageCmsTransform:
 def _transform(
     profile: bytes, mode: str, flags: ImageCms.Flags
 ) -> ImageCms.ImageCmsTransform | None:
-    """Return what converts a mode to sRGB; None: the profile is broken, does not fit, or is sRGB.
+    """Return the transform of a mode to sRGB; None: the profile is broken, unsuitable, or sRGB.
 
-    Most photographs have sRGB's own profile: converted, they would take twice the time and some
-    levels would move by one.
+    Most photographs have sRGB's own profile: to convert them would take twice the time and move
+    some levels by one.
     """
     if len(profile) > _LARGEST_PROFILE:
         return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        facts = source.profile
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        facts = given.profile
         if facts.xcolor_space.strip() != _SPACES[mode] or facts.device_class not in _CLASSES:
             return None
-        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB", _INTENT, flags)
+        transform = ImageCms.buildTransform(given, _srgb(), mode, "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     probe = _probe(mode)
@@ -148,7 +148,7 @@ def _transform(
 
 
 def _probe(mode: str) -> NDArray[np.uint8]:
-    """Return a row of all kinds of colours."""
+    """Return a row of colours across the whole space of a mode."""
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)
     if mode == "L":
         return np.arange(256, dtype=np.uint8)[None]

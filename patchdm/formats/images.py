@@ -1,4 +1,4 @@
-"""Images on their way in and out: files, uint8 arrays (H, W, 3), tensors in [-1, 1]."""
+"""Images as files, as uint8 arrays (H, W, 3) and as tensors in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 from patchdm.formats.colour import to_srgb
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # it logs what it raises as well
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # it also logs what it raises
 
 Pixels = NDArray[np.uint8]
 
-# Pillow's own reader of JPEGs turns to the tables of pictures behind the first one, as cameras and
-# phones write them (MPO), and refuses the whole file where these are damaged.
+# Pillow's own JPEG reader also reads the tables of the pictures behind the first one, which cameras
+# and phones write (MPO), and refuses the whole file if these are damaged.
 Image.register_open("FIRST JPEG", JpegImageFile, lambda begin: begin.startswith(b"\xff\xd8\xff"))
 FORMATS: tuple[str, ...] = ("FIRST JPEG", "PNG", "WEBP", "AVIF", "TIFF")
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".jfi", ".pjpeg", ".pjp", ".mpo"})
 SUFFIXES |= {".png", ".webp", ".avif", ".tif", ".tiff"}
-"""Of photographs' names, in lower case."""
+"""Suffixes of photographs, in lower case."""
 try:
     import pillow_heif
 except ImportError:  # extra `heif`
     HAS_HEIF = False
 else:
     HAS_HEIF = True
-    # Thumbnails would stand in for their picture.
+    # Otherwise thumbnails could replace their picture.
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
     FORMATS += ("HEIF",)
     SUFFIXES |= HEIF_SUFFIXES
 EXPECTED = "expected JPEG, PNG, WebP, AVIF" + (", TIFF or HEIC" if HAS_HEIF else " or TIFF")
 MAX_PIXELS = 2**26
-"""Largest image that is decoded: a few bytes of a hostile file can announce gigapixels."""
+"""Largest image that is decoded: a few bytes of a hostile file may announce gigapixels."""
 DRAFT_PIXELS = 2**20
-"""JPEGs of more pixels are decoded at a lower resolution where that leaves enough of it."""
+"""JPEGs of more pixels are decoded at a lower resolution if that is enough."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,26 +60,26 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what shows the image upright."""
+"""EXIF orientation -> transposition that turns the image upright."""
 
 _DAMAGE: tuple[type[Exception], ...] = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _DAMAGE += (zlib.error, LookupError, TypeError, AttributeError, OverflowError, RuntimeError)
 _DAMAGE += (AssertionError,)
-"""What Pillow raises on damaged files. Not MemoryError: that is the machine's, not the file's."""
+"""Errors of Pillow on damaged files; not MemoryError, which is not the file's fault."""
 
 
 def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
     """Decode an image file as uint8 (H, W, 3) in sRGB, upright, transparency over white.
 
-    Its ICC profile is applied, 16 bits a channel are scaled to 8, and of several pictures or pages
-    the first is taken.
+    Its ICC profile is applied, 16 bits per channel are scaled to 8, and of several pictures or
+    pages the first is read.
 
     Args:
         file: its path, or the open file.
-        name: what error messages call it, where that is not its path.
+        name: what error messages call it; None: its path.
 
     Raises:
-        PatchDMError: the file is missing, truncated, no such image, or too large.
+        PatchDMError: the file is missing, damaged, too large, or of another format.
     """
     with opened(file, name or str(file)) as image:
         return np.asarray(_upright(image))
@@ -88,11 +88,11 @@ def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
 def read_fitted(
     file: Path | BinaryIO, width: int, height: int, name: str | None = None
 ) -> tuple[Pixels, tuple[int, int]]:
-    """Decode an image as `read_image` does and `fit` it; return its own width and height too.
+    """Decode an image like `read_image` and `fit` it; also return its own (width, height).
 
-    A large JPEG that is to shrink fourfold or more is halved, perhaps repeatedly, by its decoder
-    (which leaves out high frequencies) to no less than twice the size: half the time, and no
-    further from the exact result than another good filter is (tests/data/test_images.py).
+    A large JPEG that shrinks fourfold or more is first halved, perhaps repeatedly, by its decoder
+    (which leaves out high frequencies), but stays at least twice the size: this takes half the
+    time and is as near to the exact result as another good filter (tests/formats/test_images.py).
     """
     with opened(file, name or str(file)) as image:
         size = image.size
@@ -104,7 +104,7 @@ def read_fitted(
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
-    """Scale an image until it covers width x height, antialiased, and cut out the centre."""
+    """Scale uint8 (H, W, 3) until it covers width x height, antialiased, and cut out the centre."""
     return _fitted(Image.fromarray(image), width, height)
 
 
@@ -127,7 +127,7 @@ def to_uint8(images: Tensor) -> Pixels:
 
 
 def contact_sheet(images: Pixels, columns: int) -> Pixels:
-    """Lay (n, H, W, 3) images out in reading order, two white pixels apart."""
+    """Arrange images (n, H, W, 3) in reading order, two white pixels apart."""
     n, height, width, _ = images.shape
     rows = -(-n // columns)
     sheet = np.full((rows * (height + 2) - 2, columns * (width + 2) - 2, 3), 255, np.uint8)
@@ -139,10 +139,10 @@ def contact_sheet(images: Pixels, columns: int) -> Pixels:
 
 @contextlib.contextmanager
 def opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
-    """Open an image, nothing decoded yet; whatever fails within becomes an error of one line."""
+    """Open an image without decoding it; any failure within becomes a PatchDMError."""
     try:
         with warnings.catch_warnings():
-            # Of large images: Pillow's limit is far above ours. Of odd metadata: not needed.
+            # About large images: Pillow's limit is far above ours. About odd metadata: not needed.
             warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
@@ -158,12 +158,11 @@ def opened(file: Path | BinaryIO, name: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise PatchDMError(f"{name}: found no image, {_begin(file)}; {EXPECTED}") from None
     except _DAMAGE as error:
-        reason = one_line(error)
-        raise PatchDMError(f"{name}: damaged image: {reason}") from None
+        raise PatchDMError(f"{name}: damaged image: {one_line(error)}") from None
 
 
 def _begin(file: Path | BinaryIO) -> str:
-    """Say how a file begins that is none of the images that are read."""
+    """Describe the first bytes of a file that is no supported image."""
     with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as opened_file:
         opened_file.seek(0)
         begin = opened_file.read(12)
@@ -173,7 +172,7 @@ def _begin(file: Path | BinaryIO) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; an image whose EXIF is damaged is taken as upright."""
+    """Return the EXIF orientation; 1 (upright) if the EXIF is damaged."""
     if image.format in ("TIFF", "HEIF"):
         return 1  # their readers turn them
     try:
@@ -191,13 +190,13 @@ def _upright(image: Image.Image) -> Image.Image:
     """Decode an image as RGB and turn it."""
     with _no_stderr() if image.format == "TIFF" else contextlib.nullcontext():
         rgb = to_srgb(image)
-    orientation = _orientation(image)  # only now: to know a PNG's, Pillow decodes it
+    orientation = _orientation(image)  # only now, since Pillow must decode a PNG to know it
     return rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
 
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Silence libtiff, which writes of damaged data to the process's standard error by itself."""
+    """Silence libtiff, which reports damaged data directly on standard error."""
     try:
         saved = os.dup(2)
     except OSError:  # closed

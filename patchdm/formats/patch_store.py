@@ -1,9 +1,9 @@
-"""The patch store: images as raw pixels on disk, of which any window is read alone.
+"""The patch store: images as raw pixels on disk, from which any window is read alone.
 
 A store is a folder with `index.parquet` and the shards `images-00000.npy`, `images-00001.npy`,
-.. of uint8 (n, H, W, 3), all full but the last. Reading a window reads the rows of pixels it lies
-on and decodes nothing. Shards are read, not memory-mapped: mapped pages would count as memory of
-the process until all of a store is in it, and a failing disk would end it with SIGBUS.
+.. of uint8 (n, H, W, 3), all full but the last. Reading a window reads its rows of pixels and
+decodes nothing. Shards are read, not memory-mapped: mapped pages would count as memory of the
+process until it holds the whole store, and a failing disk would end it with SIGBUS.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ INDEX = "index.parquet"
 class PatchStore:
     """Random access to the images of a store; image `i` is row `i` of `index`.
 
-    It may be handed to other processes, forked or fresh: one that is unpickled opens the folder
-    again. What it keeps in memory is a few bytes an image.
+    It may be passed to other processes, forked or not: unpickling opens the folder again. It keeps
+    a few bytes per image in memory.
 
     Attributes:
-        folder: where it is.
+        folder: of the store.
         height, width: size of every image.
 
     Raises:
@@ -68,18 +68,18 @@ class PatchStore:
 
     @functools.cached_property
     def index(self) -> pd.DataFrame:
-        """One row an image, read when first asked for.
+        """One row per image, read at first use.
 
         `image` (row number), `source` (name of the photograph in data/raw), `flipped` (bool),
         `split` ("train" or "test", training images first), `mean_red`, `mean_green`, `mean_blue`
-        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its address or
+        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its URL, path or
         publisher), `licence`, `original_sha256`, `original_bytes`, `original_width`,
         `original_height`, and `perceptual_hash` (of its training image).
         """
         return pd.read_parquet(self.folder / INDEX)
 
     def columns(self, *names: str) -> pd.DataFrame:
-        """Return some columns of the index; all of millions of images would be gigabytes."""
+        """Return some columns of the index; all columns of millions of images are gigabytes."""
         return pd.read_parquet(self.folder / INDEX, columns=list(names))
 
     def shards(self) -> list[tuple[Path, tuple[int, ...]]]:
@@ -87,7 +87,7 @@ class PatchStore:
         return [(shard.path, shard.shape) for shard in self._shards]
 
     def shard_of(self, index: int) -> Path:
-        """Return the file that an image is in."""
+        """Return the file that holds an image."""
         return self._shards[index // self._per_shard].path
 
     def rows(self, split: str) -> NDArray[np.int64]:
@@ -96,7 +96,7 @@ class PatchStore:
 
     def images(self, indices: ArrayLike) -> Pixels:
         """Return whole images as uint8 (n, H, W, 3)."""
-        indices = self._checked(indices)
+        indices = _in_range(indices, len(self), "image")
         images = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for out, index in zip(images, indices.tolist(), strict=True):
             self._read(index, 0, out)
@@ -105,10 +105,10 @@ class PatchStore:
     def windows(
         self, indices: ArrayLike, rows: ArrayLike, cols: ArrayLike, patch_size: int
     ) -> tuple[Pixels, NDArray[np.bool_]]:
-        """Read one training window an index: the 2 x 2 padded patches from (row, col) on.
+        """Read one training window per index: the 2 x 2 padded patches from (row, col) on.
 
         The window is the square of side 2p whose corner lies at (row * p - p/2, col * p - p/2).
-        The padding is zero in x_t, not in the pixels, so a mask says where the image is.
+        The padding is zero in x_t, not in the pixels, so a mask shows where the image is.
 
         Args:
             indices: image of each window, (n,).
@@ -126,7 +126,7 @@ class PatchStore:
         grid = PatchGrid.of(self.height, self.width, patch_size)
         if patch_size % 2:
             raise ValueError(f"patch size is {patch_size}, expected even sizes")
-        indices = self._checked(indices)
+        indices = _in_range(indices, len(self), "image")
         tops = _corners(rows, grid.rows, patch_size)
         lefts = _corners(cols, grid.cols, patch_size)
         side = 2 * patch_size
@@ -148,15 +148,12 @@ class PatchStore:
         shard, place = divmod(index, self._per_shard)
         self._shards[shard].read((place * self.height + first_row) * self.width * 3, out)
 
-    def _checked(self, indices: ArrayLike) -> NDArray[np.int64]:
-        return _in_range(indices, len(self), "image")
-
 
 class _Shard:
-    """An open file of uint8 (n, H, W, 3) in the layout of numpy's.
+    """An open .npy file of uint8 (n, H, W, 3).
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no such file.
+        OSError, ValueError: it cannot be read, or has another content.
     """
 
     def __init__(self, path: Path) -> None:
@@ -172,7 +169,7 @@ class _Shard:
             raise ValueError(f"{path.name}: found {size} bytes for {dtype} {self.shape}")
 
     def read(self, offset: int, out: Pixels) -> None:
-        """Fill a contiguous array from a place in the pixels; shares no position with others."""
+        """Fill a contiguous array with the bytes from an offset in the pixels; thread-safe."""
         view = out.data.cast("B")
         while view:
             count = os.preadv(self._file.fileno(), [view], self._start + offset)

@@ -1,9 +1,9 @@
-"""data/raw: photographs by name, each a file of its own or an entry of an LMDB, and their manifest.
+"""data/raw: photographs by name, each a file or an entry of an LMDB, and their manifest.
 
 The layout:
 
-    manifest.parquet   one row a photograph, with the columns of `Photograph`, sorted by `image`
-    outcomes.parquet   one row for each that the source lists: there ("ok") or why it is not
+    manifest.parquet   one row per photograph, with the columns of `Photograph`
+    outcomes.parquet   one row per photograph that the source lists: "ok", or why it is left out
     PATH               the photograph of that name
     lmdb/data.mdb      LSUN's database, whole: `lmdb/KEY` names the photograph of that key
 
@@ -32,7 +32,7 @@ class Photograph(NamedTuple):
     image: str
     """Its name: a path below data/raw, or `lmdb/KEY`; `open_photograph` opens it."""
     source: str
-    """Its address, its path below where it comes from, or who published it."""
+    """Its URL, its path in its folder or archive, or its publisher."""
     licence: str
     """Its licence, or "unknown"."""
     sha256: str
@@ -79,10 +79,10 @@ def name_of_key(key: bytes) -> str:
 
 
 _open: dict[Path, tuple[tuple[int, ...], lmdb.Environment]] = {}
-"""The LMDB that this process has open: its file as it was then, and the handle.
+"""The LMDB that this process has open: path -> state of the file when opened, and the handle.
 
-LMDB allows one handle of a path in a process. Without locks it is read only, so that a child
-may go on with the one it inherits.
+LMDB allows one handle per path in a process. It is read only and without locks, so a child may
+continue to use the one it inherits.
 """
 
 
@@ -90,8 +90,8 @@ def environment(folder: Path) -> lmdb.Environment:
     """Open the LMDB of a folder to read, without a lock file; it stays open.
 
     Raises:
-        PatchDMError: it is missing, no LMDB, or shorter than its own header says; to read such
-            a one would end the process with SIGBUS.
+        PatchDMError: it is missing, no LMDB, or shorter than its own header says, so that reading
+            it would end the process with SIGBUS.
     """
     path = folder.resolve() / "data.mdb"
     try:

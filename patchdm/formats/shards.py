@@ -1,7 +1,7 @@
 """Sampled images on disk: shards of PNG files, each a folder or a WebDataset tar, and a manifest.
 
     000000/000123.png            or  000000.tar: members 000123.png and 000123.json
-    manifest.parquet             seed, shard, file, sha256 (of the PNG), one row an image
+    manifest.parquet             one row per image: seed, shard, file, sha256 (of the PNG)
 
 A file is named by its seed, a shard by its first seed, in six digits or more.
 """
@@ -35,7 +35,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     """Return seed, shard, file and sha256 of every image, by seed.
 
     Raises:
-        PatchDMError: there is none (sampling is not finished), it is none, or it is empty.
+        PatchDMError: it is missing (sampling is not finished), no such table, or empty.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -50,10 +50,10 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def read_images(folder: Path, seeds: Sequence[int] | None = None) -> Iterator[tuple[int, Pixels]]:
-    """Yield (seed, uint8 (H, W, 3)) of some seeds as they are given, or of all in their order.
+    """Yield (seed, uint8 (H, W, 3)) of the given seeds in their order, or of all ascending.
 
     Raises:
-        PatchDMError: an image is not in the manifest, missing or damaged. Hashes are not compared.
+        PatchDMError: an image is not in the manifest, missing or damaged. Hashes are not checked.
     """
     manifest = read_manifest(folder).set_index("seed")
     if seeds is not None:
@@ -69,7 +69,7 @@ def read_images(folder: Path, seeds: Sequence[int] | None = None) -> Iterator[tu
 
 
 def read_image(folder: Path, seed: int) -> Pixels:
-    """Return the image of one seed; `read_images` is the way to many. Raises as it does."""
+    """Return the image of one seed; for several, `read_images` is faster. Same errors."""
     ((_, image),) = read_images(folder, [seed])
     return image
 

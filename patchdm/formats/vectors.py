@@ -1,7 +1,7 @@
 """One vector per image in a parquet file: backbone features and global codes.
 
-Columns: `image`, the row in the patch store, and `vector`, a list of `dim` float32. What made
-the vectors (backbone, hash of its weights) stands in the metadata of the parquet schema.
+Columns: `image`, the row in the patch store, and `vector`, a list of `dim` float32. The metadata of
+the parquet schema names the origin of the vectors (backbone, hash of its weights).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write_vectors(
         path: parquet file.
         images: (n,) int, rows in the patch store.
         vectors: (n, dim) float.
-        metadata: what made them.
+        metadata: their origin.
 
     Raises:
         ValueError: images and vectors differ in length.

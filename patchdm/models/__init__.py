@@ -1,4 +1,4 @@
-"""The networks: PatchUNet, the semantic code, the latent MLP."""
+"""The networks: PatchUNet, the sources of global codes, the latent MLP."""
 
 from patchdm.models.latent import LatentMLP
 from patchdm.models.semantic import CodeTable, SemanticEncoder

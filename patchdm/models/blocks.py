@@ -1,4 +1,4 @@
-"""Building blocks shared by the U-Net and the semantic encoder (ADM, 2105.05233)."""
+"""Building blocks of the U-Net and the semantic encoder (ADM, 2105.05233)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def mlp(in_features: int, out_features: int) -> nn.Sequential:
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm that sums in float32 whatever comes in and goes out, as ADM's does.
+    """GroupNorm that computes in float32 for every input type, like ADM's.
 
-    It is also the faster way for bfloat16 maps in channels-last layout on a CPU: 3x, measured.
+    It is also faster for bfloat16 maps in channels-last layout on a CPU: 3x, measured.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def group_norm(groups: int, channels: int) -> GroupNorm:
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU of a tensor that nobody else needs: in its place, unless autograd keeps it."""
+    """SiLU of a tensor that nothing else uses: in place, unless autograd keeps it."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -65,9 +65,9 @@ def zeroed(module: _Module) -> _Module:
 
 
 class Modulation(nn.Module):
-    """The projections of one residual block: of time ++ place, and of the code (PAPER section 3).
+    """The projections of one residual block: of time and position, of the code (PAPER section 3).
 
-    Its maps h become ((1 + scale) h + shift) (1 + cond_scale).
+    The block's maps h become ((1 + scale) h + shift) (1 + cond_scale).
     """
 
     def __init__(self, channels: int, embed_dim: int, cond_dim: int) -> None:
@@ -91,7 +91,7 @@ class Modulation(nn.Module):
 
 
 class Residual(nn.Module):
-    """Norm, SiLU, (resample), conv beside a skip connection: the encoder's one-conv block.
+    """Norm, SiLU, (resample), conv, plus a skip connection: the encoder's one-conv block.
 
     `resample` is None, "down" (2x2 mean) or "up" (nearest), applied to both branches.
     """
@@ -145,7 +145,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
         """(N, in_channels, s, s) -> (N, out_channels, s', s').
 
-        factor and summand, (N, out_channels, 1, 1): what `modulation` makes of the conditions.
+        factor and summand, (N, out_channels, 1, 1): the projected conditions.
         """
         h = self.norm_out(self.conv_in(self.resample(silu(self.norm_in(x)))))
         h = silu(torch.addcmul(summand, h, factor))
@@ -163,7 +163,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, h, w) -> the same shape."""
-        # PyTorch multiplies strided maps by trainable weights in another way than by frozen ones.
+        # PyTorch multiplies strided maps differently by trainable and by frozen weights.
         pixels = self.norm(x).flatten(2).transpose(1, 2).contiguous()  # (N, h*w, channels)
         q, k, v = self.qkv(pixels)[:, None].chunk(3, dim=-1)  # one head
         mixed = self.out(F.scaled_dot_product_attention(q, k, v)[:, 0])
@@ -185,7 +185,7 @@ class Block(nn.Module):
         self.resample = resample
 
     def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
-        """Apply the parts in turn; `modulation`: factor and summand of each ResBlock, if any."""
+        """Apply the layers in turn; `modulation`: factor and summand of each ResBlock, if any."""
         x = self.res(x, *modulation[:2])
         if self.attention is not None:
             x = self.attention(x)

@@ -1,4 +1,4 @@
-"""Networks from the sections of params.yaml."""
+"""Build networks from the sections of params.yaml."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from patchdm.models.unet import PatchUNet
 def build_unet(
     model: Model, sample_size: tuple[int, int] | None = None, train: Train | None = None
 ) -> PatchUNet:
-    """Return a freshly initialised U-Net for images of sample_size, (height, width).
+    """Return an initialised U-Net for images of sample_size, (height, width).
 
-    It notes whether its training lets it be guided.
+    Its config records whether its training permits guidance.
     """
     return PatchUNet(
         patch_size=model.patch_size,
@@ -34,7 +34,7 @@ def build_unet(
 
 
 def build_code(model: Model, num_images: int) -> CodeTable | SemanticEncoder | None:
-    """Return where the global codes come from: table (zeros), encoder, or nothing."""
+    """Return the source of global codes: a table (zeros), an encoder, or None."""
     if model.code == "table":
         return CodeTable(num_images, model.code_dim)
     if model.code == "encoder":
@@ -50,5 +50,5 @@ def build_code(model: Model, num_images: int) -> CodeTable | SemanticEncoder | N
 
 
 def build_latent(latent: Latent, code_dim: int) -> LatentMLP:
-    """Return a freshly initialised latent model."""
+    """Return an initialised latent model."""
     return LatentMLP(code_dim=code_dim, layers=latent.layers, hidden=latent.hidden)

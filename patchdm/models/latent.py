@@ -26,10 +26,10 @@ class LatentLayer(nn.Module):
 
 
 class LatentMLP(ModelMixin, ConfigMixin):
-    """eps of a z-normalised global code; the input joins every layer but the first.
+    """Predict eps of a z-normalised global code; the input also enters every layer but the first.
 
-    Holds the per-dimension mean and standard deviation of the codes it was trained on as
-    buffers, so that a sampled z becomes a code: `denormalize`.
+    Buffers hold the mean and standard deviation per dimension of the training codes, so that
+    `denormalize` turns a sampled z into a code.
     """
 
     @register_to_config
@@ -53,13 +53,13 @@ class LatentMLP(ModelMixin, ConfigMixin):
         return self.head(torch.cat([h, z_t], dim=1))
 
     def fit_normalization(self, codes: Tensor) -> None:
-        """Take mean and deviation from codes (n, code_dim); a constant dimension keeps scale 1."""
+        """Set mean and deviation from codes (n, code_dim); a constant dimension keeps scale 1."""
         std = codes.std(dim=0, correction=0)
         self.mean.copy_(codes.mean(dim=0))
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
 
     def normalize(self, codes: Tensor) -> Tensor:
-        """Codes (B, code_dim) -> zero mean and unit deviation per dimension."""
+        """Return codes (B, code_dim) with zero mean and unit deviation per dimension."""
         return (codes - self.mean) / self.std
 
     def denormalize(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks of a run by name, as shapes without numbers: what they cost, not what they do."""
+"""The networks of a run by name, as shapes without values, to compute their cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from patchdm.models.build import build_code, build_latent, build_unet
 def meta_networks(model: Model, latent: Latent, training_images: int) -> dict[str, Any]:
     """Return "U-Net", "table" or "encoder", and "latent model", on torch's meta device.
 
-    Without a global code only the U-Net is there.
+    Without a global code only the U-Net is returned.
     """
     with torch.device("meta"):
         networks: dict[str, Any] = {"U-Net": build_unet(model)}

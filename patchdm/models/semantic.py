@@ -1,4 +1,4 @@
-"""Where the global code comes from: an optimised table or a jointly trained encoder."""
+"""The sources of global codes: an optimised table or a jointly trained encoder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CodeTable(ModelMixin, ConfigMixin):
     Args:
         num_images: training images.
         code_dim: width of the codes.
-        feature_dim: width of the backbone features that `start` projects; None: features of the
-            codes' width are taken as they are (the paper's CLIP table).
-        backbone: name of the network of the features, for whoever needs those of another image.
+        feature_dim: width of the backbone features that `start` projects; None: features have the
+            width of the codes and are used unchanged (the paper's CLIP table).
+        backbone: name of the network of the features, to compute those of other images.
     """
 
     @register_to_config
@@ -41,7 +41,7 @@ class CodeTable(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_features(cls, features: np.ndarray, code_dim: int, backbone: str) -> Self:
-        """Start a table from the features (n, dim) of its images."""
+        """Return a table that starts from the features (n, dim) of its images."""
         project = features.shape[1] != code_dim
         table = cls(len(features), code_dim, features.shape[1] if project else None, backbone)
         if project:
@@ -56,18 +56,18 @@ class CodeTable(ModelMixin, ConfigMixin):
         return F.embedding(images, self.codes)
 
     def start(self, features: Tensor) -> Tensor:
-        """Where the code of an image starts: features (B, dim) float32 -> (B, code_dim)."""
+        """Return the start of an image's code: features (B, dim) float32 -> (B, code_dim)."""
         if self.config.feature_dim is None:
             return features.clone()
         return (features - self.feature_mean) @ self.projection
 
 
 def whitening(features: np.ndarray, code_dim: int) -> tuple[Tensor, Tensor]:
-    """Project features (n, dim) on their principal components, each of unit variance.
+    """Return the projection of features (n, dim) to principal components of unit variance.
 
     Returns:
-        Mean (dim,) and projection (dim, code_dim), float32. Where n images span fewer than
-        code_dim components, the rest is zero.
+        Mean (dim,) and projection (dim, code_dim), float32. If n images span fewer than code_dim
+        components, the rest is zero.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     components, scales, axes = np.linalg.svd(features - mean, full_matrices=False)
@@ -80,7 +80,7 @@ def whitening(features: np.ndarray, code_dim: int) -> tuple[Tensor, Tensor]:
 
 
 class SemanticEncoder(ModelMixin, ConfigMixin):
-    """Half a U-Net on the whole image, down to one code (Diffusion Autoencoders, table 1).
+    """Half a U-Net from the whole image to one code (Diffusion Autoencoders, table 1).
 
     Args:
         in_channels: colour channels.

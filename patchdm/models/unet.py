@@ -1,7 +1,7 @@
 """PatchUNet: the ADM U-Net on patches, cut into encoder f_E and decoder f_D (paper section 3).
 
-The encoder sees padded patches one by one; feature collage re-cuts its maps half a patch
-further; the decoder sees the shifted patches. Only the collage crosses patch borders.
+The encoder sees single padded patches; feature collage cuts its maps again half a patch further;
+the decoder sees the shifted patches. Only the collage crosses patch borders.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ _UNKNOWN_PLACE = torch.full((1, 2), torch.nan)
 
 
 class Projected(Tensor):
-    """A condition that carries what the residual blocks of a network make of it.
+    """A condition with its projections for the residual blocks of a network.
 
-    Made by `PatchUNet.project_time` and its like; to everything else it is the plain tensor.
+    `PatchUNet.project_time`, `project_positions` and `project_cond` return it; for all other code
+    it is the plain tensor.
 
     Attributes:
         halves: projections for f_E and for f_D, all residual blocks side by side.
@@ -47,7 +48,7 @@ class Projected(Tensor):
 
     @classmethod
     def of(cls, condition: Tensor, project: Callable[[int], Tensor]) -> Projected:
-        """Return the condition with its projection for either half."""
+        """Return the condition with its projections for both halves."""
         projected = condition.detach().as_subclass(cls)
         projected.halves = (project(_ENCODER), project(_DECODER))
         return projected
@@ -66,20 +67,20 @@ class PatchUNet(ModelMixin, ConfigMixin):
         attention_levels: levels with self-attention (the middle always has it).
         norm_groups: groups of every GroupNorm, at most the channels normalised.
         dropout: dropout inside residual blocks.
-        embed_dim: width of time ++ position embedding, half each.
+        embed_dim: width of the joint embedding of time and position, half each.
         time_channels: waves of the time sinusoid.
         position_channels: waves of the position sinusoid, per axis.
-        cond_dim: width of the global code; another width than embed_dim passes an MLP first.
-        sample_size: (height, width) of the images it was trained on, if known; it denoises any.
-        use_position: False is the ablation that never tells a patch where it is.
+        cond_dim: width of the global code; if it is not embed_dim, an MLP comes first.
+        sample_size: (height, width) of the training images, if known; it denoises any size.
+        use_position: False is the ablation without patch positions.
         collage: "feature" is the paper's; "pixel-fixed", "pixel-random" and "none" are its
-            ablations. The network is the same, the loss and the sampler look it up here.
-        unconditional: whether it was trained without code and position too, which guidance needs;
+            ablations. The network is the same; the loss and the sampler read it here.
+        unconditional: whether it was also trained without code and position, as guidance requires;
             None: not known.
     """
 
     _supports_gradient_checkpointing = True
-    # It wakes at `forward`, which samplers pass by; `encode` and `decode` wake CPU offload.
+    # It acts at `forward`, which samplers do not call; `encode` and `decode` trigger CPU offload.
     _supports_group_offloading = False
 
     @register_to_config
@@ -193,7 +194,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
                 all N patches; a NaN row or None means unknown (its sinusoid is zero).
             cond: (B, cond_dim) global codes; None means unknown (zero).
 
-        What serves many calls is best given as `project_time` and its like return it.
+        For many calls with the same t, positions or cond, pass the result of `project_time`,
+        `project_positions` or `project_cond`.
 
         Returns:
             Maps (N, width, s, s), finest first, the bottleneck last.
@@ -219,7 +221,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
     ) -> Tensor:
         """f_D: the prediction (N, in_channels, p, p) from feature maps, plain or collaged.
 
-        Arguments as for `encode`; positions are those of the patches that are decoded.
+        Arguments as for `encode`; positions are those of the decoded patches.
         """
         *skips, h = features
         modulation = self._modulate(_DECODER, len(h), t, positions, cond, self.dtype)
@@ -234,7 +236,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         cond: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
-        """Predict a whole canvas, as diffusers' U-Nets do.
+        """Predict a whole canvas, like the U-Nets of diffusers.
 
         Args:
             sample: (B, in_channels, H, W) noisy images, sides multiples of the patch size.
@@ -276,7 +278,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
         return Projected.of(codes, lambda half: self._cond(half, codes, dtype))
 
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        """Apply a block, forgetting what is inside until backward where that is asked for."""
+        """Apply a block, with gradient checkpointing if it is enabled."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return self._gradient_checkpointing_func(block, *inputs)
         return block(*inputs)

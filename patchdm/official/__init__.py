@@ -1,7 +1,7 @@
-"""The authors' checkpoints: sizes from shapes, weights by name, a diffusers folder of them.
+"""Import the authors' checkpoints as networks and diffusers folders.
 
-Every size but the patch's, which no weight tells, is read from the shapes; a model of that size
-is built; the checkpoint must hold exactly its parameters. The names stand in official_names.
+The shapes of the weights give every size except the patch's. The checkpoint must hold exactly the
+parameters of the models of these sizes. `patchdm.official.names` has the authors' names.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from patchdm.official.names import (
 from patchdm.pipeline import PatchDMPipeline
 
 PATCH_SIZE = 64
-"""Side of a patch where a checkpoint does not say (the authors' default)."""
+"""Side of a patch if a checkpoint does not say (the authors' default)."""
 
 
 @dataclass(frozen=True)
@@ -44,60 +44,55 @@ class OfficialModels:
 
     Attributes:
         unet: the image model.
-        encoder: the jointly trained encoder, or None: the checkpoint has none.
-        code_table: the codes of the training images, or None: the checkpoint has none.
-        latent: the latent model, or None: the checkpoint is of the image model's training.
+        encoder: the jointly trained encoder; None: the checkpoint has none.
+        code_table: the codes of the training images; None: the checkpoint has none.
+        latent: the latent model; None: the checkpoint is of the image model's training.
     """
 
     unet: PatchUNet
-    encoder: SemanticEncoder | None
-    code_table: CodeTable | None
-    latent: LatentMLP | None
+    encoder: SemanticEncoder | None = None
+    code_table: CodeTable | None = None
+    latent: LatentMLP | None = None
 
 
 def load_official(
     state_dict: Mapping[str, Tensor], *, patch_size: int = PATCH_SIZE
 ) -> OfficialModels:
-    """Build the networks that a state dict of the authors' code holds.
+    """Build the networks of a state dict from the authors' code.
 
     Args:
-        state_dict: their names, bare or behind `model.` and `ema_model.`; the EMA is preferred.
+        state_dict: by their names, bare or after `model.` or `ema_model.`; the EMA is preferred.
         patch_size: side p of a patch in pixels, a multiple of 2 ** levels.
 
     Raises:
-        PatchDMError: a key is missing, surplus or misshapen, or a size does not fit.
+        PatchDMError: a key is missing, surplus or of the wrong shape, or a size does not fit.
     """
     state = _Checkpoint(_networks(state_dict))
     try:
-        parts = {"unet": _unet(state, patch_size)}
-        config = parts["unet"].model.config
+        found = {"unet": _unet(state, patch_size)}
+        config = found["unet"].model.config
         if state.children("encoder.input_blocks"):
-            parts["encoder"] = _encoder(state, config.cond_dim, config.res_blocks)
+            found["encoder"] = _encoder(state, config.cond_dim, config.res_blocks)
         if CODE_TABLE in state.tensors:
             table = CodeTable(state.shape(CODE_TABLE, 2)[0], config.cond_dim)
-            parts["code_table"] = _Part(table, {"codes": CODE_TABLE})
+            found["code_table"] = _Network(table, {"codes": CODE_TABLE})
         if state.children("latent_net"):
-            parts["latent"] = _latent(state, config.cond_dim)
-    except ValueError as error:  # a model of such sizes cannot be
+            found["latent"] = _latent(state, config.cond_dim)
+    except ValueError as error:  # no model can have these sizes
         raise PatchDMError(str(error)) from None
-    _check(parts.values(), state)
-    for part in parts.values():
-        part.fill(state)
-    models = {name: part.model for name, part in parts.items()}
-    return OfficialModels(
-        unet=models["unet"],
-        encoder=models.get("encoder"),
-        code_table=models.get("code_table"),
-        latent=models.get("latent"),
-    )
+    _check(found.values(), state)
+    for network in found.values():
+        network.fill(state)
+    models: dict[str, Any] = {name: network.model for name, network in found.items()}
+    return OfficialModels(**models)
 
 
 def import_official(checkpoint: Path, out_dir: Path) -> None:
     """Write a Lightning checkpoint of the authors as a diffusers folder.
 
-    `PatchDMPipeline` loads it: `unet/`, `encoder/` or `code_table/`, and `latent/`, as far as the
-    checkpoint has them, and the paper's schedulers; weights are safetensors. Nothing that the
-    checkpoint names is imported or called.
+    `PatchDMPipeline` loads it: `unet/`, and if the checkpoint has them `encoder/` or `code_table/`
+    and `latent/`, and the paper's schedulers; weights are safetensors. Nothing that the checkpoint
+    names is imported or called.
 
     Raises:
         PatchDMError: the checkpoint cannot be read, tries to run code or does not fit, or
@@ -126,7 +121,7 @@ class _Checkpoint:
     tensors: Mapping[str, Tensor]
 
     def shape(self, key: str, dims: int) -> tuple[int, ...]:
-        """Shape of a tensor that sizes are read from.
+        """Return the shape of a tensor.
 
         Raises:
             PatchDMError: it is missing or has another number of dimensions.
@@ -139,13 +134,13 @@ class _Checkpoint:
         return shape
 
     def children(self, module: str) -> set[str]:
-        """Names that follow a module's, up to the next dot."""
+        """Return the names directly below a module."""
         start = f"{module}."
         keys = (key.removeprefix(start) for key in self.tensors if key.startswith(start))
         return {key.partition(".")[0] for key in keys}
 
     def numbered(self, module: str) -> list[str]:
-        """Children 0, 1, .. up to the first gap."""
+        """Return the children 0, 1, .. up to the first gap."""
         names = self.children(module)
         numbers = itertools.takewhile(lambda number: str(number) in names, itertools.count())
         return [f"{module}.{number}" for number in numbers]
@@ -154,7 +149,7 @@ class _Checkpoint:
         return not self.children(module).isdisjoint(ATTENTION.values())
 
     def attended(self, blocks: Iterable[str]) -> list[int]:
-        """Which of the blocks have attention."""
+        """Return the numbers of the blocks that have attention."""
         return [number for number, block in enumerate(blocks) if self.is_attention(f"{block}.1")]
 
     def is_residual(self, module: str) -> bool:
@@ -163,23 +158,23 @@ class _Checkpoint:
         )
 
     def widths(self, blocks: str, firsts: range) -> tuple[int, ...]:
-        """Channels that the first block of each level puts out."""
+        """Return the output channels of the first block of each level."""
         keys = [f"{blocks}.{number}.0.in_layers.2.weight" for number in firsts]
         return tuple(self.shape(key, 4)[0] for key in keys)
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Network:
     """One of our models and the authors' keys of its parameters."""
 
     model: Any
     keys: Mapping[str, str]
     """Our parameter -> their key."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Their second key for a parameter -> the key that is read."""
+    """Their second key of a parameter -> the key that is read."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Their keys with the shapes they must have."""
+        """Return their keys with the expected shapes."""
         own = self.model.state_dict()
         shapes = {theirs: tuple(own[ours].shape) for ours, theirs in self.keys.items()}
         for key in shapes:
@@ -196,7 +191,7 @@ class _Part:
 
 
 def _keys(model: Any, modules: Names) -> dict[str, str]:
-    """Our parameter -> their key, for those modules of the list that the model has."""
+    """Return our parameter -> their key, for the listed modules that the model has."""
     own = model.state_dict()
     return {
         f"{ours}.{leaf}": f"{theirs}.{leaf}"
@@ -207,10 +202,10 @@ def _keys(model: Any, modules: Names) -> dict[str, str]:
 
 
 def _networks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Choose the EMA, raw or bare names and take their prefix off; keep the code statistics.
+    """Choose the EMA, raw or bare names and remove their prefix; keep the code statistics.
 
     Raises:
-        PatchDMError: a value is no tensor, or a key stands beside the chosen ones.
+        PatchDMError: a value is no tensor, or a key is surplus.
     """
     groups: dict[str, dict[str, Tensor]] = {"ema_model.": {}, "model.": {}, "": {}}
     for key, value in state_dict.items():
@@ -231,8 +226,8 @@ def _networks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return (ema or raw) | bare
 
 
-def _unet(state: _Checkpoint, patch_size: int) -> _Part:
-    """Work out the U-Net: a decoder block that ends in an up-sampling block ends its level."""
+def _unet(state: _Checkpoint, patch_size: int) -> _Network:
+    """Reconstruct the U-Net: an up-sampling block at the end of a decoder block ends a level."""
     decoder = state.numbered("output_blocks")
     ends = [
         number
@@ -260,14 +255,13 @@ def _unet(state: _Checkpoint, patch_size: int) -> _Part:
         cond_dim=cond_dim,
         unconditional=True,  # their training drops code and position, whatever its settings
     )
-    return _Part(model, _keys(model, unet_names(model)))
+    return _Network(model, _keys(model, unet_names(model)))
 
 
-def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Part:
-    """Work out the encoder: its down-sampling blocks bear no mark, so try what divides.
+def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Network:
+    """Reconstruct the encoder: its down-sampling blocks are not marked, so try numbers of blocks.
 
-    First as many residual blocks per level as the U-Net has, the authors' choice. Where no
-    number fits, that one is reported against.
+    The first is that of the U-Net, the authors' choice. If no number fits, errors refer to it.
     """
     blocks = state.numbered("encoder.input_blocks")
     attended = state.attended(blocks[1:])
@@ -275,7 +269,7 @@ def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Part:
     found = {k: tuple(v.shape) for k, v in state.tensors.items() if k.startswith("encoder.")}
     found.pop(CODE_TABLE, None)
 
-    def part(res_blocks: int) -> _Part:
+    def network(res_blocks: int) -> _Network:
         per_level = res_blocks + 1
         levels = max(len(blocks) // per_level, 1)
         firsts = range(1, levels * per_level, per_level)
@@ -287,17 +281,17 @@ def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Part:
                 attention_levels=tuple(sorted({number // per_level for number in attended})),
                 code_dim=code_dim,
             )
-        return _Part(model, _keys(model, encoder_names(model)))
+        return _Network(model, _keys(model, encoder_names(model)))
 
-    likeliest = part(unet_res_blocks)
-    others = (part(number) for number in range(1, len(blocks)))
-    fitting = (part for part in (likeliest, *others) if part.shapes() == found)
-    plan = next(fitting, likeliest)
-    return _Part(SemanticEncoder.from_config(plan.model.config), plan.keys)
+    likeliest = network(unet_res_blocks)
+    others = map(network, range(1, len(blocks)))
+    fitting = (one for one in itertools.chain([likeliest], others) if one.shapes() == found)
+    chosen = next(fitting, likeliest)
+    return _Network(SemanticEncoder.from_config(chosen.model.config), chosen.keys)
 
 
-def _latent(state: _Checkpoint, code_dim: int) -> _Part:
-    """Work out the latent model: its last layer is our head."""
+def _latent(state: _Checkpoint, code_dim: int) -> _Network:
+    """Reconstruct the latent model: its last layer is our head."""
     model = LatentMLP(
         code_dim=code_dim,
         layers=len(state.numbered("latent_net.layers")),
@@ -305,16 +299,16 @@ def _latent(state: _Checkpoint, code_dim: int) -> _Part:
         time_channels=state.shape("latent_net.time_embed.0.weight", 2)[1],
     )
     keys = _keys(model, latent_names(model))
-    # They register one layer under two names; of two values the later one holds.
+    # They register one layer under two names; the later of two values is valid.
     scales = [key for key in keys.values() if "cond_layers.1" in key]
     aliases = {key.replace("cond_layers.1", "linear_emb"): key for key in scales}
     normalised = any(key in state.tensors for key in STATISTICS.values())
-    return _Part(model, keys | STATISTICS if normalised else keys, aliases)
+    return _Network(model, keys | STATISTICS if normalised else keys, aliases)
 
 
-def _check(parts: Iterable[_Part], state: _Checkpoint) -> None:
+def _check(networks: Iterable[_Network], state: _Checkpoint) -> None:
     """Raise one PatchDMError that names every key that is missing, surplus or misshapen."""
-    expected = {key: shape for part in parts for key, shape in part.shapes().items()}
+    expected = {key: shape for network in networks for key, shape in network.shapes().items()}
     found = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
     problems = {
         "missing": [key for key in expected if key not in found],

@@ -1,10 +1,10 @@
-"""Read the weights of a Lightning checkpoint, whatever else was pickled beside them.
+"""Read the weights of a Lightning checkpoint, and ignore all other pickled objects safely.
 
-A pickle is a program: it names things to import and to call. Here it is handed nothing real. A
-name becomes a stand-in that does nothing, except the few that a tensor is made of, which become
-descriptions of it. So the objects a trainer leaves in its checkpoints (callbacks, optimizers,
-schedulers) are passed over, and no package they name needs to be there. `torch.load` with
-`weights_only=True` runs nothing either, but it refuses such files whole.
+A pickle is a program: it names things to import and to call. Here it gets nothing real. A name
+becomes a stand-in that does nothing, except the few that build a tensor, which become descriptions
+of it. So the other objects of a checkpoint (callbacks, optimizers, schedulers) are ignored, and
+their packages need not be installed. `torch.load` with `weights_only=True` runs nothing either,
+but it refuses such files completely.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 
 DTYPES = {
     "BFloat16Storage": torch.bfloat16,
@@ -37,7 +37,7 @@ DATA_MODULES = {
     "_codecs", "argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions",
     "functools", "pathlib", "random", "types", "uuid",
 }  # fmt: skip
-"""Standard modules whose objects are data; whoever calls another's wants to run code."""
+"""Standard modules whose objects are data; a call into another one is meant to run code."""
 DATA_BUILTINS = {
     "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object",
     "range", "set", "slice", "str", "tuple",
@@ -46,12 +46,12 @@ DATA_BUILTINS = {
 DAMAGE = (
     ArithmeticError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
-"""What can be raised by a program that is damaged, or not of torch.save."""
+"""Errors of a pickle that is damaged, or not written by torch.save."""
 
 
 @dataclass(frozen=True)
 class Lightning:
-    """What is read from a checkpoint: weights by name, and the hyper-parameters it was run with."""
+    """The content of a checkpoint: weights by name, and the hyper-parameters of the training."""
 
     state_dict: dict[str, Tensor]
     hyper_parameters: dict[str, Any]
@@ -61,8 +61,7 @@ def read_lightning(path: Path) -> Lightning:
     """Read a checkpoint of Lightning, or a bare state dict, as torch.save (1.6 on) writes it.
 
     Raises:
-        PatchDMError: the file cannot be read, is no such checkpoint, or its pickle calls a
-            function.
+        PatchDMError: the file cannot be read, is no checkpoint, or its pickle calls a function.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,7 +83,7 @@ def read_lightning(path: Path) -> Lightning:
     except pickle.UnpicklingError as error:
         raise PatchDMError(f"{path}: refused: {error}") from None
     except DAMAGE as error:
-        raise PatchDMError(f"{path}: no checkpoint: {' '.join(str(error).split())}") from None
+        raise PatchDMError(f"{path}: no checkpoint: {one_line(error)}") from None
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class _Stored:
     stride: tuple[int, ...]
 
     def read(self, archive: zipfile.ZipFile, program: str) -> Tensor:
-        """Read the tensor's bytes, which lie beside the program."""
+        """Read the tensor's bytes, a file next to the pickle."""
         kind, name = self.storage
         data = bytearray(archive.read(f"{program.removesuffix('data.pkl')}data/{name}"))
         flat = torch.frombuffer(data, dtype=DTYPES[kind]) if data else torch.empty(0)
@@ -108,7 +107,7 @@ class _Stored:
 
 
 class _Builder:
-    """What a pickle may call to get a tensor; without a dict, so that it cannot be altered."""
+    """A function that a pickle may call to get a tensor; no dict, so it cannot be altered."""
 
     __slots__ = ()
 
@@ -133,7 +132,7 @@ BUILDERS = {"_rebuild_tensor_v2": _BuildTensor, "_rebuild_parameter": _BuildPara
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that imports nothing: `find_class` never reaches the one it replaces."""
+    """An unpickler that imports nothing: `find_class` never calls the original."""
 
     def find_class(self, module: str, name: str) -> Any:
         # Protocol 2, which torch.save writes, has the names of Python 2.
@@ -153,7 +152,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _InertType(type):
-    """Type of the stand-ins. To call one makes an instance, or is refused if it means action."""
+    """Type of the stand-ins. A call makes an instance, or is refused if it is meant to run code."""
 
     def __call__(cls, *_: object) -> Any:
         if not _means_data(cls.__module__, cls.__name__):
@@ -162,7 +161,7 @@ class _InertType(type):
 
 
 class _Inert(dict[Any, Any], metaclass=_InertType):
-    """Stand-in for a name; its instances stand for objects and keep nothing but dict items."""
+    """Stand-in for a name; its instances replace objects and keep only dict items."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # callbacks may be keys
 
@@ -170,7 +169,7 @@ class _Inert(dict[Any, Any], metaclass=_InertType):
         return dict.__new__(cls)
 
     def __setstate__(self, state: object = None) -> None:
-        """Drop the state; called on the stand-in itself, too, which so cannot be altered."""
+        """Drop the state; also called on the stand-in itself, which thus cannot be altered."""
 
     def append(self, item: object) -> None:
         """Drop the item."""
@@ -180,9 +179,9 @@ class _Inert(dict[Any, Any], metaclass=_InertType):
 
 
 def _means_data(module: str, name: str) -> bool:
-    """Whether calling a name makes an object, by the look of it: a class, or a data module's.
+    """Guess whether calling a name creates data: it looks like a class, or is of a data module.
 
-    Nothing hangs on a wrong guess: a call that is let through does nothing either.
+    A wrong guess is harmless: an accepted call does nothing either.
     """
     package = module.partition(".")[0]
     if package == "builtins":

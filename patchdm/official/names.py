@@ -1,7 +1,7 @@
-"""Where the authors' code keeps each of our modules (facts of their checkpoints).
+"""The authors' name of each of our modules (facts of their checkpoints).
 
 Their networks are numbered sequences, ours have names. Each function yields pairs
-(our module, their module), both dotted; modules a model does without are paired all the same.
+(our module, their module), both dotted, also for modules that a model lacks.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ CODE_TABLE = "encoder.semantic_enc.weight"
 OLD_NAMES = {"semantic_enc.semantic_enc.weight": CODE_TABLE}
 """Names of early checkpoints."""
 STATISTICS = {"mean": "conds_mean", "std": "conds_std"}
-"""Our buffers of the latent model -> theirs, which stand beside the networks."""
+"""Our buffers of the latent model -> theirs, which are outside the networks."""
 IGNORED = "x_T"
-"""Beside the networks, too: the noise of progress pictures."""
+"""Also outside the networks: the noise of progress pictures."""
 
 
 def unet_names(unet: PatchUNet) -> Names:

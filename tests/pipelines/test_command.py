@@ -44,7 +44,7 @@ def test_other_arguments_are_refused(argument: str):
         ),
         (reproduce, ["place.slots=1"], "place.slots: Extra inputs are not permitted"),
         (reproduce, ["up_to=train"], "up_to: Input should be a valid list"),
-        (train, ["num_processes=0"], "num_processes: Input should be greater than or equal to 1"),
+        (train, ["tflops=0"], "tflops: Input should be greater than 0"),
         (sample_at_scale, ["seeds=5-9", "out=x"], "seeds: String should match pattern"),
         (sample_at_scale, ["seeds=0:5"], "out"),
         (
@@ -69,16 +69,6 @@ def test_wrong_parameters_are_one_line_and_nothing_starts(
 @pytest.mark.parametrize(
     ("flow", "parameters", "message"),
     [
-        (
-            train,
-            {"num_processes": 2, "place": {"runner": "workers"}},
-            "num_processes is 2, expected 1 with place.runner workers",
-        ),
-        (
-            train,
-            {"num_processes": 3},
-            r"num_processes is 3, expected divisors of 16 \(train.batch_size /",
-        ),
         (sample_at_scale, {"seeds": "5:5", "out": "x"}, "seeds is 5:5, expected FIRST:END"),
         (
             sample_at_scale,
@@ -104,6 +94,15 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 
 
 @pytest.mark.usefixtures("prefect_api")
+def test_processes_that_cannot_share_a_batch_are_refused_before_anything_starts(tmp_dir: Path):
+    text = (REPO / "presets/smoke.yaml").read_text()
+    (tmp_dir / "params.yaml").write_text(text.replace("processes: null", "processes: 3"))
+    with pytest.raises(FlowError, match="expected multiples of machine.processes = 3"):
+        train()
+    assert [path.name for path in tmp_dir.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.usefixtures("prefect_api")
 def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(api.subprocess, "Popen", lambda *_, **__: pytest.fail("started another"))
     assert api.PREFECT_API_URL.value()
@@ -117,7 +116,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_dir: Path, url: str):
         pytest.raises(SystemExit) as ended,
     ):
         main(reproduce, [])
-    assert str(ended.value).startswith(f"error: PREFECT_API_URL is {url}, expected the address of")
+    assert str(ended.value).startswith(f"error: PREFECT_API_URL is {url}, expected the URL of")
     assert "\n" not in str(ended.value)
     assert not list(tmp_dir.iterdir())
 

@@ -6,7 +6,7 @@ import pytest
 from patchdm.metrics.seams import step_maps
 from patchdm.report.ablation import ablation, by_place
 from patchdm.report.parts import Table
-from tests.data.photographs import photograph
+from tests.photographs import photograph
 
 
 def test_steps_are_averaged_by_their_distance_from_a_border() -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from patchdm.report import figures
-from tests.data.photographs import photograph
+from tests.photographs import photograph
 from tests.report.pages import pixels
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from patchdm.report import figures
 from patchdm.report.gallery import seam_profiles
-from tests.data.photographs import photograph
+from tests.photographs import photograph
 
 
 def test_a_seam_shows_in_profile_and_map(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from patchdm.sampling.generate import model_hash
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 from patchdm.sampling.tilings import Step, patches_of_step
-from tests.data.photographs import contents
 from tests.networks import awake, small_unet
+from tests.photographs import contents
 
 P, HEIGHT, WIDTH = 8, 16, 24
 MODES = ["feature", "none", "pixel-fixed", "pixel-random"]

@@ -21,8 +21,8 @@ from stages._common import FEATURES, PARAMS, PATCHDM, PATCHES, STATE
 from stages._common import LATENT as LATENT_MODEL
 from stages.cache_features import cache_features
 from tests.conftest import REPO
-from tests.data.photographs import contents
 from tests.networks import awake
+from tests.photographs import contents
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 TRAIN = {

@@ -34,7 +34,7 @@ from stages.sample import sample
 from stages.train_latent import train_latent
 from stages.train_patchdm import train_patchdm
 from tests.conftest import REPO
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.stages.models import kill_amid, small_params, start, wait_for, write_inputs
 
 PARAMS = small_params(sample={"num_images": 4, "tiling": "blend"})

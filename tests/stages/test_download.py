@@ -14,7 +14,7 @@ from patchdm.errors import PatchDMError
 from patchdm.fetch import fetch
 from stages._common import RAW
 from stages.download import download
-from tests.data.photographs import contents, data_params, jpegs, write_bundle, write_folder
+from tests.photographs import contents, data_params, jpegs, write_bundle, write_folder
 
 
 @pytest.mark.parametrize("source", ["bundled", "folder"])

@@ -21,7 +21,7 @@ from stages._common import METRICS, PATCHES, REFERENCE, SAMPLES, TABLES
 from stages._declared import params_digest
 from stages.evaluate import UNET_WEIGHTS, evaluate
 from stages.reference import reference
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.stages.samples import sample_path, write_samples
 from tests.stages.tiny import tiny_params, write_tiny_store
 

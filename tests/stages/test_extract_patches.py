@@ -24,7 +24,7 @@ from patchdm.formats.images import fit, read_image
 from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
-from tests.data.photographs import (
+from tests.photographs import (
     ROOT,
     contents,
     data_params,
@@ -32,7 +32,7 @@ from tests.data.photographs import (
     jpegs,
     photograph,
 )
-from tests.data.stores import write_raw
+from tests.stores import write_raw
 
 TABLES = ["SHA256SUMS", "duplicates.csv", "enlarged.csv", "index.parquet", "quarantine.csv"]
 
@@ -260,7 +260,7 @@ def many_photographs(copies: int) -> Params:
 
 
 def noted() -> int:
-    """Return how many rows of the plan are done with."""
+    """Return how many rows of the layout are done with."""
     logs = STATE.rglob("records.bin")
     return sum(path.stat().st_size for path in logs) // store_writer.RECORD.itemsize
 

@@ -19,8 +19,8 @@ from patchdm.formats.images import fit, read_image
 from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
-from tests.data.photographs import contents, data_params, encoded, photograph
-from tests.data.stores import write_raw
+from tests.photographs import contents, data_params, encoded, photograph
+from tests.stores import write_raw
 
 pytestmark = pytest.mark.usefixtures("tmp_dir")
 

@@ -17,7 +17,7 @@ from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.seams import seam_score
 from stages._common import PATCHES, REFERENCE
 from stages.reference import reference
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 

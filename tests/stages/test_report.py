@@ -32,7 +32,7 @@ from stages._common import (
     TABLES,
 )
 from stages.report import report
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.report.pages import Page, pixels
 from tests.report.runs import write_run
 from tests.stages.tiny import tiny_params

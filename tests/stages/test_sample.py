@@ -16,7 +16,7 @@ from patchdm.formats.shards import read_images, read_manifest
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import PARAMS, PATCHDM, SAMPLES, STATE
 from stages.sample import sample
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.stages.models import (
     bytes_of,
     kill_amid,

@@ -14,7 +14,7 @@ from patchdm.errors import PatchDMError
 from stages._common import ABLATION_METRICS, METRICS, PAPER_TABLES, PATCHES
 from stages.tables import RESOLUTIONS, tables
 from tests.conftest import REPO
-from tests.data.photographs import contents
+from tests.photographs import contents
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 FID = "FID (efficientnet-lite0, n = 8)"

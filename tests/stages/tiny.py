@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from patchdm.config import Params, load_params
-from patchdm.extract.splits import plan_images
+from patchdm.extract.splits import lay_out
 from patchdm.files import sha256
 from patchdm.formats.images import fit, read_image
 from tests.conftest import REPO
-from tests.data.stores import write_store
+from tests.stores import write_store
 
 HEIGHT, WIDTH = 16, 32
 SIDES = ("width", "height")
@@ -33,10 +33,10 @@ def write_tiny_store(folder: Path, landscapes: Path) -> None:
     """Write a store of 18 training images and 3 held out."""
     files = sorted(landscapes.iterdir())
     manifest = pd.DataFrame({"image": [f.name for f in files], "sha256": map(sha256, files)})
-    plan = plan_images(manifest, 0.2, flips=True)
+    layout = lay_out(manifest, 0.2, flips=True)
     images = []
-    for source, flipped in zip(plan["source"], plan["flipped"], strict=True):
+    for source, flipped in zip(layout["source"], layout["flipped"], strict=True):
         image = fit(read_image(landscapes / source), WIDTH, HEIGHT)
         images.append(image[:, ::-1] if flipped else image)
     folder.parent.mkdir()
-    write_store(folder, plan, images)
+    write_store(folder, layout, images)

@@ -1,42 +1,33 @@
-"""Sources of photographs, one module each: what data.source can be.
-
-A source is a context manager around a `Listing`; `patchdm.fetch.fetch` makes data/raw of it.
-"""
+"""Sources of photographs: for each value of data.source a module with `open_listing`."""
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from patchdm.config.data import Data, is_address
+from patchdm.config.data import Data, is_url
 from patchdm.errors import PatchDMError
-from patchdm.fetch.sources.archive import open_archive
-from patchdm.fetch.sources.bundled import open_bundled
-from patchdm.fetch.sources.folder import open_folder
-from patchdm.fetch.sources.hub import open_hub
-from patchdm.fetch.sources.listing import Listing, Place
-from patchdm.fetch.sources.lsun import open_lsun
-from patchdm.fetch.sources.s3 import open_s3
-from patchdm.fetch.sources.table import open_table
+from patchdm.fetch.sources.listing import Listing, Workspace
 
-__all__ = ["SOURCES", "Listing", "Place", "count"]
 
-SOURCES: dict[str, Callable[[Data, Place], AbstractContextManager[Listing]]] = {
-    "bundled": open_bundled,
-    "folder": open_folder,
-    "archive": open_archive,
-    "lsun": open_lsun,
-    "hub": open_hub,
-    "table": open_table,
-    "s3": open_s3,
-}
-"""Every value of params key data.source."""
+def open_source(data: Data, workspace: Workspace) -> AbstractContextManager[Listing]:
+    """Open the source that section data names; the listing holds until the context ends.
+
+    Raises:
+        PatchDMError: it cannot be read or downloaded, is not the pinned one, or lists nothing.
+    """
+    workspace.state.mkdir(exist_ok=True)
+    # Only the source at hand is imported: clients of S3 and of the hub take a second.
+    module = importlib.import_module(f"{__name__}.{data.source}")
+    opened: AbstractContextManager[Listing] = module.open_listing(data, workspace)
+    return opened
 
 
 def count(data: Data, root: Path = Path()) -> int:
-    """Return how many photographs a source lists, without bringing them.
+    """Return how many photographs a source lists, without fetching them.
 
     Args:
         data: section data of the run.
@@ -45,11 +36,11 @@ def count(data: Data, root: Path = Path()) -> int:
     Raises:
         PatchDMError: it cannot be listed, or only once it is downloaded.
     """
-    if data.source == "hub" or is_address(data.location):
+    if data.source == "hub" or is_url(data.location):
         raise PatchDMError(f"{data.location}: how many photographs it has is known once it is here")
     with tempfile.TemporaryDirectory() as state:
-        place = Place(root, Path(state), 1, _silent)
-        with SOURCES[data.source](data, place) as listing:
+        workspace = Workspace(root, Path(state), 1, _silent)
+        with open_source(data, workspace) as listing:
             return listing.total
 
 

@@ -1,4 +1,4 @@
-"""An archive of images, on this disk or at an address."""
+"""An archive of images, on this disk or at a URL."""
 
 from __future__ import annotations
 
@@ -10,55 +10,59 @@ from pathlib import Path
 
 from requests import Session
 
-from patchdm.config.data import Data, is_address
+from patchdm.config.data import Data, is_url
 from patchdm.errors import PatchDMError
-from patchdm.fetch.archives import Member, members, unpack
+from patchdm.fetch.archives import members, unpack
 from patchdm.fetch.names import PassedOver
-from patchdm.fetch.sources.listing import Item, Listing, Place, one_by_one
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one
 from patchdm.fetch.transfer import open_session, transfer
 from patchdm.files import sha256
 
 
 @contextmanager
-def open_archive(data: Data, place: Place) -> Iterator[Listing]:
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield every photograph of an archive, in its order.
 
     Raises:
-        PatchDMError: it cannot be had, is not the pinned one, is damaged, or holds no image.
+        PatchDMError: it cannot be downloaded, is not the pinned one, is damaged, or holds no image.
     """
-    file = local_file(data, place)
-    shown = data.location if is_address(data.location) else file.name
-    with dropped_if_bad(file, place):
+    file = local_file(data, workspace)
+    with dropped_if_bad(file, workspace):
         passed_over = PassedOver()
         total = sum(1 for _ in members(file, data.location, passed_over))
         if not total:
             found = str(passed_over) or "it is empty"
             raise PatchDMError(f"{data.location}: found no image in it, {found}")
+    yield one_by_one(_photographs(data, file), total, workspace, passed_over)
+
+
+def _photographs(data: Data, file: Path) -> Iterator[Listed]:
+    shown = data.location if is_url(data.location) else file.name
     version = f"{data.pin} {file.stat().st_size} {file.stat().st_mtime_ns}"
-    items = (
-        _item(data.location, shown, version, member) for member in members(file, data.location)
-    )
-    yield one_by_one(items, total, place, passed_over)
+    for member in members(file, data.location):
+        name = f"{data.location}/{member.name}"
+        fetch = partial(unpack, member, name=name)
+        yield Listed(member.name, name, f"{shown}/{member.name}", fetch, version)
 
 
-def local_file(data: Data, place: Place) -> Path:
-    """Return the file of `data.location`, downloaded if that is an address.
+def local_file(data: Data, workspace: Workspace) -> Path:
+    """Return the file of `data.location`, downloaded if that is a URL.
 
     Raises:
-        PatchDMError: it cannot be had, or is not the pinned one.
+        PatchDMError: it cannot be downloaded, or is not the pinned one.
     """
-    if is_address(data.location):
+    if is_url(data.location):
         with open_session(1) as session, ExitStack() as stack:
             bar: list[Callable[[int], None]] = []
 
             def report(done: int, total: int | None) -> None:
                 if not bar:  # only now the total is known
-                    show = place.progress("download", (total or 0) >> 20, "MiB")
+                    show = workspace.progress("download", (total or 0) >> 20, "MiB")
                     bar.append(stack.enter_context(show))
                 bar[0](done >> 20)
 
-            return download(session, data.location, data.pin, place.state, report)
-    file = place.root / data.location
+            return download(session, data.location, data.pin, workspace.state, report)
+    file = workspace.root / data.location
     if not file.is_file():
         raise PatchDMError(f"{data.location}: data.location is no file")
     _check_pin(data.location, file, data.pin)
@@ -72,12 +76,11 @@ def download(
     state: Path,
     report: Callable[[int, int | None], None] = lambda _done, _total: None,
 ) -> Path:
-    """Return the file of an address in the state folder, whatever its size.
+    """Download a file of any size to the state folder, unless it is there; return its path.
 
     Raises:
-        PatchDMError: it cannot be had, or is not of the SHA-256 `pin`.
+        PatchDMError: it cannot be downloaded, or its SHA-256 is not `pin`.
     """
-    state.mkdir(exist_ok=True)
     file = state / hashlib.sha256(f"{url}\0{pin}".encode()).hexdigest()[:32]
     if not file.exists():
         part = file.with_suffix(".part")
@@ -92,12 +95,12 @@ def download(
 
 
 @contextmanager
-def dropped_if_bad(file: Path, place: Place) -> Iterator[None]:
-    """Remove a file from the state folder if it cannot be read: the next call gets it anew."""
+def dropped_if_bad(file: Path, workspace: Workspace) -> Iterator[None]:
+    """Remove a file from the state folder if it cannot be read: the next call downloads it."""
     try:
         yield
     except PatchDMError:
-        if place.state in file.parents:
+        if workspace.state in file.parents:
             file.unlink(missing_ok=True)
         raise
 
@@ -105,9 +108,3 @@ def dropped_if_bad(file: Path, place: Place) -> Iterator[None]:
 def _check_pin(name: str, file: Path, pin: str | None) -> None:
     if pin is not None and (found := sha256(file)) != pin:
         raise PatchDMError(f"{name}: found sha256 {found}, expected {pin}")
-
-
-def _item(location: str, shown: str, version: str, member: Member) -> Item:
-    origin = f"{location}/{member.name}"
-    bring = partial(unpack, member, name=origin)
-    return Item(member.name, origin, f"{shown}/{member.name}", bring, version)

@@ -1,4 +1,4 @@
-"""An archive and the CSV beside it that says what is in it."""
+"""An archive and the CSV next to it that says what is in it."""
 
 from __future__ import annotations
 
@@ -12,55 +12,47 @@ from patchdm.config.data import Data
 from patchdm.errors import PatchDMError
 from patchdm.fetch.archives import Member, members, unpack
 from patchdm.fetch.names import refuse
-from patchdm.fetch.sources.listing import Item, Listing, Place, one_by_one, read_csv
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one, read_csv
 
 _COLUMNS = ["file", "origin", "licence", "sha256"]
 
 
 @contextmanager
-def open_bundled(data: Data, place: Place) -> Iterator[Listing]:
-    """Yield the photographs of an archive, which are exactly those of the CSV beside it.
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
+    """Yield the photographs of an archive, which are exactly those of the CSV next to it.
 
     Raises:
         PatchDMError: archive or CSV is missing or damaged, or a file is missing, surplus, or
             listed twice.
     """
-    location = place.root / data.location
-    table = _read_table(location.with_suffix(".csv"))
-    found = {}
+    location = workspace.root / data.location
+    csv_path = location.with_suffix(".csv")
+    table = _read_table(csv_path)
+    found = set[str]()
     for member in members(location, str(location)):
         name = PurePosixPath(member.name).name
         if name in found:
             raise PatchDMError(f"{location}: found two files named {name}, expected one")
-        found[name] = member.name
-    for surplus in sorted(found.keys() - table.keys()):
-        csv_path = location.with_suffix(".csv")
+        found.add(name)
+    for surplus in sorted(found - table.keys()):
         raise PatchDMError(f"{location}: found {surplus}, which is not in {csv_path}")
-    for missing in sorted(table.keys() - found.keys()):
-        csv_path = location.with_suffix(".csv")
+    for missing in sorted(table.keys() - found):
         raise PatchDMError(f"{location}: {missing} is missing, it is in {csv_path}")
-    items = (_item(location, member, table) for member in members(location, str(location)))
-    yield one_by_one(items, len(table), place)
+    photographs = (_listed(location, member, table) for member in members(location, str(location)))
+    yield one_by_one(photographs, len(table), workspace)
 
 
-def _item(location: Path, member: Member, table: dict[str, list[str]]) -> Item:
-    name = PurePosixPath(member.name).name
-    inner = name if refuse(member.name) is None else member.name  # whose refusal is then said
-    published, licence, sha256 = table[name]
-    origin = f"{location}/{member.name}"
-    return Item(
-        inner,
-        origin,
-        published,
-        partial(unpack, member, name=origin),
-        version=sha256,
-        licence=licence,
-        sha256=sha256,
-    )
+def _listed(location: Path, member: Member, table: dict[str, list[str]]) -> Listed:
+    file_name = PurePosixPath(member.name).name
+    # A member whose path is refused keeps it, so that the refusal is reported.
+    image = file_name if refuse(member.name) is None else member.name
+    source, licence, sha256 = table[file_name]
+    name = f"{location}/{member.name}"
+    return Listed(image, name, source, partial(unpack, member, name=name), sha256, licence, sha256)
 
 
 def _read_table(path: Path) -> dict[str, list[str]]:
-    """Read the CSV beside an archive: file name -> origin, licence, sha256."""
+    """Read the CSV next to an archive: file name -> origin, licence, sha256."""
     header, *rows = read_csv(path)
     table: dict[str, list[str]] = {}
     for found in (header, *rows):

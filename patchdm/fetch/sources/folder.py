@@ -13,31 +13,31 @@ from patchdm.config.data import Data
 from patchdm.errors import PatchDMError
 from patchdm.fetch.arrival import copy
 from patchdm.fetch.names import PassedOver, is_system
-from patchdm.fetch.sources.listing import Item, Listing, Place, one_by_one
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one
 
 
 @contextmanager
-def open_folder(data: Data, place: Place) -> Iterator[Listing]:
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield every photograph below a folder, links followed, in the order of their paths.
 
     Raises:
-        PatchDMError: it is no folder, one below it cannot be read, or it holds no image.
+        PatchDMError: it is no folder, a folder below it cannot be read, or it holds no image.
     """
-    location = place.root / data.location
+    location = workspace.root / data.location
     if not location.is_dir():
         raise PatchDMError(f"{location}: data.location is no folder, source `folder` needs one")
     passed_over = PassedOver()
     paths = sorted(_Walk(location, passed_over).photographs())
     if not paths:
         raise PatchDMError(f"{location}: found no image, {str(passed_over) or 'it is empty'}")
-    items = (_item(location, path) for path in paths)
-    yield one_by_one(items, len(paths), place, passed_over)
+    photographs = (_listed(location, path) for path in paths)
+    yield one_by_one(photographs, len(paths), workspace, passed_over)
 
 
 class _Walk:
-    """The photographs below a folder, each once, by a way without links where there is one.
+    """The photographs below a folder, each once, by a path without links if there is one.
 
-    Links may lead round in a circle, or to what is below the folder anyway.
+    Links may form a circle, or lead to another path below the folder.
     """
 
     def __init__(self, location: Path, passed_over: PassedOver) -> None:
@@ -46,7 +46,7 @@ class _Walk:
         self._entered, self._targets = set[Path](), set[Path]()
 
     def photographs(self) -> Iterator[Path]:
-        """Yield their paths; links to files come last, as they may lead into linked folders.
+        """Yield their paths; links to files come last, since they may lead into linked folders.
 
         Raises:
             PatchDMError: a folder cannot be read.
@@ -63,10 +63,10 @@ class _Walk:
             yield link
 
     def _below(self, top: Path) -> Iterator[Path]:
-        """Yield the photographs below a folder that are no links; note links for later."""
+        """Yield the photographs below a folder that are no links; keep links for later."""
         for folder, names, files in os.walk(top, onerror=self._refuse):
             names.sort()  # of two links to one folder the first is followed
-            if not is_system(self._name(folder)):  # whose files are counted, no more
+            if not is_system(self._name(folder)):  # whose files are only counted
                 real = Path(folder).resolve()
                 if real in self._entered:
                     self._passed_over.add("behind a second link")
@@ -79,7 +79,7 @@ class _Walk:
                 path = Path(folder, name)
                 if not self._passed_over.takes(self._name(path)):
                     continue
-                if not os.path.isfile(path):  # noqa: PTH113 - which raises where it may not look
+                if not os.path.isfile(path):  # noqa: PTH113 - which raises without permission
                     self._passed_over.add("that is no readable file (a broken link, a pipe)")
                 elif path.is_symlink():
                     self._links.append(path)
@@ -94,20 +94,20 @@ class _Walk:
             raise PatchDMError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
-def _item(location: Path, path: Path) -> Item:
-    name = path.relative_to(location).as_posix()
+def _listed(location: Path, path: Path) -> Listed:
+    image = path.relative_to(location).as_posix()
     try:
         status = path.stat()
         version = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
-    except OSError:  # `bring` says so
+    except OSError:  # `_copy` reports it
         version = ""
-    return Item(name, str(path), name, partial(_copy, path), version)
+    return Listed(image, str(path), image, partial(_copy, path), version)
 
 
 def _copy(path: Path, target: Path) -> None:
     try:
-        source = path.open("rb")
+        stream = path.open("rb")
     except OSError as error:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
-    with source:
-        copy(source, target, str(path))
+    with stream:
+        copy(stream, target, str(path))

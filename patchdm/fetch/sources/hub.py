@@ -24,7 +24,7 @@ from patchdm.fetch.archives import members, unpack
 from patchdm.fetch.arrival import MAX_BYTES
 from patchdm.fetch.names import PassedOver
 from patchdm.fetch.sources.archive import download
-from patchdm.fetch.sources.listing import Item, Listing, Place, at_once, one_by_one
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, at_once, one_by_one
 from patchdm.formats.images import SUFFIXES
 
 _PARQUET = ".parquet"
@@ -35,10 +35,10 @@ _Result = TypeVar("_Result")
 
 
 @contextmanager
-def open_hub(data: Data, place: Place) -> Iterator[Listing]:
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the image files of a data set, in the order of their paths.
 
-    If it has none, those in its archives and parquet files, which are downloaded first.
+    Without image files: the images in its archives and parquet files, which are downloaded first.
 
     Raises:
         PatchDMError: it cannot be listed, or holds no image.
@@ -46,7 +46,7 @@ def open_hub(data: Data, place: Place) -> Iterator[Listing]:
     token = False if data.credentials == "anonymous" else None
     commit, files = _patiently(partial(_list, data, token), data.location)
 
-    def address(file: RepoFile) -> str:
+    def url_of(file: RepoFile) -> str:
         return hf_hub_url(
             data.location,
             file.path,
@@ -58,26 +58,26 @@ def open_hub(data: Data, place: Place) -> Iterator[Listing]:
     passed_over = PassedOver()
     images = [file for file in files if passed_over.takes(file.path)]
     holders = [file for file in files if file.path.endswith(_HOLDERS)]
-    with transfer.open_session(place.transfers) as session:
+    with transfer.open_session(workspace.transfers) as session:
         session.headers.update(build_hf_headers(token=token))
         if images:
             get = partial(transfer.transfer, session, limit=MAX_BYTES)
-            items = [_item(file, address(file), get) for file in images]
-            yield at_once(items, place, passed_over)
+            photographs = [_listed(file, url_of(file), get) for file in images]
+            yield at_once(photographs, workspace, passed_over)
         elif holders:
             with (
-                ThreadPool(place.transfers) as pool,
-                place.progress("download", len(holders), "files") as show,
+                ThreadPool(workspace.transfers) as pool,
+                workspace.progress("download", len(holders), "files") as show,
             ):
                 here = []
-                get_file = partial(_download, session, address, place.state)
+                get_file = partial(_download, session, url_of, workspace.state)
                 for local in pool.imap(get_file, holders):
                     here.append(local)
                     show(len(here))
             passed_over = PassedOver()
             total = sum(1 for _ in _inside(data.location, holders, here, passed_over))
-            items_inside = _inside(data.location, holders, here, PassedOver())
-            yield one_by_one(items_inside, total, place, passed_over)
+            inside = _inside(data.location, holders, here, PassedOver())
+            yield one_by_one(inside, total, workspace, passed_over)
         else:
             raise PatchDMError(f"{data.location}: found neither images nor archives or parquet")
 
@@ -95,14 +95,14 @@ def _patiently(request: Callable[[], _Result], name: str) -> _Result:
     """Ask the hub until it answers.
 
     Raises:
-        PatchDMError: it refuses, or does not answer after all the pauses of `RETRY`.
+        PatchDMError: it refuses, or does not answer after all pauses of `RETRY`.
     """
     retry = transfer.RETRY.new(total=transfer.RETRY.connect)
     while True:
         try:
             return request()
         except (HTTPError, HFValidationError, OSError, ValueError, KeyError) as error:
-            # ValueError, KeyError: an answer that is none of the hub's
+            # ValueError, KeyError: an answer that is not the hub's
             line = one_line(error)[:300]
             response = getattr(error, "response", None)
             final = response is not None and response.status_code not in transfer.TRANSIENT
@@ -115,57 +115,56 @@ def _patiently(request: Callable[[], _Result], name: str) -> _Result:
             retry.sleep()
 
 
-def _item(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Item:
+def _listed(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Listed:
     sha256 = file.lfs.sha256 if file.lfs else None
-    return Item(file.path, url, url, partial(get, url), file.blob_id, sha256=sha256)
+    return Listed(file.path, url, url, partial(get, url), file.blob_id, sha256=sha256)
 
 
-def _download(
-    session: Any, address: Callable[[RepoFile], str], state: Path, file: RepoFile
-) -> Path:
+def _download(session: Any, url_of: Callable[[RepoFile], str], state: Path, file: RepoFile) -> Path:
     pin = file.lfs.sha256 if file.lfs else None
-    return download(session, address(file), pin, state)
+    return download(session, url_of(file), pin, state)
 
 
 def _inside(
     location: str, holders: list[RepoFile], files: list[Path], passed_over: PassedOver
-) -> Iterator[Item]:
-    """Yield the images in archives and parquet files; a name starts with its file's."""
+) -> Iterator[Listed]:
+    """Yield the images in archives and parquet files; a name starts with that of its file."""
     for holder, file in zip(holders, files, strict=True):
-        source, version = f"{location}/{holder.path}", holder.blob_id
+        shown = f"{location}/{holder.path}"
         suffix = next(suffix for suffix in _HOLDERS if holder.path.endswith(suffix))
+        folder = holder.path.removesuffix(suffix)
         parquet = suffix == _PARQUET
-        inside = _rows(file, source) if parquet else _members(file, source, passed_over)
-        for name, bring in inside:
-            origin = f"{source}/{name}"
-            yield Item(f"{holder.path.removesuffix(suffix)}/{name}", origin, origin, bring, version)
+        inside = _rows(file, shown) if parquet else _members(file, shown, passed_over)
+        for image, fetch in inside:
+            name = f"{shown}/{image}"
+            yield Listed(f"{folder}/{image}", name, name, partial(fetch, name=name), holder.blob_id)
 
 
 def _members(
-    file: Path, source: str, passed_over: PassedOver
-) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    for member in members(file, source, passed_over):
-        yield member.name, partial(unpack, member, name=f"{source}/{member.name}")
+    file: Path, shown: str, passed_over: PassedOver
+) -> Iterator[tuple[str, Callable[..., None]]]:
+    for member in members(file, shown, passed_over):
+        yield member.name, partial(unpack, member)
 
 
-def _rows(file: Path, source: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Yield the images of a parquet file, which lie in its first column of encoded images."""
+def _rows(file: Path, shown: str) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield name and content of the images in a parquet file's first column of encoded images."""
     try:
         table = pq.ParquetFile(file)
         column = next((f.name for f in table.schema_arrow if _holds_images(f.type)), None)
         if column is None:
-            raise PatchDMError(f"{source}: found no column of encoded images")
+            raise PatchDMError(f"{shown}: found no column of encoded images")
         number = 0
         for batch in table.iter_batches(_ROWS, columns=[column]):
             for cell in batch.column(0).to_pylist():
                 image = cell if isinstance(cell, dict) else {"bytes": cell}
                 suffix = PurePosixPath(image.get("path") or "").suffix.lower()
                 name = f"{number:08}{suffix if suffix in SUFFIXES else ''}"
-                yield name, partial(_write, image["bytes"], f"{source}/{name}")
+                yield name, partial(_write, image["bytes"])
                 number += 1
     except (pa.ArrowException, OSError) as error:
         line = one_line(error)[:200]
-        raise PatchDMError(f"{source}: no readable parquet: {line}") from None
+        raise PatchDMError(f"{shown}: no readable parquet: {line}") from None
 
 
 def _holds_images(kind: pa.DataType) -> bool:
@@ -174,7 +173,7 @@ def _holds_images(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _write(content: bytes | None, name: str, path: Path) -> None:
+def _write(content: bytes | None, path: Path, name: str) -> None:
     if content is None:
         raise PatchDMError(f"{name}: found no bytes")
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What a source yields: how many photographs it lists, and each of them as it arrives."""
+"""What a source lists: how many photographs, and each of them as it arrives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from patchdm.errors import PatchDMError, one_line
-from patchdm.fetch.arrival import check_file
+from patchdm.fetch.arrival import Arrival, check_file
 from patchdm.fetch.names import PassedOver
 from patchdm.formats.raw import Photograph
 
@@ -24,54 +24,34 @@ _TRIES = 4
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where and how files are brought."""
+class Workspace:
+    """Where and how photographs are fetched."""
 
     root: Path
     """What relative locations are relative to."""
     state: Path
-    """Folder where the files of a killed download are found again."""
+    """Folder in which a repeated command finds the files of a killed one."""
     transfers: int
     """Files transferred at the same time."""
     progress: Progress
 
 
-class Outcome(NamedTuple):
-    """What became of a photograph that a source lists."""
+class Listed(NamedTuple):
+    """A photograph that a source lists and that can be fetched."""
 
     image: str
-    source: str
-    photograph: Photograph | None
-    """None: it is left out."""
-    reason: str
-    """Why it is left out; "ok" if it is not."""
-
-
-class Item(NamedTuple):
-    """A photograph that can be brought."""
-
+    """Its name below data/raw, not yet trusted."""
     name: str
-    """Where it should go: a path below data/raw, not yet trusted."""
-    origin: str
-    """Where it comes from, for error messages."""
+    """What error messages call it."""
     source: str
     """Column `source` of the manifest."""
-    bring: Callable[[Path], None]
-    """Brings it to a file, where it may find the part that an earlier call brought."""
+    fetch: Callable[[Path], None]
+    """Writes it to a file, which may hold the part that an earlier call wrote."""
     version: str
-    """Differs when the content does: what a killed download brought of another is not used."""
+    """Differs when the content does: a part of another version is not used."""
     licence: str = "unknown"
     sha256: str | None = None
-    """What its SHA-256 must be, where that is known."""
-
-
-class Arrival(NamedTuple):
-    """A checked file in the state folder, or why there is none."""
-
-    path: Path
-    sha256: str
-    bytes: int
-    refused: str | None = None
+    """Its expected SHA-256, if known."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +59,17 @@ class Listing:
     """What a source lists; a context manager around it keeps its files open."""
 
     total: int
-    """How many photographs."""
-    arrive: Callable[[Callable[[Path, str], str | None]], Iterator[Outcome]]
-    """Brings them, in the source's order. It is called with what puts a file in its place by its
-    name and says why not, if the name is refused."""
+    """Number of photographs."""
+    arrivals: Iterable[Arrival]
+    """Fetches them one by one as it is iterated, in the source's order."""
     others: Mapping[str, Path] = field(default_factory=dict)
     """Files that hold the photographs, by their names below data/raw."""
     passed_over: str = ""
-    """Which files of the source are not taken, in a line; empty: all are."""
+    """Which files of the source are not taken, in one line; empty: all are."""
 
 
 def read_csv(path: Path) -> list[list[str]]:
-    """Read a CSV file in UTF-8: its header and its rows, of which none has a surplus cell.
+    """Read the header and the rows of a CSV file in UTF-8.
 
     Raises:
         PatchDMError: it cannot be read, or a row is longer than the header, so that a cell may
@@ -115,70 +94,55 @@ def read_csv(path: Path) -> list[list[str]]:
 
 
 def one_by_one(
-    items: Iterable[Item], total: int, place: Place, passed_over: PassedOver | None = None
+    photographs: Iterable[Listed],
+    total: int,
+    workspace: Workspace,
+    passed_over: PassedOver | str = "",
 ) -> Listing:
-    """List items that are to be brought in their order, each before the next one."""
-    arrive = partial(_outcomes, items, place, None)
-    return Listing(total, arrive, passed_over=str(passed_over or ""))
+    """List photographs that are fetched one after the other."""
+    arrivals = (arrive(workspace.state, photograph) for photograph in photographs)
+    return Listing(total, arrivals, passed_over=str(passed_over))
 
 
-def at_once(items: list[Item], place: Place, passed_over: PassedOver | None = None) -> Listing:
-    """List items of which `place.transfers` are brought at the same time.
+def at_once(
+    photographs: list[Listed], workspace: Workspace, passed_over: PassedOver | str = ""
+) -> Listing:
+    """List photographs of which `workspace.transfers` are fetched at the same time.
 
-    What arrives damaged is brought again, a few times: a server in trouble may send an error page
-    as if it were the image, or cut it off without a sign.
+    One that arrives damaged is fetched again, a few times: a server in trouble may send an error
+    page as if it were the image, or cut it off without a sign.
     """
-    arrive = partial(_outcomes, items, place, place.transfers)
-    return Listing(len(items), arrive, passed_over=str(passed_over or ""))
+    return Listing(len(photographs), _at_once(photographs, workspace), passed_over=str(passed_over))
 
 
-def _outcomes(
-    items: Iterable[Item],
-    place: Place,
-    transfers: int | None,
-    put: Callable[[Path, str], str | None],
-) -> Iterator[Outcome]:
-    place.state.mkdir(exist_ok=True)
-    if transfers is None:
-        for item in items:
-            yield _placed(item, bring(place.state, item), put)
-        return
-    items = list(items)
+def _at_once(photographs: list[Listed], workspace: Workspace) -> Iterator[Arrival]:
     # Threads of this pool don't outlive the process, whatever they are waiting for.
-    with ThreadPool(transfers) as pool:
-        arrivals = pool.imap(partial(bring, place.state, tries=_TRIES), items)
-        for item, arrival in zip(items, arrivals, strict=True):
-            yield _placed(item, arrival, put)
+    with ThreadPool(workspace.transfers) as pool:
+        yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), photographs)
 
 
-def bring(state: Path, item: Item, tries: int = 1) -> Arrival:
-    """Bring an item to the state folder, if it isn't there, and check it.
+def arrive(state: Path, listed: Listed, tries: int = 1) -> Arrival:
+    """Fetch a photograph to the state folder, unless it is there, and check it.
 
     Args:
         state: the folder, which exists.
-        item: what is brought.
-        tries: how often it is brought until it passes the checks.
+        listed: the photograph.
+        tries: how often it is fetched at most, if it fails the checks.
     """
-    key = hashlib.sha256(f"{item.origin}\0{item.version}".encode("utf-8", "surrogateescape"))
+    key = hashlib.sha256(f"{listed.name}\0{listed.version}".encode("utf-8", "surrogateescape"))
     path = state / key.hexdigest()[:32]
     part = path.with_suffix(".part")
+    facts = (listed.image, listed.source, listed.licence)
     while True:
         tries -= 1
         try:
             if not path.exists():
-                item.bring(part)
+                listed.fetch(part)
                 part.rename(path)
-            return Arrival(path, *check_file(path, item.origin, item.sha256))
+            checked = check_file(path, listed.name, listed.sha256)
+            return Arrival(Photograph(*facts, *checked), file=path)
         except PatchDMError as error:
             came = path.exists()
             path.unlink(missing_ok=True)
             if not (came and tries):
-                return Arrival(path, "", 0, str(error))
-
-
-def _placed(item: Item, arrival: Arrival, put: Callable[[Path, str], str | None]) -> Outcome:
-    reason = arrival.refused or put(arrival.path, item.name)
-    if reason:
-        return Outcome(item.name, item.source, None, reason)
-    facts = (item.source, item.licence, arrival.sha256, arrival.bytes)
-    return Outcome(item.name, item.source, Photograph(item.name, *facts), "ok")
+                return Arrival(Photograph(*facts, "", 0), str(error))

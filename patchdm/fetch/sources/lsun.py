@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path, PurePosixPath
 
-from patchdm.config.data import Data, is_address
+from patchdm.config.data import Data, is_url
 from patchdm.errors import PatchDMError
 from patchdm.fetch.archives import DAMAGES
-from patchdm.fetch.arrival import CHUNK
+from patchdm.fetch.arrival import CHUNK, Arrival
 from patchdm.fetch.scan import scan
 from patchdm.fetch.sources.archive import dropped_if_bad, local_file
-from patchdm.fetch.sources.listing import Listing, Outcome, Place
-from patchdm.formats.raw import LMDB, Photograph, environment
+from patchdm.fetch.sources.listing import Listing, Workspace
+from patchdm.formats.raw import LMDB, environment
 
 
 @contextmanager
-def open_lsun(data: Data, place: Place) -> Iterator[Listing]:
-    """Yield the images of an LMDB: a folder with data.mdb, or the zip of one, here or elsewhere.
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
+    """Yield the images of an LMDB: of a folder with data.mdb, or of a zip file, local or at a URL.
 
     Raises:
-        PatchDMError: it cannot be had, is not the pinned one, or damaged.
+        PatchDMError: it cannot be downloaded, is not the pinned one, or damaged.
     """
-    place.state.mkdir(exist_ok=True)
-    database = place.state / LMDB / "data.mdb"
+    database = workspace.state / LMDB / "data.mdb"
     if not database.exists():
-        _bring(data, place, database)
-    with dropped_if_bad(database, place):
+        _fetch(data, workspace, database)
+    with dropped_if_bad(database, workspace):
         total = environment(database.parent).stat()["entries"]
-    shown = data.location if is_address(data.location) else PurePosixPath(data.location).name
-    arrive = partial(_outcomes, database, place, shown)
-    yield Listing(total, arrive, {f"{LMDB}/data.mdb": database})
+    yield Listing(total, _arrivals(data, workspace, database), {f"{LMDB}/data.mdb": database})
 
 
-def _bring(data: Data, place: Place, database: Path) -> None:
-    """Copy or unpack data.mdb."""
-    part = place.state / "data.mdb.part"
-    folder = place.root / data.location
-    if not is_address(data.location) and folder.is_dir():
+def _arrivals(data: Data, workspace: Workspace, database: Path) -> Iterator[Arrival]:
+    source = data.location if is_url(data.location) else PurePosixPath(data.location).name
+    with dropped_if_bad(database, workspace):
+        yield from scan(database.parent, source)
+
+
+def _fetch(data: Data, workspace: Workspace, database: Path) -> None:
+    """Copy, or download and unpack, data.mdb."""
+    part = workspace.state / "data.mdb.part"
+    folder = workspace.root / data.location
+    if not is_url(data.location) and folder.is_dir():
         if not (folder / "data.mdb").is_file():
             raise PatchDMError(f"{data.location}: found no data.mdb, an LMDB has one")
         shutil.copyfile(folder / "data.mdb", part)
     else:
-        file = local_file(data, place)
-        with dropped_if_bad(file, place):
+        file = local_file(data, workspace)
+        with dropped_if_bad(file, workspace):
             _unpack(file, part, data.location)
-        if place.state in file.parents:
+        if workspace.state in file.parents:
             file.unlink()  # tens of gigabytes
     database.parent.mkdir(exist_ok=True)
     part.rename(database)
@@ -64,18 +66,9 @@ def _unpack(file: Path, part: Path, name: str) -> None:
                 raise PatchDMError(f"{name}: found {len(inside)} data.mdb inside, expected one")
             if inside[0].file_size > 100 * file.stat().st_size + 2**24:
                 raise PatchDMError(f"{name}: found a data.mdb of more than 100 times its size")
-            with archive.open(inside[0]) as source, part.open("wb") as target:
-                shutil.copyfileobj(source, target, CHUNK)
+            with archive.open(inside[0]) as stream, part.open("wb") as target:
+                shutil.copyfileobj(stream, target, CHUNK)
     except DAMAGES as error:
         if isinstance(error, OSError) and error.errno:
             raise
         raise PatchDMError(f"{name}: no readable zip archive: {error}") from None
-
-
-def _outcomes(
-    database: Path, place: Place, source: str, _put: Callable[[Path, str], str | None]
-) -> Iterator[Outcome]:
-    with dropped_if_bad(database, place):
-        for name, sha256, size, refused in scan(database.parent):
-            photograph = None if refused else Photograph(name, source, "unknown", sha256, size)
-            yield Outcome(name, source, photograph, refused or "ok")

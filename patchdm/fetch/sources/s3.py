@@ -21,22 +21,22 @@ from patchdm.config.data import Data
 from patchdm.errors import PatchDMError, one_line
 from patchdm.fetch.arrival import MAX_BYTES
 from patchdm.fetch.names import PassedOver
-from patchdm.fetch.sources.listing import Item, Listing, Place, at_once
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, at_once
 
 RETRIES = {"mode": "standard", "max_attempts": 12}
 ERRORS = (BotoCoreError, Boto3Error, ClientError, HTTPError)
 TRANSFER = TransferConfig(use_threads=False, num_download_attempts=12, max_io_queue=16)
-"""One thread an object, of which many are fetched at the same time; large ones in ranges."""
+"""One thread per object, many objects at the same time; large ones in ranges."""
 _TRIES = 5
-"""How often an object is fetched whose length or checksum is wrong, which no library repeats."""
+"""How often an object of wrong length or checksum is fetched, which no library repeats."""
 
 
 @contextmanager
-def open_s3(data: Data, place: Place) -> Iterator[Listing]:
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield every photograph under `s3://bucket/prefix`, in the order of keys.
 
     Raises:
-        PatchDMError: it is no such address, cannot be listed, or holds no image.
+        PatchDMError: the location is wrong, cannot be listed, or holds no image.
     """
     match = re.fullmatch(r"s3://([^/]+)(?:/(.*))?", data.location)
     if not match:
@@ -47,13 +47,13 @@ def open_s3(data: Data, place: Place) -> Iterator[Listing]:
     prefix += "/" if prefix else ""
     passed_over = PassedOver()
     try:
-        client = _client(data, place.transfers)
-        items = list(_items(client, bucket, prefix, passed_over))
-    except (*ERRORS, ValueError) as error:  # ValueError: an endpoint that is no address
+        client = _client(data, workspace.transfers)
+        photographs = list(_photographs(client, bucket, prefix, passed_over))
+    except (*ERRORS, ValueError) as error:  # ValueError: an endpoint that is no URL
         raise PatchDMError(f"{data.location}: cannot be listed: {one_line(error)}") from None
-    if not items:
+    if not photographs:
         raise PatchDMError(f"{data.location}: found no image, {str(passed_over) or 'it is empty'}")
-    yield at_once(items, place, passed_over)
+    yield at_once(photographs, workspace, passed_over)
 
 
 def _client(data: Data, connections: int) -> Any:
@@ -70,18 +70,20 @@ def _client(data: Data, connections: int) -> Any:
     return session.client("s3", endpoint_url=data.endpoint, config=config)
 
 
-def _items(client: Any, bucket: str, prefix: str, passed_over: PassedOver) -> Iterator[Item]:
+def _photographs(
+    client: Any, bucket: str, prefix: str, passed_over: PassedOver
+) -> Iterator[Listed]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     for page in pages:
         for found in page.get("Contents", []):
             key, size = found["Key"], found["Size"]
             if not key.endswith("/") and passed_over.takes(key.removeprefix(prefix)):  # no folder
-                origin = f"s3://{bucket}/{key}"
-                bring = partial(_bring, client, bucket, key, size)
-                yield Item(key.removeprefix(prefix), origin, origin, bring, found["ETag"])
+                url = f"s3://{bucket}/{key}"
+                fetch = partial(_fetch, client, bucket, key, size)
+                yield Listed(key.removeprefix(prefix), url, url, fetch, found["ETag"])
 
 
-def _bring(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
+def _fetch(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
     name = f"s3://{bucket}/{key}"
     if size > MAX_BYTES:
         raise PatchDMError(f"{name}: found {size} bytes, the limit is {MAX_BYTES}")
@@ -97,4 +99,4 @@ def _bring(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
                     return
     except ERRORS as error:
         raise PatchDMError(f"{name}: cannot be read: {one_line(error)}") from None
-    raise PatchDMError(f"{name}: found {path.stat().st_size} bytes, listed are {size}")
+    raise PatchDMError(f"{name}: found {path.stat().st_size} bytes, expected {size} as listed")

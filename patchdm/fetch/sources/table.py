@@ -1,4 +1,4 @@
-"""A table of addresses: how a data set is described that nobody may publish."""
+"""A table of URLs, for data sets that nobody may publish."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import pandas as pd
 from patchdm.config.data import Data
 from patchdm.errors import PatchDMError, one_line
 from patchdm.fetch.arrival import MAX_BYTES
-from patchdm.fetch.sources.listing import Item, Listing, Place, at_once, read_csv
+from patchdm.fetch.sources.listing import Listed, Listing, Workspace, at_once, read_csv
 from patchdm.fetch.transfer import open_session, transfer
 from patchdm.formats.images import SUFFIXES
 
 COLUMNS = ("url", "sha256", "name", "licence")
-"""Those that are read; only `url` must be there. An empty cell says nothing."""
+"""Columns that are read; only `url` is required. An empty cell counts as missing."""
 
 
 @contextmanager
-def open_table(data: Data, place: Place) -> Iterator[Listing]:
+def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the photograph of every row of a CSV or parquet file.
 
-    A row without a name gets its number, and the suffix of its address.
+    A row without a name is named by its number and the suffix of its URL.
 
     Raises:
-        PatchDMError: it is no such table, has no row, or a hash that is none.
+        PatchDMError: the table cannot be read, has no column `url` or no row, or a wrong hash.
     """
-    rows = _read(place.root / data.location)
-    with open_session(place.transfers) as session:
-        items, times = list[Item](), Counter[str]()
+    rows = _read(workspace.root / data.location)
+    with open_session(workspace.transfers) as session:
+        photographs, times = list[Listed](), Counter[str]()
         for number, (url, sha256, name, licence) in enumerate(zip(*rows, strict=True)):
             times[url] += 1
-            items.append(
-                Item(
+            photographs.append(
+                Listed(
                     name or f"{number:08}{_suffix(url)}",
                     url,
                     url,
@@ -48,7 +48,7 @@ def open_table(data: Data, place: Place) -> Iterator[Listing]:
                     sha256=sha256 or None,
                 )
             )
-        yield at_once(items, place)
+        yield at_once(photographs, workspace)
 
 
 def _read(path: Path) -> list[list[str]]:
@@ -82,16 +82,16 @@ def _read(path: Path) -> list[list[str]]:
 
 
 def _cells(found: pd.DataFrame, column: str) -> list[str]:
-    """Return a column as text, empty where it says nothing."""
+    """Return a column as text, empty where it is missing."""
     if column not in found.columns:
         return [""] * len(found)
     return ["" if pd.isna(cell) else str(cell).strip() for cell in found[column]]
 
 
 def _suffix(url: str) -> str:
-    """Return the suffix of an address, if it is an image's."""
+    """Return the suffix of a URL, if it is an image's."""
     try:
         suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
-    except ValueError:  # no address at all: `transfer` says so
+    except ValueError:  # no URL: `transfer` reports it
         return ""
     return suffix if suffix in SUFFIXES else ""
