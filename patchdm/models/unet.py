@@ -6,7 +6,8 @@ the decoder sees the shifted patches. Only the collage crosses patch borders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from patchdm.models.blocks import (
 )
 
 _ENCODER, _DECODER = 0, 1
+_Make = Callable[..., Any]  # of a layer, from its widths
 _UNKNOWN_PLACE = torch.full((1, 2), torch.nan)
 
 
@@ -126,46 +128,18 @@ class PatchUNet(ModelMixin, ConfigMixin):
                 resample=resample,
             )
 
-        def attention(width: int) -> Attention:
-            return Attention(width, groups=norm_groups)
+        def attention(width: int, level: int | None = None) -> Attention | None:
+            at_level = level is None or level in attention_levels
+            return Attention(width, groups=norm_groups) if at_level else None
 
-        width = channels[0]
+        width, deepest = channels[0], channels[-1]
         folded = in_channels * pixel_fold**2
         self.stem = nn.Conv2d(folded, width, 3, padding=1)
-        self.encoder = nn.ModuleList()
-        skips = [width]
-        for level, level_width in enumerate(channels):
-            for _ in range(res_blocks):
-                self.encoder.append(
-                    Block(
-                        res(width, level_width),
-                        attention(level_width) if level in attention_levels else None,
-                    )
-                )
-                width = level_width
-                skips.append(width)
-            if level < len(channels) - 1:
-                self.encoder.append(Block(res(width, width, "down")))
-                skips.append(width)
-
+        self.encoder, skips = _encoder(channels, res_blocks, res, attention)
         self.middle = nn.ModuleList(
-            [Block(res(width, width), attention(width)), Block(res(width, width))]
+            [Block(res(deepest, deepest), attention(deepest)), Block(res(deepest, deepest))]
         )
-
-        self.decoder = nn.ModuleList()
-        for level, level_width in reversed(list(enumerate(channels))):
-            for index in range(res_blocks + 1):
-                self.decoder.append(
-                    Block(
-                        res(width + skips.pop(), level_width),
-                        attention(level_width) if level in attention_levels else None,
-                        res(level_width, level_width, "up")
-                        if level and index == res_blocks
-                        else None,
-                    )
-                )
-                width = level_width
-
+        self.decoder = _decoder(channels, res_blocks, res, attention, skips)
         self.head = nn.Sequential(
             group_norm(norm_groups, width),
             nn.SiLU(),
@@ -330,6 +304,37 @@ class PatchUNet(ModelMixin, ConfigMixin):
             cond = torch.zeros(1, self.config.cond_dim)
         emb = F.silu(self.cond_embed(cond.to(self.stem.weight.device, dtype)))
         return torch.cat([m.code(emb) for block in self._modulations[half] for m in block], dim=1)
+
+
+def _encoder(
+    channels: Sequence[int], res_blocks: int, res: _Make, attention: _Make
+) -> tuple[nn.ModuleList, list[int]]:
+    """Return the blocks of f_E and the widths of the skip connections, finest first."""
+    blocks, width, skips = nn.ModuleList(), channels[0], [channels[0]]
+    for level, level_width in enumerate(channels):
+        for _ in range(res_blocks):
+            blocks.append(Block(res(width, level_width), attention(level_width, level)))
+            width = level_width
+            skips.append(width)
+        if level < len(channels) - 1:
+            blocks.append(Block(res(width, width, "down")))
+            skips.append(width)
+    return blocks, skips
+
+
+def _decoder(
+    channels: Sequence[int], res_blocks: int, res: _Make, attention: _Make, skips: list[int]
+) -> nn.ModuleList:
+    """Return the blocks of f_D, each of which takes a skip connection."""
+    blocks, width, left = nn.ModuleList(), channels[-1], list(skips)
+    for level, level_width in reversed(list(enumerate(channels))):
+        for index in range(res_blocks + 1):
+            first = res(width + left.pop(), level_width)
+            mixing = attention(level_width, level)
+            up = res(level_width, level_width, "up") if level and index == res_blocks else None
+            blocks.append(Block(first, mixing, up))
+            width = level_width
+    return blocks
 
 
 def _modulations(*blocks: Block) -> tuple[tuple[Modulation, ...], ...]:
