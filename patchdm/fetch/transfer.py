@@ -31,7 +31,7 @@ RETRY = Retry(
     backoff_max=60,
     retry_after_max=300,
 )
-_CHUNK = 2**18
+_PIECE = 2**18
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces."""
 _SLOW_AFTER, _SLOW = 60, 1024
@@ -169,7 +169,7 @@ def _answer(
 def _pieces(raw: BaseHTTPResponse) -> Iterator[bytes]:
     """Yield the body as it arrives; `read1` does not wait for a whole piece."""
     try:
-        while piece := raw.read1(_CHUNK, decode_content=False):
+        while piece := raw.read1(_PIECE, decode_content=False):
             yield piece
     except (HTTPError, OSError) as error:
         raise _BrokenOffError(_cause(error)) from None

@@ -131,12 +131,12 @@ class PatchStore:
         lefts = _corners(cols, grid.cols, patch_size)
         side = 2 * patch_size
         windows = np.zeros((len(indices), side, side, 3), np.uint8)
-        band = np.empty((side, self.width, 3), np.uint8)
+        buffer = np.empty((side, self.width, 3), np.uint8)
         places = zip(windows, indices.tolist(), tops.tolist(), lefts.tolist(), strict=True)
         for out, index, top, left in places:
             y, y_end = max(top, 0), min(top + side, self.height)
             x, x_end = max(left, 0), min(left + side, self.width)
-            pixel_rows = band[: y_end - y]
+            pixel_rows = buffer[: y_end - y]
             self._read(index, y, pixel_rows)
             out[y - top : y_end - top, x - left : x_end - left] = pixel_rows[:, x:x_end]
         inside_y = _inside(tops, side, self.height)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from patchdm.config.data import Data, is_url
 from patchdm.errors import PatchDMError
 from patchdm.fetch.archives import DAMAGES
-from patchdm.fetch.arrival import CHUNK, Arrival
+from patchdm.fetch.arrival import PIECE, Arrival
 from patchdm.fetch.scan import scan
 from patchdm.fetch.sources.archive import dropped_if_bad, local_file
 from patchdm.fetch.sources.listing import Listing, Workspace
@@ -67,7 +67,7 @@ def _unpack(file: Path, part: Path, name: str) -> None:
             if inside[0].file_size > 100 * file.stat().st_size + 2**24:
                 raise PatchDMError(f"{name}: found a data.mdb of more than 100 times its size")
             with archive.open(inside[0]) as stream, part.open("wb") as target:
-                shutil.copyfileobj(stream, target, CHUNK)
+                shutil.copyfileobj(stream, target, PIECE)
     except DAMAGES as error:
         if isinstance(error, OSError) and error.errno:
             raise
