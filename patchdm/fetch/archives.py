@@ -96,7 +96,7 @@ def unpack(member: Member, path: Path, name: str) -> None:
 
 def _zip_members(path: Path, archive: zipfile.ZipFile, passed_over: PassedOver) -> Iterator[Member]:
     files = [member for member in archive.infolist() if not member.is_dir()]
-    _check_ratio(sum(file.file_size for file in files), path.stat().st_size)
+    check_ratio(sum(file.file_size for file in files), path.stat().st_size)
     for file in files:
         if passed_over.takes(file.filename):
             refused = None
@@ -219,6 +219,7 @@ class _Forward:
                 raise tarfile.ReadError(f"found more after its end mark, at {self._at} bytes")
 
 
-def _check_ratio(unpacked: int, size: int) -> None:
+def check_ratio(unpacked: int, size: int) -> None:
+    """Raise a BadZipFile if an archive of so many bytes unpacks to far more."""
     if unpacked > MAX_RATIO * size + _SLACK:
         raise zipfile.BadZipFile(f"found more than {MAX_RATIO} times its size inside")

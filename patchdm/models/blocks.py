@@ -57,6 +57,13 @@ def resampler(direction: str | None) -> nn.Module:
     return nn.Upsample(scale_factor=2) if direction == "up" else nn.Identity()
 
 
+def shortcut(in_channels: int, out_channels: int) -> nn.Module:
+    """Return the skip connection of a block: a 1x1 convolution if the width changes."""
+    if in_channels == out_channels:
+        return nn.Identity()
+    return nn.Conv2d(in_channels, out_channels, 1)
+
+
 def zeroed(module: _Module) -> _Module:
     """Zero-initialise, so that a residual branch starts as the identity."""
     for parameter in module.parameters():
@@ -102,9 +109,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm_in = group_norm(groups, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.skip: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = shortcut(in_channels, out_channels)
         self.resample = resampler(resample)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,9 +142,7 @@ class ResBlock(nn.Module):
         self.norm_out = group_norm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = shortcut(in_channels, out_channels)
         self.resample = resampler(resample)
 
     def forward(self, x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
