@@ -134,7 +134,11 @@ def _go_on(
         _check_size(url, total or 0, limit)
         if not start:
             _forget(path)
-            _write_version(path, response.headers)
+            version = _Validators(
+                response.headers.get("ETag"), response.headers.get("Last-Modified")
+            )
+            with replacing(_version(path)) as fresh:
+                fresh.write_text(json.dumps(version._asdict()))
         with path.open("ab" if start else "wb") as file:
             began = time.monotonic()
             for piece in _pieces(response.raw):
@@ -223,12 +227,6 @@ def _read_version(path: Path) -> _Validators | None:
     except (OSError, ValueError, TypeError):
         return None
     return known if known.condition else None
-
-
-def _write_version(path: Path, headers: Mapping[str, str]) -> None:
-    known = _Validators(headers.get("ETag"), headers.get("Last-Modified"))
-    with replacing(_version(path)) as fresh:
-        fresh.write_text(json.dumps(known._asdict()))
 
 
 def _forget(path: Path) -> None:
