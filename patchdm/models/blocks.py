@@ -87,7 +87,7 @@ class Modulation(nn.Module):
         weight = self.embed.weight[:, : emb.shape[1]].to(emb.dtype)
         return F.linear(emb, weight).unflatten(1, (2, -1))
 
-    def place(self, emb: Tensor) -> Tensor:
+    def position(self, emb: Tensor) -> Tensor:
         """The other summand, by the second half: (P, E/2) -> (P, 2, ch)."""
         weight, bias = (part.to(emb.dtype) for part in (self.embed.weight, self.embed.bias))
         return F.linear(emb, weight[:, -emb.shape[1] :], bias).unflatten(1, (2, -1))

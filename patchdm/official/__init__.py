@@ -148,9 +148,7 @@ class _Checkpoint:
     def attended(self, blocks: Iterable[str]) -> list[int]:
         """Return the numbers of the blocks that have attention."""
         names = set(ATTENTION.values())
-        return [
-            number for number, block in enumerate(blocks) if names & self.children(f"{block}.1")
-        ]
+        return [n for n, block in enumerate(blocks) if names & self.children(f"{block}.1")]
 
     def is_residual(self, module: str) -> bool:
         names = {name.partition(".")[0] for name in RESIDUAL.values()}
