@@ -101,9 +101,13 @@ def window_losses(
         scheduler: the noise schedule and prediction type.
         known: (B, 1, 2p, 2p), 1 where errors count, 0 elsewhere; None: they count everywhere.
     """
+    target = noise
+    if scheduler.config.prediction_type == "v_prediction":
+        # v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)
+        target = scheduler.get_velocity(window.x0, noise, t)
     noisy = _Noisy(
         x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
-        target=_target(scheduler, window.x0, noise, t),
+        target=target,
         counted=window.inside if known is None else window.inside * known,
         t=t,
         cond=cond,
@@ -221,10 +225,3 @@ def min_snr_weight(scheduler: DDIMScheduler, t: Tensor, gamma: float) -> Tensor:
     snr = compute_snr(scheduler, t)
     inherent = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
     return snr.clamp(max=gamma) / inherent
-
-
-def _target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Return the target: eps, or v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)."""
-    if scheduler.config.prediction_type == "v_prediction":
-        return scheduler.get_velocity(x0, noise, t)
-    return noise

@@ -44,19 +44,18 @@ class PatchStore:
         self.folder = folder
         paths = sorted(folder.glob("images-*.npy"))
         try:
-            splits = pq.read_table(
+            self._splits = pq.read_table(
                 folder / INDEX, columns=["split"], read_dictionary=["split"], memory_map=False
             )["split"]
             self._shards = [_Shard(path) for path in paths]
         except (OSError, ValueError, pa.ArrowException) as error:
             raise PatchDMError(f"{folder}: no readable patch store: {error}") from None
-        self._splits = splits
         found = sum(shard.shape[0] for shard in self._shards)
         sizes = {shard.shape[1:] for shard in self._shards}
-        if not found or found != len(splits) or len(sizes) != 1:
+        if not found or found != len(self._splits) or len(sizes) != 1:
             raise PatchDMError(
                 f"{folder}: found {found} images in {len(paths)} shards, {INDEX} lists "
-                f"{len(splits)}"
+                f"{len(self._splits)}"
             )
         self._per_shard, self.height, self.width, _ = self._shards[0].shape
 
