@@ -1,4 +1,4 @@
-"""Zip and tar archives, read as hostile input: nothing is unpacked by itself."""
+"""Read zip and tar archives as hostile input: members are checked and written one by one."""
 
 from __future__ import annotations
 
