@@ -1,9 +1,9 @@
-# Everything runs in .venv, made by the first target that needs it. `make` lists the targets.
+# Everything runs in .venv, which the first target creates. `make` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-# The commands of DVC's stages say `python`: that is the environment's. A path may hold any
-# character: the shell reads it from $$PWD or $$URL, make never pastes it into a command.
+# The commands of DVC's stages call `python`: the one of .venv. A path may hold any character: the
+# shell reads it from $$PWD or $$URL, make never inserts it into a command.
 export PATH := $(CURDIR)/.venv/bin:$(value PATH)
 
 .PHONY: help
@@ -27,20 +27,20 @@ install: .venv/installed ## Set up .venv; again after a move, or a change of pyp
 		fi
 	done
 	if [ -z "$$python" ]; then
-		echo "error: found $$(python3 --version 2>/dev/null || echo no Python), needed is Python 3.11 or newer" >&2
+		echo "error: found $$(python3 --version 2>/dev/null || echo no Python), expected Python 3.11 or newer" >&2
 		exit 1
 	fi
 	[ -x .venv/bin/pip ] || "$$python" -m venv .venv
 	echo 'Installing into .venv, some minutes the first time ...'
 	python -m pip install --disable-pip-version-check -qq -c constraints.txt -e '.[dev]'
-	: > $@  # `install` writes for which path
+	: > $@  # `install` writes the path of the clone into it
 
 .PHONY: demo
 demo: install ## Train on the bundled photographs, sample, evaluate, report
 	@dvc repro
 	echo "The report is reports/index.html, its numbers are in reports/metrics.json."
 
-# The study runs in a clone of HEAD, so that params.yaml, dvc.lock and data/ here stay the demo's.
+# The study runs in a clone of HEAD, so that params.yaml, dvc.lock and data/ here stay those of the demo.
 STUDY := .state/study
 STUDY_RESULTS := params.yaml dvc.lock \
 	$(addprefix reports/,metrics.json tables paper ablations applications figures)
@@ -69,7 +69,7 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 	cp -r $(addprefix $(STUDY)/,$(STUDY_RESULTS)) reports/study
 	echo "The study's results are in reports/study, its report is $(STUDY)/reports/index.html."
 
-# Prefect: see docs/prefect.md. Where the server is, and the pool a worker takes runs from:
+# Prefect: see docs/prefect.md. URL of the server, and the work pool of a worker:
 server deploy worker serve: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 server deploy worker serve: export DO_NOT_TRACK := 1
 worker: export POOL := local
@@ -88,11 +88,11 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 	prefect --no-prompt deploy --all
 
 .PHONY: worker
-worker: install ## Run what the server asks for, in this folder; POOL=NAME for another pool
+worker: install ## Run what the server requests, in this folder; POOL=NAME for another pool
 	@PATCHDM_CLONE="$$PWD" exec prefect worker start --type process --pool "$$POOL" --limit 1
 
 .PHONY: serve
-serve: install ## Instead of deploy and worker: one process that does both
+serve: install ## One process instead of deploy and worker
 	@exec python -m pipelines.serve
 
 .PHONY: remote
@@ -100,7 +100,7 @@ remote: override export URL := $(value URL)
 remote: override export ENDPOINT := $(value ENDPOINT)
 remote: install ## Keep outputs in URL=s3://BUCKET/PATH ENDPOINT=https://HOST, or in URL=FOLDER
 	@if [ -z "$$URL" ]; then
-		echo 'error: URL is missing, allowed are s3://BUCKET/PATH and a folder: docs/remotes.md' >&2
+		echo 'error: URL is missing, expected s3://BUCKET/PATH or a folder: docs/remotes.md' >&2
 		exit 1
 	fi
 	dvc remote add --default --force storage "$$URL"
@@ -123,7 +123,7 @@ lint: install ## Check style, types and spelling
 	codespell
 
 .PHONY: format
-format: install ## Mend what ruff can mend
+format: install ## Fix what ruff can fix
 	@ruff check --fix
 	ruff format
 
@@ -131,17 +131,17 @@ BENCHMARKS := $(sort $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))))
 SLOW_BENCHMARKS := evaluation resolution solvers tilings
 
 .PHONY: bench
-bench: install ## Measure speed and memory, one table a benchmark
+bench: install ## Measure speed and memory, one table per benchmark
 	@for name in $(filter-out straightforward $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
 		python -m "benchmarks.$$name"
 	done
 
 .PHONY: benchslow
-benchslow: install ## The benchmarks that take longer; some measure the demo's trained model
+benchslow: install ## The slow benchmarks; some measure the demo's trained model
 	@for name in $(SLOW_BENCHMARKS); do python -m "benchmarks.$$name"; done
 
 .PHONY: constraints
-constraints: install ## Pin what .venv holds in constraints.txt
+constraints: install ## Pin the packages of .venv in constraints.txt
 	@pins=$$(pip freeze --exclude-editable | sed 's/+.*//')
 	notes=$$(grep '^#' constraints.txt)
 	printf '%s\n' "$$notes" "$$pins" > constraints.txt

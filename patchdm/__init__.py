@@ -2,7 +2,7 @@
 
 import os
 
-# MKL, which PyTorch computes with on a CPU, picks its kernels by the alignment of memory (on AMD's
-# CPUs at least), and then equal inputs give unequal bytes. It asks for this variable at its first
-# call and never again; PyTorch hands on no other way to tell it. What the user has set stays.
+# MKL, which PyTorch uses on a CPU, chooses kernels by the alignment of memory (at least on AMD's
+# CPUs), so that equal inputs give different bytes. It reads this variable once, at its first call;
+# PyTorch offers no other way to set it. A value set by the user stays.
 os.environ.setdefault("MKL_CBWR", "AUTO")

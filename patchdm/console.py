@@ -22,8 +22,8 @@ FIRST_LINE_SECONDS = 2.0
 SECONDS_BETWEEN_LINES = 25.0
 """The promise is 30; a busy machine wakes a thread late."""
 
-_WINDOW_SECONDS = 60.0
-_WINDOW_POINTS = 4
+_RECENT_SECONDS = 60.0
+_RECENT_POINTS = 4
 _SETTLING_SECONDS = 1.0
 """Progress reported so soon after the first report is that of an earlier, killed process."""
 
@@ -113,7 +113,7 @@ class Meter:
                 points[:] = [(now, done)]
             elif now - points[-1][0] >= 1.0:
                 points.append((now, done))
-            while len(points) > _WINDOW_POINTS and points[1][0] <= now - _WINDOW_SECONDS:
+            while len(points) > _RECENT_POINTS and points[1][0] <= now - _RECENT_SECONDS:
                 points.pop(0)
 
     def line(self) -> Line:

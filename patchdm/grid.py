@@ -37,11 +37,6 @@ class PatchGrid:
                 )
         return cls(height // patch_size, width // patch_size, patch_size)
 
-    @property
-    def padded(self) -> int:
-        """Number of padded patches of one image."""
-        return (self.rows + 1) * (self.cols + 1)
-
 
 def pad_and_split(x: Tensor, p: int) -> Tensor:
     """Zero-pad by p/2 and cut into patches: (B, ch, R*p, C*p) -> (B*(R+1)*(C+1), ch, p, p).

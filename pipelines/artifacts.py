@@ -85,16 +85,13 @@ def _publish_folder(key: str, folder: Path, root: Path) -> None:
         if file.suffix == ".md":
             create_markdown_artifact(file.read_text(), name, description=where)
         else:
-            create_table_artifact(_rows(file), name, description=where)
+            with file.open(newline="") as lines:
+                rows = list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
+            create_table_artifact(rows, name, description=where)
     pictures = min(folder.rglob("*.png"), default=None)
     if pictures is not None:
         where = str(pictures.parent.relative_to(root))
         create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as lines:
-        return list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
 
 
 def _metrics(file: Path) -> list[dict[str, object]]:

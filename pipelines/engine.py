@@ -45,12 +45,17 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
                 tasks.run_stage.with_options(name=stage.name)(stage, root, None, None)
                 graph = graph.without(stage.name)
         clones.push_inputs(graph, root, tasks.talk)
+
+    def restore(name: str) -> None:
+        clones.restore(name, root, tasks.talk)
+        artifacts.publish(name, graph.stages[name].outs, root)
+
     with runner:
         run_in_order(
             {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
             _submitter(graph, root, place, runner),
             concurrency=place.concurrency,
-            on_done=_restorer(graph, root) if place.has_clones else lambda _name: None,
+            on_done=restore if place.has_clones else lambda _name: None,
         )
 
 
@@ -71,14 +76,6 @@ def _submitter(
             return runner.submit(named, parameters, wait_for=done_before)
 
     return submit
-
-
-def _restorer(graph: Graph, root: Path) -> Callable[[str], None]:
-    def restore(name: str) -> None:
-        clones.restore(name, root, tasks.talk)
-        artifacts.publish(name, graph.stages[name].outs, root)
-
-    return restore
 
 
 def _read_patiently(root: Path, up_to: Sequence[str]) -> Graph:

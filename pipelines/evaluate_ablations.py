@@ -15,9 +15,6 @@ from pipelines.estimate import PARAMS, read_params, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
 
-CELLS = "ablate_evaluate"
-TABLES = "tables"
-
 
 @flow(name="evaluate-ablations", persist_result=False)
 def evaluate_ablations(
@@ -36,7 +33,7 @@ def evaluate_ablations(
     if not cells:
         raise FlowError(f"{PARAMS}: ablation.variants is empty, there is nothing to evaluate")
     show_estimate(root, params, tflops, cells=cells)
-    bring_up_to_date([CELLS, TABLES], place)
+    bring_up_to_date(["ablate_evaluate", "tables"], place)
 
 
 if __name__ == "__main__":

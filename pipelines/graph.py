@@ -84,7 +84,8 @@ def _dvc(root: Path) -> Iterator[Repo]:
     """Open a repository; errors of DVC become FlowErrors."""
     try:
         with Repo(str(root)) as repo:
-            _check_root(root, Path(repo.root_dir))
+            if root.resolve() != Path(repo.root_dir).resolve():
+                raise FlowError(f"{root}: not the root of a DVC repository, run in {repo.root_dir}")
             yield repo
     except NotDvcRepoError:
         raise FlowError(f"{root}: not a DVC repository, run in the root of one") from None
@@ -152,11 +153,6 @@ def _named(graph: Iterable[PipelineStage], name: str) -> list[PipelineStage]:
         known = sorted({stage.name.partition("@")[0] for stage in graph})
         raise FlowError(f"dvc.yaml: no stage {name!r}, expected {', '.join(known)}")
     return found
-
-
-def _check_root(root: Path, found: Path) -> None:
-    if root.resolve() != found.resolve():
-        raise FlowError(f"{root}: not the root of a DVC repository, run in {found}")
 
 
 def _one_line(error: BaseException) -> str:

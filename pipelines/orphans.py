@@ -46,20 +46,18 @@ def ending_with_flow() -> Iterator[None]:
 def ending_with(flow_run: UUID) -> Iterator[None]:
     """Within it, end all commands when a flow run ends."""
     over = threading.Event()
-    context = copy_context()
-    watch = threading.Thread(target=context.run, args=(_watch, flow_run, over), daemon=True)
-    watch.start()
+
+    def watch() -> None:
+        while not over.wait(SECONDS_BETWEEN_LOOKS):
+            if is_ending(flow_run):
+                process.end_all()
+                return
+
+    threading.Thread(target=copy_context().run, args=(watch,), daemon=True).start()
     try:
         yield
     finally:
         over.set()
-
-
-def _watch(flow_run: UUID, over: threading.Event) -> None:
-    while not over.wait(SECONDS_BETWEEN_LOOKS):
-        if is_ending(flow_run):
-            process.end_all()
-            return
 
 
 def is_ending(flow_run: UUID) -> bool:

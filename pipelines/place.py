@@ -85,16 +85,13 @@ def gpus(place: Place) -> contextlib.AbstractContextManager[Any]:
 def _dask(place: Place) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - an extra
 
-    if place.address is not None:
-        return DaskTaskRunner(address=place.address)
     workers = {"n_workers": place.concurrency, "threads_per_worker": 1, "dashboard_address": None}
-    return DaskTaskRunner(cluster_kwargs=workers)
+    return DaskTaskRunner(address=place.address, cluster_kwargs=None if place.address else workers)
 
 
 def _ray(place: Place) -> TaskRunner[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read as Ray is imported
     from prefect_ray import RayTaskRunner  # noqa: PLC0415 - an extra
 
-    if place.address is not None:
-        return RayTaskRunner(address=place.address)
-    return RayTaskRunner(init_kwargs={"num_cpus": place.concurrency, "include_dashboard": False})
+    cluster = {"num_cpus": place.concurrency, "include_dashboard": False}
+    return RayTaskRunner(address=place.address, init_kwargs=None if place.address else cluster)

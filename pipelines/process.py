@@ -61,5 +61,4 @@ def end_all() -> None:
 
 def supervised(command: Sequence[str]) -> list[str]:
     """Return the command line of a Python module under supervision."""
-    python = sys.executable
-    return [python, supervise.__file__, str(os.getpid()), python, "-m", *command]
+    return [sys.executable, supervise.__file__, str(os.getpid()), sys.executable, "-m", *command]

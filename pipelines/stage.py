@@ -62,27 +62,21 @@ def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | 
     Raises:
         FlowError: it failed, or the server does not know the deployment.
     """
+    given = {"stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id}
     with tasks.slot(gpu_slot):
-        _run_by_worker(stage, snapshot, root)
-
-
-def _run_by_worker(stage: Stage, snapshot: Snapshot, root: Path) -> None:
-    parameters = {
-        "stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id
-    }  # fmt: skip
-    try:
-        child = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0)
-    except ObjectNotFound:
-        raise FlowError(f"no deployment {DEPLOYMENT}, run `make deploy` in {root}") from None
-    state = child.state
-    while state is None or not state.is_final():
-        if process.ending.wait(SECONDS_BETWEEN_LOOKS):
-            raise FlowError(f"{stage.name}: the flow ends")  # and so does the child
-        with (
-            contextlib.suppress(PrefectException, httpx.HTTPError, OSError),
-            get_client(sync_client=True) as client,
-        ):
-            state = client.read_flow_run(child.id).state
+        try:
+            child = run_deployment(DEPLOYMENT, parameters=given, timeout=0)
+        except ObjectNotFound:
+            raise FlowError(f"no deployment {DEPLOYMENT}, run `make deploy` in {root}") from None
+        state = child.state
+        while state is None or not state.is_final():
+            if process.ending.wait(SECONDS_BETWEEN_LOOKS):
+                raise FlowError(f"{stage.name}: the flow ends")  # and so does the child
+            with (
+                contextlib.suppress(PrefectException, httpx.HTTPError, OSError),
+                get_client(sync_client=True) as client,
+            ):
+                state = client.read_flow_run(child.id).state
     if not state.is_completed():
         _, ours, reason = (state.message or state.name).rpartition("FlowError: ")
         if not ours:  # it ended before the flow began, or was killed

@@ -68,14 +68,12 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _alive() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children(recursive=True) if _runs(process)]
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    alive = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(process)
+    return alive
 
 
 def _signal(process: psutil.Process, number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,9 @@ def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
     return list(tail)
 
 
-@contextlib.contextmanager
-def slot(limit: str | None) -> Iterator[None]:
+def slot(limit: str | None) -> contextlib.AbstractContextManager[None]:
     """Hold a slot of a Prefect concurrency limit; None: of none."""
-    if limit is None:
-        yield
-        return
-    with concurrency(limit, strict=True):
-        yield
+    return contextlib.nullcontext() if limit is None else concurrency(limit, strict=True)
 
 
 def check_slot(limit: str | None) -> None:

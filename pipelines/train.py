@@ -14,8 +14,6 @@ from pipelines.estimate import read_params, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
 
-TRAININGS = ["train_patchdm", "train_latent"]
-
 
 @flow(name="train", persist_result=False)
 def train(
@@ -32,7 +30,7 @@ def train(
     """
     root = begin()
     show_estimate(root, read_params(root), tflops)
-    bring_up_to_date(TRAININGS, place)
+    bring_up_to_date(["train_patchdm", "train_latent"], place)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def jpegs(count: int) -> dict[str, bytes]:
 
 
 def write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write an archive and the CSV beside it; return the archive's path."""
+    """Write an archive and the CSV next to it; return the archive's path."""
     folder.mkdir(exist_ok=True)
     location = folder / "bundle.zip"
     with zipfile.ZipFile(location, "w") as archive:
@@ -51,7 +51,7 @@ def write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def write_table(location: Path, files: dict[str, bytes]) -> None:
-    """Write the CSV beside an archive."""
+    """Write the CSV next to an archive."""
     rows = [
         f"{name},example.org,public domain,{hashlib.sha256(content).hexdigest()}\n"
         for name, content in files.items()

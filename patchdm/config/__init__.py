@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +21,7 @@ from patchdm.config.evaluate import Ablation, Evaluate, Report
 from patchdm.config.machine import Machine
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
-from patchdm.config.section import NotNegative, Positive, Section, check_at_most, check_multiple
+from patchdm.config.section import NotNegative, Positive, Section, check_multiple
 from patchdm.config.train import Latent, Train
 from patchdm.errors import PatchDMError
 
@@ -75,67 +76,45 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Self:
-        for side in ("width", "height"):
-            for key, value in (
-                (f"data.{side}", getattr(self.data, side)),
-                (f"applications.large_{side}", getattr(self.applications, f"large_{side}")),
-            ):
-                check_multiple(value, self.model.patch_size, key, "model.patch_size")
+        large = ("applications.large_width", "applications.large_height")
+        for key in ("data.width", "data.height", *large):
+            check_multiple(attrgetter(key)(self), self.model.patch_size, key, "model.patch_size")
         check_multiple(
             self.train.batch_size // (self.train.micro_batch_size or 1),
             self.machine.processes or 1,
             "train.batch_size / train.micro_batch_size",
             "machine.processes",
         )
-        check_at_most(
-            self.train.batch_size,
-            self.train.images_seen,
-            "train.batch_size",
-            "train.images_seen",
-        )
-        if self.sample.guidance_scale:
-            for drop in ("code_dropout", "position_dropout"):
-                if not getattr(self.train, drop):
-                    raise ValueError(
-                        f"train.{drop} is 0, expected with sample.guidance_scale = "
-                        f"{self.sample.guidance_scale}: above 0, since guidance needs a network "
-                        "trained without its conditions too"
-                    )
+        for drop in ("code_dropout", "position_dropout"):
+            if self.sample.guidance_scale and not getattr(self.train, drop):
+                raise ValueError(
+                    f"train.{drop} is 0, expected with sample.guidance_scale = "
+                    f"{self.sample.guidance_scale}: above 0, since guidance needs a network "
+                    "trained without its conditions too"
+                )
         check_multiple(
             self.sample.num_images, self.evaluate.blocks, "sample.num_images", "evaluate.blocks"
         )
         block = self.sample.num_images // self.evaluate.blocks
-        for key, value, least in (
-            ("kid_subset_size", self.evaluate.kid_subset_size, self.evaluate.kid_subset_size),
-            ("nearest_k", self.evaluate.nearest_k, self.evaluate.nearest_k + 1),
-        ):
-            if least > block:
-                raise ValueError(
-                    f"evaluate.{key} is {value}, expected at most {block - least + value}: "
-                    f"a block has sample.num_images / evaluate.blocks = {block} images"
-                )
+        images = f"a block has sample.num_images / evaluate.blocks = {block} images"
+        steps = self.diffusion.num_train_timesteps
+        seen = self.train.images_seen
         shorter = min(self.data.width, self.data.height)
-        if self.evaluate.crop_size > shorter:
-            raise ValueError(
-                f"evaluate.crop_size is {self.evaluate.crop_size}, expected at most the "
-                f"shorter side of an image, {shorter}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _last_stages_can_work(self) -> Self:
-        for key, value in (
-            ("sample.num_steps", self.sample.num_steps),
-            ("applications.num_steps", self.applications.num_steps),
+        side = f"the shorter side of an image, {shorter}"
+        for key, limit, expected in (
+            ("train.batch_size", seen, f"train.images_seen = {seen}"),
+            ("sample.num_steps", steps, f"diffusion.num_train_timesteps = {steps}"),
+            ("applications.num_steps", steps, f"diffusion.num_train_timesteps = {steps}"),
+            ("evaluate.kid_subset_size", block, f"{block}: {images}"),
+            ("evaluate.nearest_k", block - 1, f"{block - 1}: {images}"),
+            ("evaluate.crop_size", shorter, side),
         ):
-            steps = self.diffusion.num_train_timesteps
-            check_at_most(value, steps, key, "diffusion.num_train_timesteps")
-        shorter = min(self.data.width, self.data.height)
-        for side in ("large_width", "large_height"):
-            if getattr(self.applications, side) < shorter:
+            if (value := attrgetter(key)(self)) > limit:
+                raise ValueError(f"{key} is {value}, expected at most {expected}")
+        for key in large:
+            if (value := attrgetter(key)(self)) < shorter:
                 raise ValueError(
-                    f"applications.{side} is {getattr(self.applications, side)}, expected at "
-                    f"least the shorter side of an image, {shorter}, of which crops are compared"
+                    f"{key} is {value}, expected at least {side}, of which crops are compared"
                 )
         return self
 

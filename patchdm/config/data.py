@@ -71,30 +71,21 @@ class Data(Section):
         return self.source not in ("hub", "s3") and not is_url(self.location)
 
     @model_validator(mode="after")
-    def _keys_fit(self) -> Self:
+    def _keys_fit_the_source(self) -> Self:
         digits = _PINS.get(self.source, 0)
-        if self.pin is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}", self.pin or "-"):
-            expected = f"null or {digits} hex digits" if digits else "null"
-            raise ValueError(
-                f"pin: found {self.pin!r}, expected with source {self.source}: {expected}"
-            )
-        elsewhere = self.source in ("hub", "s3")
-        if self.endpoint is not None and not (
-            elsewhere and re.fullmatch(r"https?://\S+", self.endpoint)
+        pins = rf"[0-9a-f]{{{digits}}}" if digits else "(?!)"
+        urls = r"https?://\S+" if self.source in ("hub", "s3") else "(?!)"
+        names = "default|anonymous" if self.source == "hub" else "(?s:.*)"
+        for key, pattern, expected in (
+            ("pin", pins, f"null or {digits} hex digits" if digits else "null"),
+            ("endpoint", urls, "null" if urls == "(?!)" else "null or http(s)://..."),
+            ("credentials", names, "default, anonymous"),
         ):
-            expected = "null or http(s)://..." if elsewhere else "null"
-            raise ValueError(
-                f"endpoint: found {self.endpoint!r}, expected with source {self.source}: {expected}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _credentials_fit(self) -> Self:
-        if self.source == "hub" and self.credentials not in ("default", "anonymous"):
-            raise ValueError(
-                f"credentials: found {self.credentials!r}, expected with source hub: default, "
-                "anonymous"
-            )
+            value = getattr(self, key)
+            if value is not None and not re.fullmatch(pattern, value):
+                raise ValueError(
+                    f"{key}: found {value!r}, expected with source {self.source}: {expected}"
+                )
         return self
 
 

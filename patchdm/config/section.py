@@ -37,9 +37,3 @@ def check_multiple(value: int, divisor: int, name: str, divisor_name: str) -> No
     """Raise a ValueError if a value is no multiple of a divisor."""
     if value % divisor:
         raise ValueError(f"{name} is {value}, expected multiples of {divisor_name} = {divisor}")
-
-
-def check_at_most(value: int, limit: int, name: str, limit_name: str) -> None:
-    """Raise a ValueError if a value is above a limit."""
-    if value > limit:
-        raise ValueError(f"{name} is {value}, expected at most {limit_name} = {limit}")

@@ -94,78 +94,81 @@ def window_losses(
 
     Args:
         unet: the network; its config names the collage mode.
-        window: pixels, mask and place of the windows.
+        window: pixels, mask and position of the windows.
         t: (B,) time steps.
         cond: (B, cond_dim) global codes, or None.
         noise: (B, C, 2p, 2p).
         scheduler: the noise schedule and prediction type.
         known: (B, 1, 2p, 2p), 1 where errors count, 0 elsewhere; None: they count everywhere.
     """
+    target = noise
+    if scheduler.config.prediction_type == "v_prediction":
+        # v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)
+        target = scheduler.get_velocity(window.x0, noise, t)
     noisy = _Noisy(
         x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
-        target=_target(scheduler, window.x0, noise, t),
+        target=target,
         counted=window.inside if known is None else window.inside * known,
+        t=t,
+        cond=cond,
     )
-    return _LOSSES[unet.config.collage](unet, noisy, window, t, cond)
+    return _LOSSES[unet.config.collage](unet, noisy, window)
 
 
 @dataclass(frozen=True)
 class _Noisy:
-    """Noisy pixels, the target of the prediction, and the mask of the pixels that count."""
+    """Noisy pixels, the target of the prediction, the mask of the pixels that count; conditions."""
 
     x_t: Tensor
     target: Tensor
     counted: Tensor
+    t: Tensor
+    cond: Tensor | None
 
     def cut(self, offset: Tensor, p: int) -> _Noisy:
         """Cut a patch at (y, x) from each image: offset (B, 2)."""
-        return _Noisy(*(_crop(plane, offset, p) for plane in (self.x_t, self.target, self.counted)))
+        planes = (self.x_t, self.target, self.counted)
+        x_t, target, counted = (_crop(plane, offset, p) for plane in planes)
+        return _Noisy(x_t, target, counted, self.t, self.cond)
 
     def error(self, prediction: Tensor) -> Tensor:
         """Return the mean squared error (B,), zero where it does not count."""
         return ((prediction - self.target) * self.counted).square().flatten(1).mean(dim=1)
 
 
-def _feature(
-    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
-) -> dict[str, Tensor]:
+def _feature(unet: PatchUNet, noisy: _Noisy, window: Window) -> dict[str, Tensor]:
     """The paper: f_D decodes the same features unchanged and collaged, in one call."""
     p = unet.config.patch_size
-    place = _four_places(window)
-    features = unet.encode(split(noisy.x_t, p), t, place, cond)
+    padded = _four_positions(window)
+    features = unet.encode(split(noisy.x_t, p), noisy.t, padded, noisy.cond)
     maps = [torch.cat([z, collage(z, 1, 1)]) for z in features]
-    places = torch.cat([place, window.corner + 0.5])
-    codes = None if cond is None else _four_and_one(cond)
-    decoded = unet.decode(maps, _four_and_one(t), places, codes)
-    plain, shifted = decoded[: len(place)], decoded[len(place) :]
+    codes = None if noisy.cond is None else _four_and_one(noisy.cond)
+    decoded = unet.decode(
+        maps, _four_and_one(noisy.t), torch.cat([padded, window.corner + 0.5]), codes
+    )
+    plain, shifted = decoded[: len(padded)], decoded[len(padded) :]
     return {
         "shifted": noisy.cut(_centre(window, p), p).error(shifted),
         "plain": noisy.error(merge(plain, 2, 2)),
     }
 
 
-def _none(
-    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
-) -> dict[str, Tensor]:
+def _none(unet: PatchUNet, noisy: _Noisy, window: Window) -> dict[str, Tensor]:
     """The shifted patch alone: no patch sees another."""
     offset = _centre(window, unet.config.patch_size)
-    return {"shifted": _patch_error(unet, noisy, window, offset, t, cond)}
+    return {"shifted": _patch_error(unet, noisy, window, offset)}
 
 
-def _pixel_fixed(
-    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
-) -> dict[str, Tensor]:
+def _pixel_fixed(unet: PatchUNet, noisy: _Noisy, window: Window) -> dict[str, Tensor]:
     """The paper's two terms without the collage: single patches of both grids."""
     patches = split(noisy.x_t, unet.config.patch_size)
-    plain = _alone(unet, patches, _four_places(window), t, cond)
-    return _none(unet, noisy, window, t, cond) | {"plain": noisy.error(merge(plain, 2, 2))}
+    plain = _alone(unet, patches, noisy, _four_positions(window))
+    return _none(unet, noisy, window) | {"plain": noisy.error(merge(plain, 2, 2))}
 
 
-def _pixel_random(
-    unet: PatchUNet, noisy: _Noisy, window: Window, t: Tensor, cond: Tensor | None
-) -> dict[str, Tensor]:
+def _pixel_random(unet: PatchUNet, noisy: _Noisy, window: Window) -> dict[str, Tensor]:
     """A single patch from anywhere in the window."""
-    return {"random": _patch_error(unet, noisy, window, window.offset, t, cond)}
+    return {"random": _patch_error(unet, noisy, window, window.offset)}
 
 
 _LOSSES = {
@@ -177,28 +180,20 @@ _LOSSES = {
 """Collage mode -> its losses."""
 
 
-def _patch_error(
-    unet: PatchUNet,
-    noisy: _Noisy,
-    window: Window,
-    offset: Tensor,
-    t: Tensor,
-    cond: Tensor | None,
-) -> Tensor:
+def _patch_error(unet: PatchUNet, noisy: _Noisy, window: Window, offset: Tensor) -> Tensor:
     """Return the error of the patch at an offset (B, 2) in the window, predicted alone."""
     p = unet.config.patch_size
     patch = noisy.cut(offset, p)
-    return patch.error(_alone(unet, patch.x_t, window.corner + offset / p, t, cond))
+    return patch.error(_alone(unet, patch.x_t, patch, window.corner + offset / p))
 
 
-def _alone(
-    unet: PatchUNet, patches: Tensor, place: Tensor, t: Tensor, cond: Tensor | None
-) -> Tensor:
-    """Predict patches without a collage."""
-    return unet.decode(unet.encode(patches, t, place, cond), t, place, cond)
+def _alone(unet: PatchUNet, patches: Tensor, noisy: _Noisy, position: Tensor) -> Tensor:
+    """Predict patches without a collage, under the conditions of `noisy`."""
+    features = unet.encode(patches, noisy.t, position, noisy.cond)
+    return unet.decode(features, noisy.t, position, noisy.cond)
 
 
-def _four_places(window: Window) -> Tensor:
+def _four_positions(window: Window) -> Tensor:
     """Return the positions (B * 4, 2) of the padded patches."""
     corners = window.corner[:, None]
     return (corners + positions(1, 1, shifted=False, device=corners.device)).flatten(0, 1)
@@ -230,10 +225,3 @@ def min_snr_weight(scheduler: DDIMScheduler, t: Tensor, gamma: float) -> Tensor:
     snr = compute_snr(scheduler, t)
     inherent = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
     return snr.clamp(max=gamma) / inherent
-
-
-def _target(scheduler: DDIMScheduler, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Return the target: eps, or v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)."""
-    if scheduler.config.prediction_type == "v_prediction":
-        return scheduler.get_velocity(x0, noise, t)
-    return noise

@@ -29,7 +29,7 @@ LEAST_EVIDENCE = 10.0
 """Lower bound of the required evidence; docs/data.md shows which copies it finds."""
 
 _KEY_BITS, _WEAK = 24, 4
-_WINDOW = 16
+_NEXT = 16
 """An entry is compared with at most so many next ones of the same key."""
 _CODE_DISTANCE = 20
 """Photographs are compared exactly if at most so many signs differ."""
@@ -172,7 +172,7 @@ class _Table:
             order = np.argsort(values, kind="stable")
             keys, entries = values[order] >> np.uint64(64 - _KEY_BITS), unordered[order]
             left = np.arange(len(keys))
-            for step in range(1, _WINDOW + 1):
+            for step in range(1, _NEXT + 1):
                 left = left[: np.searchsorted(left, len(keys) - step)]
                 left = left[keys[left] == keys[left + step]]
                 a, b = entries[left], entries[left + step]

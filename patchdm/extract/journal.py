@@ -54,7 +54,8 @@ class Journal:
 
     def append(self, records: Records, damaged: list[Damaged]) -> None:
         """Record some rows whose images are in the store."""
-        self._damaged_file.writelines(map(_line, damaged))
+        # ASCII: as many bytes as characters.
+        self._damaged_file.writelines(json.dumps(one) + "\n" for one in damaged)
         self._damaged_file.flush()
         self._file.write(records.tobytes())
         self._file.flush()
@@ -86,7 +87,3 @@ class Journal:
         known = [Damaged(*json.loads(line)) for line in lines]
         self.damaged = [damaged for damaged in known if damaged.row < self.done]
         self._damaged_file.truncate(sum(map(len, lines[: len(self.damaged)])))
-
-
-def _line(damaged: Damaged) -> str:
-    return json.dumps(damaged) + "\n"  # ASCII: as many bytes as characters

@@ -1,4 +1,4 @@
-"""Zip and tar archives, read as hostile input: nothing is unpacked by itself."""
+"""Read zip and tar archives as hostile input: members are checked and written one by one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 import zstandard
 
 from patchdm.errors import PatchDMError
-from patchdm.fetch.arrival import CHUNK, copy
+from patchdm.fetch.arrival import PIECE, copy
 from patchdm.fetch.names import PassedOver
 
 MAX_RATIO = 100
@@ -96,7 +96,7 @@ def unpack(member: Member, path: Path, name: str) -> None:
 
 def _zip_members(path: Path, archive: zipfile.ZipFile, passed_over: PassedOver) -> Iterator[Member]:
     files = [member for member in archive.infolist() if not member.is_dir()]
-    _check_ratio(sum(file.file_size for file in files), path.stat().st_size)
+    check_ratio(sum(file.file_size for file in files), path.stat().st_size)
     for file in files:
         if passed_over.takes(file.filename):
             refused = None
@@ -160,13 +160,13 @@ class _Xz(io.RawIOBase):
                 self._left, self._stream = self._stream.unused_data, None
             if self._stream is None:
                 while not self._left.strip(b"\0"):  # zeros, or the end
-                    self._left = self._file.read(CHUNK)
+                    self._left = self._file.read(PIECE)
                     if not self._left:
                         return 0
                 self._left = self._left.lstrip(b"\0")
                 self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LARGEST_WINDOW)
             piece, self._left = self._left, b""
-            if not piece and self._stream.needs_input and not (piece := self._file.read(CHUNK)):
+            if not piece and self._stream.needs_input and not (piece := self._file.read(PIECE)):
                 raise EOFError("found its end within a stream")
             content = self._stream.decompress(piece, len(buffer))
         buffer[: len(content)] = content
@@ -190,7 +190,7 @@ class _Forward:
         self._again = position == self._at - 1 and self._last != b""
         if position < self.tell():
             raise tarfile.ReadError("its parts overlap")
-        while self.tell() < position and self.read(min(CHUNK, position - self.tell())):
+        while self.tell() < position and self.read(min(PIECE, position - self.tell())):
             pass
         return self.tell()
 
@@ -214,11 +214,12 @@ class _Forward:
         """Refuse an archive that does not end with zeros alone: tarfile stops at any damage."""
         if len(self._block) != tarfile.BLOCKSIZE or any(self._block):
             raise tarfile.ReadError(f"found its end after {self._at} bytes without an end mark")
-        while block := self.read(CHUNK):
+        while block := self.read(PIECE):
             if any(block):
                 raise tarfile.ReadError(f"found more after its end mark, at {self._at} bytes")
 
 
-def _check_ratio(unpacked: int, size: int) -> None:
+def check_ratio(unpacked: int, size: int) -> None:
+    """Raise a BadZipFile if an archive of so many bytes unpacks to far more."""
     if unpacked > MAX_RATIO * size + _SLACK:
         raise zipfile.BadZipFile(f"found more than {MAX_RATIO} times its size inside")

@@ -17,7 +17,7 @@ from patchdm.formats.raw import Photograph
 
 MAX_BYTES = 2**28
 """Largest photograph that is copied, unpacked or downloaded."""
-CHUNK = 2**20
+PIECE = 2**20
 _MOST_SEGMENTS = 2**16
 """Segments of a JPEG, or boxes of an AVIF or HEIC file, that are looked at."""
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -48,7 +48,7 @@ def copy(stream: BinaryIO, path: Path, name: str) -> None:
     """
     size = 0
     with path.open("wb") as file:
-        while piece := stream.read(CHUNK):
+        while piece := stream.read(PIECE):
             size += len(piece)
             if size > MAX_BYTES:
                 raise PatchDMError(f"{name}: found more than {MAX_BYTES} bytes, the limit")

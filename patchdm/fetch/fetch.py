@@ -52,7 +52,11 @@ def fetch(
             if reason:
                 left_out += 1
                 if left_out > allowed:
-                    raise _too_many(_text(reason), left_out, listing.total, allowed)
+                    counts = (
+                        f" (number {left_out} of {listing.total} photographs that is missing or "
+                        f"damaged, data.damaged_fraction allows {allowed})"
+                    )
+                    raise PatchDMError(_text(reason) + (counts if allowed else ""))
                 image = shown(image).strip("'\"")
             else:
                 there += 1
@@ -64,15 +68,6 @@ def fetch(
     if not there:
         raise PatchDMError(f"data.location: found no photograph in {listing.total} files")
     return left_out
-
-
-def _too_many(reason: str, left_out: int, total: int, allowed: int) -> PatchDMError:
-    if not allowed:
-        return PatchDMError(reason)
-    return PatchDMError(
-        f"{reason} (number {left_out} of {total} photographs that is missing or damaged, "
-        f"data.damaged_fraction allows {allowed})"
-    )
 
 
 def _place(file: Path, target: Path) -> None:

@@ -31,7 +31,7 @@ RETRY = Retry(
     backoff_max=60,
     retry_after_max=300,
 )
-_CHUNK = 2**18
+_PIECE = 2**18
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces."""
 _SLOW_AFTER, _SLOW = 60, 1024
@@ -134,7 +134,11 @@ def _go_on(
         _check_size(url, total or 0, limit)
         if not start:
             _forget(path)
-            _write_version(path, response.headers)
+            version = _Validators(
+                response.headers.get("ETag"), response.headers.get("Last-Modified")
+            )
+            with replacing(_version(path)) as fresh:
+                fresh.write_text(json.dumps(version._asdict()))
         with path.open("ab" if start else "wb") as file:
             began = time.monotonic()
             for piece in _pieces(response.raw):
@@ -169,7 +173,7 @@ def _answer(
 def _pieces(raw: BaseHTTPResponse) -> Iterator[bytes]:
     """Yield the body as it arrives; `read1` does not wait for a whole piece."""
     try:
-        while piece := raw.read1(_CHUNK, decode_content=False):
+        while piece := raw.read1(_PIECE, decode_content=False):
             yield piece
     except (HTTPError, OSError) as error:
         raise _BrokenOffError(_cause(error)) from None
@@ -223,12 +227,6 @@ def _read_version(path: Path) -> _Validators | None:
     except (OSError, ValueError, TypeError):
         return None
     return known if known.condition else None
-
-
-def _write_version(path: Path, headers: Mapping[str, str]) -> None:
-    known = _Validators(headers.get("ETag"), headers.get("Last-Modified"))
-    with replacing(_version(path)) as fresh:
-        fresh.write_text(json.dumps(known._asdict()))
 
 
 def _forget(path: Path) -> None:

@@ -44,19 +44,18 @@ class PatchStore:
         self.folder = folder
         paths = sorted(folder.glob("images-*.npy"))
         try:
-            splits = pq.read_table(
+            self._splits = pq.read_table(
                 folder / INDEX, columns=["split"], read_dictionary=["split"], memory_map=False
             )["split"]
             self._shards = [_Shard(path) for path in paths]
         except (OSError, ValueError, pa.ArrowException) as error:
             raise PatchDMError(f"{folder}: no readable patch store: {error}") from None
-        self._splits = splits
         found = sum(shard.shape[0] for shard in self._shards)
         sizes = {shard.shape[1:] for shard in self._shards}
-        if not found or found != len(splits) or len(sizes) != 1:
+        if not found or found != len(self._splits) or len(sizes) != 1:
             raise PatchDMError(
                 f"{folder}: found {found} images in {len(paths)} shards, {INDEX} lists "
-                f"{len(splits)}"
+                f"{len(self._splits)}"
             )
         self._per_shard, self.height, self.width, _ = self._shards[0].shape
 
@@ -131,12 +130,12 @@ class PatchStore:
         lefts = _corners(cols, grid.cols, patch_size)
         side = 2 * patch_size
         windows = np.zeros((len(indices), side, side, 3), np.uint8)
-        band = np.empty((side, self.width, 3), np.uint8)
+        buffer = np.empty((side, self.width, 3), np.uint8)
         places = zip(windows, indices.tolist(), tops.tolist(), lefts.tolist(), strict=True)
         for out, index, top, left in places:
             y, y_end = max(top, 0), min(top + side, self.height)
             x, x_end = max(left, 0), min(left + side, self.width)
-            pixel_rows = band[: y_end - y]
+            pixel_rows = buffer[: y_end - y]
             self._read(index, y, pixel_rows)
             out[y - top : y_end - top, x - left : x_end - left] = pixel_rows[:, x:x_end]
         inside_y = _inside(tops, side, self.height)

@@ -64,18 +64,17 @@ def read_images(folder: Path, seeds: Sequence[int] | None = None) -> Iterator[tu
     rows = zip(manifest.index.tolist(), manifest["shard"], manifest["file"], strict=True)
     for shard, group in itertools.groupby(rows, key=lambda row: row[1]):
         numbers, _, names = zip(*group, strict=True)
-        read = _from_tar if shard.endswith(".tar") else _from_folder
-        yield from zip(numbers, read(folder / shard, names), strict=True)
+        if shard.endswith(".tar"):
+            images = _from_tar(folder / shard, names)
+        else:
+            images = (decode(folder / shard / name) for name in names)
+        yield from zip(numbers, images, strict=True)
 
 
 def read_image(folder: Path, seed: int) -> Pixels:
     """Return the image of one seed; for several, `read_images` is faster. Same errors."""
     ((_, image),) = read_images(folder, [seed])
     return image
-
-
-def _from_folder(shard: Path, names: Sequence[str]) -> Iterator[Pixels]:
-    return (decode(shard / name) for name in names)
 
 
 def _from_tar(shard: Path, names: Sequence[str]) -> Iterator[Pixels]:

@@ -57,6 +57,13 @@ def resampler(direction: str | None) -> nn.Module:
     return nn.Upsample(scale_factor=2) if direction == "up" else nn.Identity()
 
 
+def shortcut(in_channels: int, out_channels: int) -> nn.Module:
+    """Return the skip connection of a block: a 1x1 convolution if the width changes."""
+    if in_channels == out_channels:
+        return nn.Identity()
+    return nn.Conv2d(in_channels, out_channels, 1)
+
+
 def zeroed(module: _Module) -> _Module:
     """Zero-initialise, so that a residual branch starts as the identity."""
     for parameter in module.parameters():
@@ -80,7 +87,7 @@ class Modulation(nn.Module):
         weight = self.embed.weight[:, : emb.shape[1]].to(emb.dtype)
         return F.linear(emb, weight).unflatten(1, (2, -1))
 
-    def place(self, emb: Tensor) -> Tensor:
+    def position(self, emb: Tensor) -> Tensor:
         """The other summand, by the second half: (P, E/2) -> (P, 2, ch)."""
         weight, bias = (part.to(emb.dtype) for part in (self.embed.weight, self.embed.bias))
         return F.linear(emb, weight[:, -emb.shape[1] :], bias).unflatten(1, (2, -1))
@@ -102,9 +109,7 @@ class Residual(nn.Module):
         super().__init__()
         self.norm_in = group_norm(groups, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.skip: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = shortcut(in_channels, out_channels)
         self.resample = resampler(resample)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,9 +142,7 @@ class ResBlock(nn.Module):
         self.norm_out = group_norm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
-        self.skip: nn.Module = nn.Identity()
-        if in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1)
+        self.skip = shortcut(in_channels, out_channels)
         self.resample = resampler(resample)
 
     def forward(self, x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:

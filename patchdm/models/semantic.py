@@ -111,11 +111,8 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList()
         for level, level_width in enumerate(channels):
             for _ in range(res_blocks):
-                attention = (
-                    Attention(level_width, groups=norm_groups)
-                    if level in attention_levels
-                    else None
-                )
+                attended = level in attention_levels
+                attention = Attention(level_width, groups=norm_groups) if attended else None
                 self.blocks.append(Block(res(width, level_width), attention))
                 width = level_width
             if level < len(channels) - 1:

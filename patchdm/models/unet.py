@@ -31,7 +31,7 @@ from patchdm.models.blocks import (
 
 _ENCODER, _DECODER = 0, 1
 _Make = Callable[..., Any]  # of a layer, from its widths
-_UNKNOWN_PLACE = torch.full((1, 2), torch.nan)
+_UNKNOWN_POSITION = torch.full((1, 2), torch.nan)
 
 
 class Projected(Tensor):
@@ -241,8 +241,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
     @apply_forward_hook
     def project_positions(self, positions: Tensor | None) -> Projected:
         """Project positions (P, 2) once for many calls; None becomes one NaN row."""
-        dtype, places = self.dtype, _UNKNOWN_PLACE if positions is None else positions
-        return Projected.of(places, lambda half: self._positions(half, places, dtype))
+        dtype, known = self.dtype, _UNKNOWN_POSITION if positions is None else positions
+        return Projected.of(known, lambda half: self._positions(half, known, dtype))
 
     @apply_forward_hook
     def project_cond(self, cond: Tensor | None) -> Projected:
@@ -268,42 +268,45 @@ class PatchUNet(ModelMixin, ConfigMixin):
     ) -> Iterator[list[Tensor]]:
         """Yield factor and summand of each residual block, (n, channels, 1, 1), block by block."""
         projections = ((t, self._time), (positions, self._positions), (cond, self._cond))
-        time, place, code = (
+        time, position, code = (
             given.halves[half] if isinstance(given, Projected) else project(half, given, dtype)  # type: ignore[arg-type]
             for given, project in projections
         )
         code = _per_image(code, n)
-        scale, shift = (_per_image(time, n) + place.repeat(n // len(place), 1, 1)).unbind(1)
-        widths = [m.cond.out_features for block in self._modulations[half] for m in block]
+        scale, shift = (_per_image(time, n) + position.repeat(n // len(position), 1, 1)).unbind(1)
+        widths = [m.cond.out_features for m in self._flat(half)]
         factors = ((1 + scale) * code)[..., None, None].split(widths, dim=1)
         summands = (shift * code)[..., None, None].split(widths, dim=1)
         pairs = zip(factors, summands, strict=True)
         for block in self._modulations[half]:
             yield [tensor for _ in block for tensor in next(pairs)]
 
+    def _flat(self, half: int) -> list[Modulation]:
+        return [modulation for block in self._modulations[half] for modulation in block]
+
     def _time(self, half: int, t: Tensor, dtype: torch.dtype) -> Tensor:
         """(B,) -> (B, 2, width), the width of all residual blocks together."""
         t = t.to(self.stem.weight.device)
         emb = F.silu(self.time_embed(sinusoid(t, self.config.time_channels).to(dtype)))
-        return torch.cat([m.time(emb) for block in self._modulations[half] for m in block], dim=2)
+        return torch.cat([m.time(emb) for m in self._flat(half)], dim=2)
 
     def _positions(self, half: int, positions: Tensor | None, dtype: torch.dtype) -> Tensor:
         """(P, 2) or None -> (P or 1, 2, width)."""
         if positions is None or not self.config.use_position:
-            positions = _UNKNOWN_PLACE
+            positions = _UNKNOWN_POSITION
         positions = positions.to(self.stem.weight.device)
         waves = [sinusoid(axis, self.config.position_channels) for axis in positions.unbind(1)]
-        # Dropped before the MLP, whose biases stay: "unknown" is a place of its own.
+        # Dropped before the MLP, whose biases stay: "unknown" is a separate position.
         known = torch.cat(waves, dim=1).nan_to_num(0.0)
         emb = F.silu(self.position_embed(known.to(dtype)))
-        return torch.cat([m.place(emb) for block in self._modulations[half] for m in block], dim=2)
+        return torch.cat([m.position(emb) for m in self._flat(half)], dim=2)
 
     def _cond(self, half: int, cond: Tensor | None, dtype: torch.dtype) -> Tensor:
         """(B, cond_dim) or None -> (B or 1, width)."""
         if cond is None:
             cond = torch.zeros(1, self.config.cond_dim)
         emb = F.silu(self.cond_embed(cond.to(self.stem.weight.device, dtype)))
-        return torch.cat([m.code(emb) for block in self._modulations[half] for m in block], dim=1)
+        return torch.cat([m.code(emb) for m in self._flat(half)], dim=1)
 
 
 def _encoder(

@@ -145,17 +145,14 @@ class _Checkpoint:
         numbers = itertools.takewhile(lambda number: str(number) in names, itertools.count())
         return [f"{module}.{number}" for number in numbers]
 
-    def is_attention(self, module: str) -> bool:
-        return not self.children(module).isdisjoint(ATTENTION.values())
-
     def attended(self, blocks: Iterable[str]) -> list[int]:
         """Return the numbers of the blocks that have attention."""
-        return [number for number, block in enumerate(blocks) if self.is_attention(f"{block}.1")]
+        names = set(ATTENTION.values())
+        return [n for n, block in enumerate(blocks) if names & self.children(f"{block}.1")]
 
     def is_residual(self, module: str) -> bool:
-        return not self.children(module).isdisjoint(
-            name.partition(".")[0] for name in RESIDUAL.values()
-        )
+        names = {name.partition(".")[0] for name in RESIDUAL.values()}
+        return bool(names & self.children(module))
 
     def widths(self, blocks: str, firsts: range) -> tuple[int, ...]:
         """Return the output channels of the first block of each level."""

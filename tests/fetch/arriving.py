@@ -1,4 +1,4 @@
-"""A source brought to data/raw, as the stage does it."""
+"""Fetch a source to data/raw, like the stage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def data_section(source: str, location: Path | str, **data: object) -> Data:
 def arrive(
     folder: Path, source: str, location: Path | str, *, transfers: int = 4, **data: object
 ) -> Raw:
-    """Bring a source to `folder/raw`; `folder/state` keeps what arrived."""
+    """Fetch a source to `folder/raw`; `folder/state` keeps what arrived."""
     section = data_section(source, location, **data)
     folder.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(Path(), folder / "state", transfers, silent)

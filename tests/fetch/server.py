@@ -39,7 +39,7 @@ class Site:
     """Path and Range of each request, in order."""
 
     def add(self, files: dict[str, bytes]) -> list[str]:
-        """Serve files; return their addresses."""
+        """Serve files; return their URLs."""
         self.files |= files
         return [f"{self.url}/{name}" for name in files]
 

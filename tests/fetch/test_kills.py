@@ -17,7 +17,7 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from patchdm.fetch.arrival import CHUNK
+from patchdm.fetch.arrival import PIECE
 from tests.conftest import REPO
 from tests.fetch import server
 from tests.fetch.packs import lsun_zip, tar_of
@@ -145,7 +145,7 @@ def test_a_third_of_faulty_requests_costs_nothing(
 def test_a_gigabyte_in_little_memory(tmp_path: Path, site: Site) -> None:
     """Download and unpack 1 GiB; the stage's imports alone need over 300 MiB."""
     photo = jpegs(1)["scene0.jpg"]
-    padded = photo + os.urandom(32 * CHUNK)
+    padded = photo + os.urandom(32 * PIECE)
     location = repository(tmp_path / "small", **archive(tmp_path, site))
     small = peak(location)
     (url,) = site.add({"large.tar": tar_of({f"{n}.jpg": padded for n in range(32)})})

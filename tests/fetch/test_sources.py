@@ -251,7 +251,7 @@ def test_copying_does_not_hold_a_file_in_memory(tmp_path: Path) -> None:
 
     arrival.copy(Stream(bytes(5_000_000)), tmp_path / "a.jpg", "a.jpg")
     assert (tmp_path / "a.jpg").stat().st_size == sum(sizes) == 5_000_000
-    assert max(sizes) == arrival.CHUNK
+    assert max(sizes) == arrival.PIECE
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Archives of every kind, here and at addresses; LSUN's databases."""
+"""Archives of every kind, local and at URLs; LSUN's databases."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_bad_entries_are_left_out_of_the_manifest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["archive", "lsun"])
 @pytest.mark.usefixtures("no_pauses")
-def test_what_could_not_be_read_is_brought_anew(tmp_path: Path, site: Site, source: str) -> None:
+def test_what_could_not_be_read_is_fetched_again(tmp_path: Path, site: Site, source: str) -> None:
     content = PACKERS["tar.gz"](FILES)
     if source == "lsun":
         content = lsun_zip(tmp_path, KEYS).read_bytes()
@@ -130,7 +130,7 @@ def test_what_could_not_be_read_is_brought_anew(tmp_path: Path, site: Site, sour
     assert len(arrive(tmp_path / "target", source, url).manifest) in (len(FILES), len(KEYS))
 
 
-def test_a_damaged_database_is_copied_anew(tmp_path: Path) -> None:
+def test_a_damaged_database_is_copied_again(tmp_path: Path) -> None:
     location = write_lmdb(tmp_path / "x_lmdb", KEYS)
     whole = (location / "data.mdb").read_bytes()
     for bad in (whole[:9000], whole[:8192] + b"\xff" * (len(whole) - 8192)):
@@ -170,7 +170,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         open_photograph(raw, "lmdb/nowhere")
 
 
-def test_another_database_in_its_place_is_opened_anew(tmp_path: Path) -> None:
+def test_another_database_in_its_place_is_opened_again(tmp_path: Path) -> None:
     halves = [dict(list(KEYS.items())[:4]), dict(list(KEYS.items())[4:])]
     for number, entries in enumerate(halves):
         raw = arrive(tmp_path / "target", "lsun", write_lmdb(tmp_path / f"{number}", entries))

@@ -1,4 +1,4 @@
-"""Tables of addresses and data sets of the hub, on a server of the test's own."""
+"""Tables of URLs and data sets of the hub, on a server of the test's own."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_stopped_download_goes_on_with_what_is_there(tmp_path: Path, site: Sit
     assert before + len(site.asked[before:]) <= 12 + 1 + 1  # one more may have been under way
 
 
-def test_damaged_remains_are_brought_again(tmp_path: Path, site: Site) -> None:
+def test_damaged_remains_are_fetched_again(tmp_path: Path, site: Site) -> None:
     rows = [{"url": url} for url in site.add(PHOTOGRAPHS)]
     location = table_of(tmp_path / "table.csv", rows)
     first = contents(arrive(tmp_path / "target", "table", location).folder)

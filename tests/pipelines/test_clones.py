@@ -47,7 +47,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3]:
 
 @pytest.fixture
 def clones(repo: Path) -> list[Path]:
-    """Two clones beside the repository."""
+    """Two clones next to the repository."""
     folders = [repo.with_name(f"clone{number}") for number in (1, 2)]
     for folder in folders:
         toy.run(repo, "git", "clone", "-q", str(repo), str(folder))

@@ -34,7 +34,7 @@ def test_all_flows_are_deployed_once_with_limit_and_automation(server: services.
         return sorted(entry["name"] for entry in found)
 
     assert names("automations") == ["crashed", "not loaded"]
-    assert "gpu" in names("v2/concurrency_limits")  # beside those of deployments
+    assert "gpu" in names("v2/concurrency_limits")  # in addition to those of deployments
     assert names("work_pools") == ["clones", "local"]
     flows = ["evaluate-ablations", "reproduce", "sample-at-scale", "stage", "train"]
     assert names("flows") == flows

@@ -35,7 +35,7 @@ def test_what_lies_downstream_of_a_changed_stage_is_stale(toy_repo: Path):
     assert [stage.name for stage in read_graph(toy_repo, ["b"]).pending] == ["a", "b@one", "b@two"]
 
 
-def test_a_stage_brings_what_it_reads_from(toy_repo: Path):
+def test_a_stage_includes_the_stages_it_reads_from(toy_repo: Path):
     assert list(read_graph(toy_repo, ["b@two"]).stages) == ["a", "b@two"]
     assert list(read_graph(toy_repo, ["b"]).stages) == ["a", "b@one", "b@two"]
 

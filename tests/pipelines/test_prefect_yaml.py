@@ -16,7 +16,7 @@ from tests.conftest import REPO
 
 FILE = YAML(typ="safe").load(REPO / "prefect.yaml")
 KNOWN_LATER = {"container_create_kwargs"}
-"""Of prefect-docker, later than the list that Prefect brings along."""
+"""Of prefect-docker, newer than the list that Prefect contains."""
 
 
 def variables(kind: str) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def flow(clone: Path, out: str, *parameters: str) -> tuple[list[str], dict[str, 
     return [*command, "shards=3", "sampling.steps=4", *parameters], env
 
 
-def test_a_killed_flow_goes_on_and_damage_is_mended(clone: Path, expected: pd.Series):
+def test_a_killed_flow_goes_on_and_damage_is_repaired(clone: Path, expected: pd.Series):
     command, env = flow(clone, "out")
     with (clone.parent / "killed.log").open("w") as log:
         killed = subprocess.Popen(command, cwd=clone, env=env, stdout=log, stderr=log)

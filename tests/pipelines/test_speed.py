@@ -1,4 +1,4 @@
-"""What a flow costs beside `dvc repro`, and what running stages side by side gains.
+"""The cost of a flow compared with `dvc repro`, and the gain of stages that run at the same time.
 
 Needs two cores to itself; `pytest -m slow -s` prints the figures.
 """

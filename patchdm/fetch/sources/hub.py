@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,17 +62,22 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
         session.headers.update(build_hf_headers(token=token))
         if images:
             get = partial(transfer.transfer, session, limit=MAX_BYTES)
-            photographs = [_listed(file, url_of(file), get) for file in images]
+            photographs = [
+                Listed(file.path, url, url, partial(get, url), file.blob_id, sha256=_sha256(file))
+                for file, url in zip(images, map(url_of, images), strict=True)
+            ]
             yield at_once(photographs, workspace, passed_over)
         elif holders:
             with (
                 ThreadPool(workspace.transfers) as pool,
                 workspace.progress("download", len(holders), "files") as show,
             ):
-                here = []
-                get_file = partial(_download, session, url_of, workspace.state)
-                for local in pool.imap(get_file, holders):
-                    here.append(local)
+                here = list[Path]()
+                state = workspace.state
+                for file in pool.imap(
+                    lambda file: download(session, url_of(file), _sha256(file), state), holders
+                ):
+                    here.append(file)
                     show(len(here))
             passed_over = PassedOver()
             total = sum(1 for _ in _inside(data.location, holders, here, passed_over))
@@ -115,14 +120,8 @@ def _patiently(request: Callable[[], _Result], name: str) -> _Result:
             retry.sleep()
 
 
-def _listed(file: RepoFile, url: str, get: Callable[[str, Path], None]) -> Listed:
-    sha256 = file.lfs.sha256 if file.lfs else None
-    return Listed(file.path, url, url, partial(get, url), file.blob_id, sha256=sha256)
-
-
-def _download(session: Any, url_of: Callable[[RepoFile], str], state: Path, file: RepoFile) -> Path:
-    pin = file.lfs.sha256 if file.lfs else None
-    return download(session, url_of(file), pin, state)
+def _sha256(file: RepoFile) -> str | None:
+    return file.lfs.sha256 if file.lfs else None
 
 
 def _inside(
@@ -133,18 +132,14 @@ def _inside(
         shown = f"{location}/{holder.path}"
         suffix = next(suffix for suffix in _HOLDERS if holder.path.endswith(suffix))
         folder = holder.path.removesuffix(suffix)
-        parquet = suffix == _PARQUET
-        inside = _rows(file, shown) if parquet else _members(file, shown, passed_over)
+        inside: Iterable[tuple[str, Callable[..., None]]] = (
+            _rows(file, shown)
+            if suffix == _PARQUET
+            else ((one.name, partial(unpack, one)) for one in members(file, shown, passed_over))
+        )
         for image, fetch in inside:
             name = f"{shown}/{image}"
             yield Listed(f"{folder}/{image}", name, name, partial(fetch, name=name), holder.blob_id)
-
-
-def _members(
-    file: Path, shown: str, passed_over: PassedOver
-) -> Iterator[tuple[str, Callable[..., None]]]:
-    for member in members(file, shown, passed_over):
-        yield member.name, partial(unpack, member)
 
 
 def _rows(file: Path, shown: str) -> Iterator[tuple[str, Callable[..., None]]]:

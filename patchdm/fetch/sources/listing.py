@@ -94,31 +94,28 @@ def read_csv(path: Path) -> list[list[str]]:
 
 
 def one_by_one(
-    photographs: Iterable[Listed],
-    total: int,
-    workspace: Workspace,
-    passed_over: PassedOver | str = "",
+    listed: Iterable[Listed], total: int, workspace: Workspace, passed_over: PassedOver | str = ""
 ) -> Listing:
     """List photographs that are fetched one after the other."""
-    arrivals = (arrive(workspace.state, photograph) for photograph in photographs)
+    arrivals = (arrive(workspace.state, one) for one in listed)
     return Listing(total, arrivals, passed_over=str(passed_over))
 
 
 def at_once(
-    photographs: list[Listed], workspace: Workspace, passed_over: PassedOver | str = ""
+    listed: list[Listed], workspace: Workspace, passed_over: PassedOver | str = ""
 ) -> Listing:
     """List photographs of which `workspace.transfers` are fetched at the same time.
 
     One that arrives damaged is fetched again, a few times: a server in trouble may send an error
     page as if it were the image, or cut it off without a sign.
     """
-    return Listing(len(photographs), _at_once(photographs, workspace), passed_over=str(passed_over))
+    return Listing(len(listed), _at_once(listed, workspace), passed_over=str(passed_over))
 
 
-def _at_once(photographs: list[Listed], workspace: Workspace) -> Iterator[Arrival]:
+def _at_once(listed: list[Listed], workspace: Workspace) -> Iterator[Arrival]:
     # Threads of this pool don't outlive the process, whatever they are waiting for.
     with ThreadPool(workspace.transfers) as pool:
-        yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), photographs)
+        yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), listed)
 
 
 def arrive(state: Path, listed: Listed, tries: int = 1) -> Arrival:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from patchdm.config.data import Data, is_url
 from patchdm.errors import PatchDMError
-from patchdm.fetch.archives import DAMAGES
-from patchdm.fetch.arrival import CHUNK, Arrival
+from patchdm.fetch.archives import DAMAGES, check_ratio
+from patchdm.fetch.arrival import PIECE, Arrival
 from patchdm.fetch.scan import scan
 from patchdm.fetch.sources.archive import dropped_if_bad, local_file
 from patchdm.fetch.sources.listing import Listing, Workspace
@@ -64,10 +64,9 @@ def _unpack(file: Path, part: Path, name: str) -> None:
             inside = [m for m in archive.infolist() if PurePosixPath(m.filename).name == "data.mdb"]
             if len(inside) != 1:
                 raise PatchDMError(f"{name}: found {len(inside)} data.mdb inside, expected one")
-            if inside[0].file_size > 100 * file.stat().st_size + 2**24:
-                raise PatchDMError(f"{name}: found a data.mdb of more than 100 times its size")
+            check_ratio(inside[0].file_size, file.stat().st_size)
             with archive.open(inside[0]) as stream, part.open("wb") as target:
-                shutil.copyfileobj(stream, target, CHUNK)
+                shutil.copyfileobj(stream, target, PIECE)
     except DAMAGES as error:
         if isinstance(error, OSError) and error.errno:
             raise

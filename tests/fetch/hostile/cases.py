@@ -13,7 +13,7 @@ TARGET = "deep/target"
 
 
 def refused(tmp_path: Path, source: str, location: Path | str, **data: object) -> str:
-    """Bring a source that must be refused; return the one line that says why."""
+    """Fetch a source that must be refused; return the one line that says why."""
     with pytest.raises(PatchDMError) as error:
         arrive(tmp_path / TARGET, source, location, **data)
     line = str(error.value)
@@ -32,7 +32,7 @@ def left_out(
     bad: int = 1,
     **data: object,
 ) -> str:
-    """Bring a source of good photographs and bad ones, which are left out.
+    """Fetch a source of good photographs and bad ones, which are left out.
 
     Returns:
         The line that says why the last is left out.
@@ -50,7 +50,7 @@ def left_out(
 def error_or_all(
     tmp_path: Path, source: str, location: Path | str, good: dict[str, bytes], **data: object
 ) -> Raw | str:
-    """Bring a damaged source: all of it arrives as it was, or one line says that it doesn't."""
+    """Fetch a damaged source: all of it arrives as it was, or one line says that it doesn't."""
     try:
         raw = arrive(tmp_path / TARGET, source, location, **data)
     except PatchDMError:
