@@ -12,19 +12,12 @@ from patchdm.metrics.seams import score_of_maps
 from patchdm.metrics.statistics import Statistics
 
 _MEASURES = {
-    "fid": ("FID-{}", 3),
-    "sfid": ("sFID-{}", 3),
-    "kid": ("KID-{}", 5),
-    "kid_sem": ("KID-{}-sem", 6),
-    "kid_std": ("KID-{}-std", 5),
-    "precision": ("Precision-{}", 4),
-    "recall": ("Recall-{}", 4),
-    "density": ("Density-{}", 4),
-    "coverage": ("Coverage-{}", 4),
-    "crop_fid": ("CropFID-{}", 3),
-    "seam": ("Seam", 4),
-    "seam_padded": ("Seam-padded", 4),
-}
+    "fid": ("FID-{}", 3), "sfid": ("sFID-{}", 3),
+    "kid": ("KID-{}", 5), "kid_sem": ("KID-{}-sem", 6), "kid_std": ("KID-{}-std", 5),
+    "precision": ("Precision-{}", 4), "recall": ("Recall-{}", 4),
+    "density": ("Density-{}", 4), "coverage": ("Coverage-{}", 4),
+    "crop_fid": ("CropFID-{}", 3), "seam": ("Seam", 4), "seam_padded": ("Seam-padded", 4),
+}  # fmt: skip
 """Key of a metric -> its column in tables, and its decimals: linear algebra differs further down
 between machines."""
 MEASURES = tuple(_MEASURES)

@@ -7,10 +7,9 @@ sets.csv            metrics of the training, blurred and held-out images
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchdm.config import Evaluate
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.compare import MEASURES
-from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.compare import MEASURES, seams
+from patchdm.metrics.images import Batches, batched, counted, photographs_of
+from patchdm.metrics.judge import Judge
+from patchdm.metrics.manifolds import radii
+from patchdm.metrics.neighbours import nearest
+from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics
 
 SETS = ("train", "blurred", "test")
@@ -50,21 +52,45 @@ class Reference:
     sets: pd.DataFrame
 
 
-def describe(
-    store: PatchStore, extractor: Extractor, config: Evaluate, patch_size: int
-) -> dict[str, str | int]:
-    """Return what statistics depend on; only equal ones are compared with each other."""
-    index = store.columns("split", "sha256")
-    lines = "".join(f"{split} {pixels}\n" for split, pixels in index.itertuples(index=False))
-    return {
-        "data_hash": hashlib.sha256(lines.encode()).hexdigest(),
-        "extractor": extractor.name,
-        "extractor_weights_hash": extractor.weights_hash,
-        "crop_size": config.crop_size,
-        "crops_per_image": config.crops_per_image,
-        "nearest_k": config.nearest_k,
-        "patch_size": patch_size,
+def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], None]) -> Reference:
+    """Measure all training images, flips included, and the two sets that are compared with them.
+
+    Args:
+        store: of the images.
+        judge: what measures.
+        show: called with the number of images finished, of twice the training images and once the
+            held-out ones.
+
+    Raises:
+        PatchDMError: there are too few images, or features that are no finite numbers.
+    """
+    train, test = store.rows("train"), store.rows("test")
+    for split, rows, least in (("train", train, judge.config.nearest_k + 1), ("test", test, 2)):
+        if len(rows) < least:
+            raise PatchDMError(
+                f"{store.folder}: found {len(rows)} {split} images, expected {least} or more"
+            )
+
+    def batches(rows: np.ndarray, before: int) -> Batches:
+        return batched(counted(photographs_of(store, rows), show, before), judge.config.batch_size)
+
+    real = judge.collect(batches(train, 0), len(train))
+    held_out = judge.collect(batches(test, len(train)), len(test))
+    again = batches(train, len(train) + len(test))
+    blurred = judge.collect(((keys, blur8(images)) for keys, images in again), len(train))
+    real_radii = radii(real.features, judge.config.nearest_k)
+    sets = {
+        "train": {"n": real.steps.count, **seams(real, judge.patch_size)},
+        "blurred": judge.compare(blurred, real, real_radii),
+        "test": judge.compare(held_out, real, real_radii),
     }
+    return Reference(
+        real=real,
+        radii=real_radii,
+        held_out_features=nearest(held_out.features, real.features).distances,
+        held_out_pixels=nearest(held_out.thumbs, real.thumbs).distances,
+        sets=pd.DataFrame.from_dict(sets, orient="index", columns=["n", *MEASURES]),
+    )
 
 
 def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]) -> None:
@@ -73,7 +99,7 @@ def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]
     Args:
         folder: created.
         reference: the statistics.
-        about: what `describe` says, and whatever else shall stand in reference.json.
+        about: what `Judge.describe` says, and whatever else shall stand in reference.json.
     """
     folder.mkdir()
     description, arrays, sets = (folder / name for name in _FILES)
@@ -88,7 +114,7 @@ def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference
 
     Args:
         folder: written by `write_reference`.
-        expected: what `describe` says of the data and settings at hand.
+        expected: what `Judge.describe` says of the data and settings at hand.
 
     Raises:
         PatchDMError: it is missing, damaged, or of other data or settings.

@@ -1,0 +1,237 @@
+"""What a model does beyond sampling images of its training size, measured.
+
+Inpainting fills a hole in the middle of photographs, outpainting makes their right part; two ways
+without a model do the same. Large samples are made of equal seeds with positions that count on
+beyond the training grid and with positions rescaled to it, next to samples of the training size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from patchdm.config import Applications
+from patchdm.devices import one_thread
+from patchdm.formats.images import Pixels, contact_sheet, to_tensor, to_uint8
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.shards import read_images
+from patchdm.metrics.fidelity import fid
+from patchdm.metrics.images import Keyed, batched, photographs_of
+from patchdm.metrics.judge import Judge
+from patchdm.metrics.restoration import mask_seam_score, restoration
+from patchdm.metrics.seams import score_of_maps
+from patchdm.metrics.statistics import Statistics, collect
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.encode import CodeFit
+from patchdm.sampling.fill import replicate, telea
+from patchdm.sampling.generate import generate, group_size
+from patchdm.sampling.solve import generators
+from patchdm.sampling.write import write_shards
+
+GREY = 128
+"""Of masked pixels in the pictures."""
+LARGE = {"extrapolated": "extrapolate", "rescaled": "rescale"}
+"""Sets of large samples -> what becomes of their positions."""
+
+Pictures = dict[str, Iterable[Pixels]]
+"""Folder -> its pictures, (h, w, 3) uint8 each."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the tasks share.
+
+    Attributes:
+        pipe: the model.
+        store: the photographs.
+        judge: its extractor, seed and batch size.
+        config: section `applications` of params.yaml.
+        options: of the pipeline's calls.
+        batch_size: images of the training size that are drawn together.
+        state: folder where a killed task finds its progress again.
+        show: called with the number of images finished, of all tasks.
+    """
+
+    pipe: PatchDMPipeline
+    store: PatchStore
+    judge: Judge
+    config: Applications
+    options: Mapping[str, Any]
+    batch_size: int
+    state: Path
+    show: Callable[[int], None]
+
+    def show_after(self, done: int) -> Callable[[int], None]:
+        """Return what shows progress of a task before which so many images were finished."""
+        return lambda finished: self.show(done + finished)
+
+
+def restore(
+    tools: Tools, rows: NDArray[np.int64], fit: CodeFit | None
+) -> tuple[pd.DataFrame, Pictures]:
+    """In- and outpaint photographs of the store.
+
+    Args:
+        tools: the model and what measures.
+        rows: of the photographs, (n,).
+        fit: how codes are fitted to them; None where they come from elsewhere.
+
+    Returns:
+        The scores of each task and method, and for each task n pictures: a photograph, its known
+        part, and the version of each method, from left to right.
+    """
+    extractor, photographs = tools.judge.extractor, tools.store.images(rows)
+    table: list[tuple[Any, ...]] = []
+    pictures: Pictures = {}
+    for task, mask in _masks(tools).items():
+        made = _by_model(tools, photographs, task, mask, fit, done=len(pictures) * len(rows))
+        masks = torch.from_numpy(mask).expand(len(rows), 1, *mask.shape)
+        methods = {
+            "Patch-DM": made,
+            "edge replication": to_uint8(replicate(to_tensor(photographs), masks)),
+            "OpenCV Telea": telea(photographs, mask),
+        }
+        for method, images in methods.items():
+            scores = restoration(images, photographs, mask, extractor)
+            table.append((task, method, len(images), *scores))
+        seam = mask_seam_score(photographs, mask)
+        table.append((task, "photographs", len(rows), None, None, seam))
+        masked = np.where(mask[..., None], np.uint8(GREY), photographs)
+        versions = zip(photographs, masked, *methods.values(), strict=True)
+        pictures[task] = [contact_sheet(np.stack(each), len(each)) for each in versions]
+    distance = f"{extractor.label} distance"
+    columns = ["task", "method", "n", "masked PSNR", distance, "mask seam"]
+    return pd.DataFrame(table, columns=columns).round(3), pictures
+
+
+def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFrame, Pictures]:
+    """Sample beyond the training size.
+
+    Args:
+        tools: the model and what measures.
+        rows: of the photographs that are measured next to as many samples, (n,).
+        done: images finished before.
+
+    Returns:
+        Of each set its size, seams, and FID of as many crops; and the samples.
+    """
+    store, config, train = tools.store, tools.config, tools.store.rows("train")
+    small, large = (store.width, store.height), (config.large_width, config.large_height)
+    real = _statistics(tools, photographs_of(store, train), len(train)).crops
+    sets = {"photographs": (small, photographs_of(store, rows))}
+    for name, size, positions in (
+        ("training-size", small, "extrapolate"),
+        *((name, large, positions) for name, positions in LARGE.items()),
+    ):
+        before = tools.show_after(done + (len(sets) - 1) * len(rows))
+        _sample(tools, name, len(rows), *size, positions=positions, on_progress=before)
+        sets[name] = size, read_images(tools.state / name)
+    table, p = [], tools.judge.patch_size
+    for name, (size, images) in sets.items():
+        found = _statistics(tools, images, len(rows))
+        maps, crops = found.steps.means(), found.crops
+        seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
+        table.append((name, *size, found.steps.count, *seams, crops.count, fid(crops, real)))
+    crop_fid = f"crop-FID-{tools.judge.extractor.label} ({min(small)} pixels)"
+    columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
+    samples: Pictures = {
+        name: (image for _, image in read_images(tools.state / name)) for name in [*sets][1:]
+    }
+    return pd.DataFrame(table, columns=columns).round(3), samples
+
+
+def _masks(tools: Tools) -> dict[str, NDArray[np.bool_]]:
+    """Return the (H, W) mask of each task, True where a photograph is made."""
+    shape = (tools.store.height, tools.store.width)
+    height, width = (min(max(round(tools.config.hole * side), 1), side - 1) for side in shape)
+    hole, right = np.zeros(shape, bool), np.zeros(shape, bool)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    hole[top : top + height, left : left + width] = True
+    right[:, -width:] = True
+    return {"inpainting": hole, "outpainting": right}
+
+
+def _by_model(
+    tools: Tools,
+    photographs: Pixels,
+    task: str,
+    mask: NDArray[np.bool_],
+    fit: CodeFit | None,
+    *,
+    done: int,
+) -> Pixels:
+    """Let the model in- or outpaint photographs, the seed of each being its number."""
+    config, cut = tools.config, int(mask[0].sum())  # columns on the right, in outpainting
+    options = {
+        **tools.options,
+        "code": config.code,
+        "fit": fit,
+        "resamplings": config.resamplings,
+        "blend_width": config.blend_width,
+        "output_type": "latent",
+        "return_dict": False,
+    }
+
+    def draw(seeds: Sequence[int]) -> Pixels:
+        x0, each = to_tensor(photographs[list(seeds)]), options | {"generator": generators(seeds)}
+        if task == "inpainting":
+            return to_uint8(tools.pipe.inpaint(x0, torch.from_numpy(mask), **each)[0])
+        return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each)[0])
+
+    with one_thread(small=group_size(tools.pipe.unet, tools.store.width) > 1):
+        write_shards(
+            functools.partial(map, draw),
+            range(len(photographs)),
+            tools.state / task,
+            shard_size=tools.batch_size,
+            batch_size=tools.batch_size,
+            format="png",
+            settings={},
+            on_progress=tools.show_after(done),
+        )
+    return np.stack([image for _, image in read_images(tools.state / task)])
+
+
+def _sample(tools: Tools, name: str, count: int, width: int, height: int, **options: Any) -> None:
+    """Sample the first seeds into the folder `name` of the state; a batch has equal memory."""
+    area = tools.store.width * tools.store.height
+    batch = max(1, tools.batch_size * area // (width * height))
+    generate(
+        tools.pipe,
+        range(count),
+        tools.state / name,
+        height=height,
+        width=width,
+        shard_size=batch,
+        batch_size=batch,
+        format="png",
+        key={},
+        **tools.options,
+        **options,
+    )
+
+
+def _statistics(tools: Tools, images: Iterable[Keyed], count: int) -> Statistics:
+    """Return statistics with crops as large as a training image is high.
+
+    Each image has as many as training images fit into a large one, of whatever size it is: FID
+    depends on how many there are.
+    """
+    store, config = tools.store, tools.config
+    fitting = config.large_width * config.large_height // (store.width * store.height)
+    return collect(
+        batched(images, tools.judge.config.batch_size),
+        count,
+        tools.judge.extractor,
+        crop_size=min(store.width, store.height),
+        crops_per_image=max(1, fitting),
+        seed=tools.judge.seed,
+    )
