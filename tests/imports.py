@@ -35,6 +35,7 @@ INERT = {
     Path("stages/_common.py"): "paths, locks, signals",
     Path("stages/_declared.py"): "reads dvc.yaml",
     Path("stages/_outputs.py"): "what is refused",
+    Path("stages/_processes.py"): "any number of processes trains to the same bytes",
 }
 """Code that changes no byte of an output, and why: no stage goes stale by it."""
 
@@ -112,7 +113,7 @@ def sections_read(stage: Path) -> set[str]:
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     # What is declared is known to these, or changes no byte.
-    own |= {"cell_folder", "state_dir", "params_digest", "check_counts"}
+    own |= {"cell_folder", "state_dir", "params_digest", "check_counts", "processes_of"}
     run = {module_file(name) for name in commands(tree)} - {stage}
     sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):

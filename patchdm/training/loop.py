@@ -11,7 +11,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,7 @@ from patchdm.training.draws import seed_dropout
 from patchdm.training.ema import Ema
 from patchdm.training.plan import Plan
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -43,7 +44,7 @@ class Hooks:
     """After every step, with the items seen."""
     stop_requested: Callable[[], bool]
     """Asked at every step; True saves a checkpoint and ends in PatchDMError."""
-    every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
+    every: list[tuple[int, Callable[[int, Any], None]]] = field(default_factory=list)
     """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
     start_worker: Callable[[int], None] | None = None
     """Called in every process that draws batches, with its number."""
@@ -133,7 +134,7 @@ def _precision(name: str) -> str:
 
 
 def fit(
-    module: nn.Module,
+    module: _Module,
     optimizer: torch.optim.Optimizer,
     draw: Draw,
     plan: Plan,
@@ -143,7 +144,7 @@ def fit(
     hooks: Hooks,
     workers: int = 0,
     compile_module: bool = False,
-) -> nn.Module:
+) -> _Module:
     """Train a module and return its weight average.
 
     Args:
