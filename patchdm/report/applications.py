@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from patchdm.formats.images import Pixels
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, read_image
 from patchdm.report import figures
+from patchdm.report.inputs import read_frame
 from patchdm.report.parts import Picture, Section, Table
 
+RESTORED_IMAGES = 6
+LARGE_IMAGES = 4
 _PHOTOGRAPHS = "photographs"
 _SIZES = {
     "training-size": ("Training size", "What the model was trained for."),
@@ -21,13 +26,32 @@ _SIZES = {
 }
 
 
-def restoring(scores: pd.DataFrame, strips: Mapping[str, Sequence[Pixels]]) -> Section:
+def applications(pictures: Path, tables: Path) -> list[Section]:
+    """Show in- and outpainting, and images beyond the training size.
+
+    Args:
+        pictures: folder with a folder of pictures for each task and set.
+        tables: folder of applications.csv and large.csv.
+
+    Raises:
+        PatchDMError: a table or a picture is missing or damaged.
+    """
+    restored = read_frame(tables / "applications.csv", ["task", "method"])
+    large = read_frame(tables / "large.csv", ["set", "width", "height"])
+    tasks, sets = restored["task"].unique(), [name for name in large["set"] if name in _SIZES]
+    return [
+        restoring(restored, {task: _first(pictures / task, RESTORED_IMAGES) for task in tasks}),
+        beyond(large, {name: _first(pictures / name, LARGE_IMAGES) for name in sets}),
+    ]
+
+
+def restoring(scores: pd.DataFrame, strips: Mapping[str, Pixels]) -> Section:
     """Show in- and outpainting beside ways without a model.
 
     Args:
         scores: applications.csv: `task`, `method`, and measures.
-        strips: task -> pictures (h, w, 3), each a photograph, its known part, and what each method
-            made of it, from left to right.
+        strips: task -> pictures (n, h, w, 3), each a photograph, its known part, and what each
+            method made of it, from left to right.
     """
     columns = ["the photograph", "what is known of it", *_methods(scores)]
     return Section(
@@ -42,7 +66,7 @@ def restoring(scores: pd.DataFrame, strips: Mapping[str, Sequence[Pixels]]) -> S
                 task,
                 task.capitalize(),
                 f"From left to right: {', '.join(columns)}.",
-                figures.column(np.stack(pictures)),
+                figures.column(pictures),
             )
             for task, pictures in strips.items()
         ],
@@ -77,6 +101,14 @@ def beyond(scores: pd.DataFrame, samples: Mapping[str, Pixels]) -> Section:
         ],
         shape="rows",
     )
+
+
+def _first(folder: Path, most: int) -> Pixels:
+    """Read the first pictures of a folder, (n, h, w, 3)."""
+    paths = sorted(folder.glob("*.png"))[:most]
+    if not paths:
+        raise PatchDMError(f"{folder}: found no pictures")
+    return np.stack([read_image(path) for path in paths])
 
 
 def _methods(scores: pd.DataFrame) -> list[str]:

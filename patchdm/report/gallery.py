@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from patchdm.formats.images import Pixels
+from patchdm.metrics.images import counted, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
-from patchdm.report.inputs import CodeHealth
+from patchdm.report.inputs import CodeHealth, read_curves, read_sheets
 from patchdm.report.parts import Picture, Section, Table
+from patchdm.report.samples import Samples, photographs
 
 REAL = "training images"
+ROW_IMAGES = 7
+"""Images next to each other in rows that compare."""
+PROGRESS_SHEETS = 6
 
 
-def sheets(samples: Pixels, train: Pixels, test: Pixels) -> Section:
-    """Lay samples and photographs out on a sheet each; all are uint8 (n, H, W, 3)."""
+def sheets(samples: Samples, most: int) -> Section:
+    """Lay at most so many samples, training images and held-out images out on a sheet each."""
     sets = [
-        ("samples", "Samples", "the first seeds", samples),
-        ("train", "Training images", "mirror images left out", train),
-        ("test", "Held-out images", "never trained on", test),
+        ("samples", "Samples", "the first seeds", samples.first(most)),
+        (
+            "train",
+            "Training images",
+            "mirror images left out",
+            photographs(samples.store, "train", most),
+        ),
+        ("test", "Held-out images", "never trained on", photographs(samples.store, "test", most)),
     ]
     return Section(
         key="sheets",
@@ -33,6 +43,19 @@ def sheets(samples: Pixels, train: Pixels, test: Pixels) -> Section:
             for name, title, note, images in sets
         ],
     )
+
+
+def seams(samples: Samples, patch_size: int, show: Callable[[int], None]) -> list[Section]:
+    """Draw where steps are, and magnify a few places; `show(n)` says that n images are read."""
+    store, rows = samples.store, samples.store.rows("train")
+    train = counted(photographs_of(store, rows), show, len(samples.seeds))
+    profiles = seam_profiles(
+        (image[None] for _, image in counted(samples.all(), show)),
+        (image[None] for _, image in train),
+        patch_size,
+    )
+    few = photographs(store, "train", ROW_IMAGES)
+    return [profiles, seam_crops(samples.first(ROW_IMAGES), few, patch_size)]
 
 
 def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:
@@ -130,17 +153,17 @@ def _health_table(health: CodeHealth) -> Table:
     )
 
 
-def curve_pictures(
-    curves: Mapping[str, pd.Series], *, name: str, model: str, seen: str
-) -> list[Picture]:
+def curve_pictures(folder: Path, model: str, seen: str) -> list[Picture]:
     """Plot the curves of one training: losses, also by time, learning rate, norm of gradients.
 
     Args:
-        curves: by name; those called loss_q.. share a plot, the other loss.. too.
-        name: start of the pictures' names.
+        folder: of the curves, after which pictures are named. Curves called loss_q.. share a plot,
+            the other loss.. too.
         model: what was trained.
         seen: what the steps count.
     """
+    name = folder.name
+    curves = read_curves(folder / "plots/metrics", ["loss", "learning_rate", "grad_norm"])
     quarters = {
         f"quarter {curve[-1]}": values
         for curve, values in curves.items()
@@ -183,15 +206,15 @@ def curve_pictures(
     ]
 
 
-def development(sheets: Mapping[int, Pixels]) -> Section:
-    """Show sheets (H, W, 3) drawn during the training, by the images seen."""
+def development(folder: Path) -> Section:
+    """Show sheets drawn during the training, by the images seen: see `read_sheets`."""
     return Section(
         key="progress",
         title="How samples developed",
         text="Averaged weights, sampled from the same noise and the same codes each time.",
         pictures=[
             Picture(f"progress-{seen:09d}", f"{seen:,} images seen", "", figures.picture(image))
-            for seen, image in sheets.items()
+            for seen, image in read_sheets(folder, PROGRESS_SHEETS).items()
         ],
         shape="wide",
     )

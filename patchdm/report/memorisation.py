@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-from patchdm.formats.images import Pixels, contact_sheet
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import contact_sheet
 from patchdm.report import figures
-from patchdm.report.inputs import Nearness
+from patchdm.report.inputs import Nearness, read_frame
 from patchdm.report.parts import Picture, Section
+from patchdm.report.samples import Samples
+
+COLUMNS = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
 
 
-def memorisation(
-    neighbours: pd.DataFrame,
-    samples: Pixels,
-    by_features: Pixels,
-    by_pixels: Pixels,
-    nearness: dict[str, Nearness],
-) -> Section:
-    """Show samples beside the training images that are nearest to them.
+def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], most: int) -> Section:
+    """Show the samples nearest to training images next to these.
 
     Args:
-        neighbours: rows of nearest.csv, of the samples shown.
-        samples, by_features, by_pixels: (n, H, W, 3) each: samples, and their nearest training
-            images by features and by the pixels of thumbnails.
+        path: nearest.csv.
+        samples: whose neighbours it has.
         nearness: how near all samples are, by features and by pixels.
+        most: samples to show.
+
+    Raises:
+        PatchDMError: the table is missing, damaged, or of other images.
     """
-    triples = np.stack([samples, by_features, by_pixels], axis=1)
+    store = samples.store
+    neighbours = read_frame(path, COLUMNS).nsmallest(most, "distance")
+    nearest = [neighbours["train_row"], neighbours["pixel_train_row"]]
+    if not pd.concat(nearest).isin(store.rows("train")).all():
+        raise PatchDMError(f"{path}: found rows that are no training images of {store.folder}")
+    shown = [samples.of(neighbours["seed"].to_numpy()), *(store.images(rows) for rows in nearest)]
+    triples = np.stack(shown, axis=1)
     rows = zip(neighbours.itertuples(index=False), triples, strict=True)
     return Section(
         key="memorisation",

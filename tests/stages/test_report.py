@@ -177,7 +177,7 @@ def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
         TABLES / "nearest.csv",
         APPLICATION_TABLES / "applications.csv",
         APPLICATIONS / "rescaled",
-        PAPER_TABLES / "quality.md",
+        PAPER_TABLES / "quality.csv",
         PATCHES,
         SAMPLES / "000040/000042.png",
         MANIFEST,
