@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from patchdm.metrics.moments import Moments
 from patchdm.metrics.neighbours import thumbnails
 from patchdm.metrics.seams import StepMaps
 
+_Part = TypeVar("_Part", Moments, StepMaps)
 KEPT = 50_000
 """Images of a set whose features are kept (at equal distances, where there are more).
 
@@ -48,7 +49,7 @@ class Statistics:
         arrays = {name: getattr(self, name) for name in ("kept", "features", "thumbs")}
         for name in ("pooled", "spatial", "crops", "steps"):
             if part := getattr(self, name):
-                arrays |= {f"{name}_{key}": array for key, array in part.arrays().items()}
+                arrays |= {f"{name}_{key}": np.asarray(of) for key, of in vars(part).items()}
         return arrays
 
     @classmethod
@@ -58,25 +59,22 @@ class Statistics:
         Raises:
             KeyError: an array is missing.
         """
-
-        def part(name: str) -> dict[str, np.ndarray]:
-            start = f"{name}_"
-            return {
-                key.removeprefix(start): array
-                for key, array in arrays.items()
-                if key.startswith(start)
-            }
-
-        spatial = part("spatial")
         return cls(
-            pooled=Moments.from_arrays(part("pooled")),
-            spatial=Moments.from_arrays(spatial) if spatial else None,
-            crops=Moments.from_arrays(part("crops")),
-            steps=StepMaps.from_arrays(part("steps")),
+            pooled=_restored(Moments(0), arrays, "pooled"),
+            spatial=_restored(Moments(0), arrays, "spatial") if "spatial_count" in arrays else None,
+            crops=_restored(Moments(0), arrays, "crops"),
+            steps=_restored(StepMaps(1, 1), arrays, "steps"),
             kept=arrays["kept"],
             features=arrays["features"],
             thumbs=arrays["thumbs"],
         )
+
+
+def _restored(part: _Part, arrays: Mapping[str, np.ndarray], name: str) -> _Part:
+    """Give a part of the statistics, which is empty, what `Statistics.arrays` wrote of it."""
+    values = {key: arrays[f"{name}_{key}"] for key in vars(part)}
+    vars(part).update(values, count=int(values["count"]))
+    return part
 
 
 def collect(

@@ -63,9 +63,13 @@ def test_of_many_images_some_features_are_kept(
 
 def test_arrays_come_back(images: np.ndarray) -> None:
     found = collected(images, 8)
-    again = Statistics.from_arrays(found.arrays())
-    for name, array in found.arrays().items():
-        np.testing.assert_array_equal(again.arrays()[name], array)
+    again = Statistics.from_arrays({name: of.copy() for name, of in found.arrays().items()})
+    for more in (0, 5):  # what came back takes in more vectors
+        for part in (found.pooled, again.pooled):
+            part.add(np.arange(6.0).reshape(2, 3) + more)
+        assert found.arrays().keys() == again.arrays().keys()
+        for name, array in found.arrays().items():
+            np.testing.assert_array_equal(again.arrays()[name], array)
 
 
 def test_crops_depend_on_key_and_seed_alone(images: np.ndarray) -> None:
