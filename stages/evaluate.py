@@ -29,8 +29,10 @@ from stages._common import (
     PATCHDM,
     PATCHES,
     REFERENCE,
+    RUN,
     SAMPLES,
     TABLES,
+    Run,
     git_revision,
     locked,
     run_stage,
@@ -38,15 +40,16 @@ from stages._common import (
 )
 from stages._declared import params_digest
 
-UNET_WEIGHTS = PATCHDM / "unet" / "diffusion_pytorch_model.safetensors"
+UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
-def evaluate(params: Params) -> None:
+def evaluate(params: Params, run: Run = RUN) -> None:
     """Write metrics.json, and the tables metrics.csv, blocks.csv and nearest.csv."""
-    if not UNET_WEIGHTS.is_file():
-        raise PatchDMError(f"{UNET_WEIGHTS}: not found, run the stage train_patchdm (`dvc repro`)")
+    weights, samples = run / PATCHDM / UNET_WEIGHTS, run / SAMPLES
+    if not weights.is_file():
+        raise PatchDMError(f"{weights}: not found, run the stage train_patchdm (`dvc repro`)")
     first, count = params.sample.first_seed, params.sample.num_images
-    seeds, store = _sampled(SAMPLES, first, count), PatchStore(PATCHES)
+    seeds, store = _sampled(samples, first, count), PatchStore(run / PATCHES)
     judge = load_judge(
         params.evaluate,
         default_device(),
@@ -54,12 +57,12 @@ def evaluate(params: Params) -> None:
         patch_size=params.model.patch_size,
     )
     about = judge.describe(store)
-    reference = read_reference(REFERENCE, about)
-    with locked("evaluate"):
+    reference = read_reference(run / REFERENCE, about)
+    with locked("evaluate", run):
         with progress("evaluate", count, "images") as show:
             measured = measure(
                 seeds,
-                lambda block: counted(samples_of(SAMPLES, store, block), show, block[0] - first),
+                lambda block: counted(samples_of(samples, store, block), show, block[0] - first),
                 judge,
                 reference,
                 store.rows("train"),
@@ -67,15 +70,15 @@ def evaluate(params: Params) -> None:
         metrics = measured.numbers() | {
             "seeds": {"first": first, "count": count},
             "kid_subset_size": params.evaluate.kid_subset_size,
-            "unet_weights_hash": sha256(UNET_WEIGHTS),
+            "unet_weights_hash": sha256(weights),
             "params_hash": params_digest("evaluate", params),
             "git_revision": git_revision(),
             **about,
             "resizer": judge.extractor.resizer,
         }
-        with writing(METRICS) as fresh:
+        with writing(run / METRICS) as fresh:
             fresh.write_text(json.dumps(metrics, indent=2) + "\n")
-        with writing(TABLES) as fresh:
+        with writing(run / TABLES) as fresh:
             measured.write(fresh, judge.extractor.label)
 
 

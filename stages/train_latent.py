@@ -22,7 +22,17 @@ from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import code_draw, latent_optimizer, latent_training
 from patchdm.training.loop import fit, make_accelerator
 from patchdm.training.plan import plan_of
-from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, writing
+from stages._common import (
+    CODES,
+    LATENT,
+    LATENT_CURVES,
+    RUN,
+    Run,
+    publish,
+    run_stage,
+    state_dir,
+    writing,
+)
 from stages._training import watched
 
 HEALTH_CODES = 1000
@@ -30,22 +40,22 @@ SMALL = 2**16
 """Numbers that a layer makes of a batch, up to which further threads gain a fifth at most."""
 
 
-def train_latent(params: Params) -> None:
+def train_latent(params: Params, run: Run = RUN) -> None:
     """Write data/models/latent/ and reports/curves/latent/; both empty without a global code."""
-    with state_dir("train_latent", params, [CODES]) as state:
-        _, vectors, _ = read_vectors(CODES)
+    with state_dir("train_latent", params, [run / CODES], run) as state:
+        _, vectors, _ = read_vectors(run / CODES)
         (state / "curves").mkdir(exist_ok=True)
         small = params.latent.batch_size * params.latent.hidden <= SMALL
         with one_thread(small=small):
             average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
-        with writing(LATENT) as fresh:
+        with writing(run / LATENT) as fresh:
             fresh.mkdir()
             if average is not None:
                 average.save_pretrained(fresh / "latent")
                 latent_scheduler(params.latent.beta).save_pretrained(fresh / "scheduler")
                 health = _health(params, average, vectors)
                 (state / "curves/health.json").write_text(json.dumps(health, indent=2) + "\n")
-        publish(LATENT_CURVES, {".": state / "curves"})
+        publish(run / LATENT_CURVES, {".": state / "curves"})
 
 
 def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ from stages._common import (
     PATCHDM,
     PATCHDM_CURVES,
     PATCHES,
+    RUN,
+    Run,
     is_main,
     publish,
     run_stage,
@@ -36,22 +39,32 @@ from stages._processes import join, launched, processes_of, train_together
 from stages._training import watched
 
 
-def train_patchdm(params: Params) -> None:
-    """Write data/models/patchdm/ and reports/curves/patchdm/."""
+def train_patchdm(
+    params: Params, run: Run = RUN, command: Sequence[str] = ("stages.train_patchdm",)
+) -> None:
+    """Write data/models/patchdm/ and reports/curves/patchdm/.
+
+    Args:
+        params: of the run.
+        run: where its files lie.
+        command: module and arguments that call this again, in each of several processes.
+    """
     if not launched() and (processes := processes_of(params)) > 1:
-        train_together(["stages.train_patchdm"], processes)
+        train_together(command, processes)
         return
-    store = PatchStore(PATCHES)
+    store = PatchStore(run / PATCHES)
     check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
-    with state_dir("train_patchdm", params, [PATCHES / INDEX, FEATURES]) as state:
-        average = _train(params, store, state)
+    features = run / FEATURES
+    with state_dir("train_patchdm", params, [store.folder / INDEX, features], run) as state:
+        average = _train(params, store, features, state)
         if is_main():
-            with writing(PATCHDM) as fresh:
+            with writing(run / PATCHDM) as fresh:
                 save_models(average, fresh)
-            publish(PATCHDM_CURVES, {".": state / "curves", "sheets": state / "sheets"})
+            curves = {".": state / "curves", "sheets": state / "sheets"}
+            publish(run / PATCHDM_CURVES, curves)
 
 
-def _train(params: Params, store: PatchStore, state: Path) -> ImageTraining:
+def _train(params: Params, store: PatchStore, features: Path, state: Path) -> ImageTraining:
     config, shares = params.train, (processes := join())
     if not torch.accelerator.is_available():
         most = config.cpu_shares(params.base.threads)
@@ -65,7 +78,7 @@ def _train(params: Params, store: PatchStore, state: Path) -> ImageTraining:
     )
     accelerator = make_accelerator(plan, config.mixed_precision)
     torch.manual_seed(params.base.seed)  # initial weights
-    module = image_training(params.model, config, params.diffusion, store, FEATURES)
+    module = image_training(params.model, config, params.diffusion, store, features)
     draw = window_draw(
         store,
         config,

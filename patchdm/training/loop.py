@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -109,6 +110,7 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     """
     # accelerate joins processes without GPUs only where it is told that there are none.
     cpu = not torch.accelerator.is_available()
+    AcceleratorState._reset_state()  # noqa: SLF001 - of an earlier training, by another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(mixed_precision))
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:

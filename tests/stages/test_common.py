@@ -31,8 +31,8 @@ def test_a_run_does_not_change_the_revision_of_its_code(monkeypatch: pytest.Monk
     clean = git_revision()
     Path("params.yaml").write_text("2")
     Path("dvc.lock").write_text("2")
-    Path("cell").mkdir()
-    monkeypatch.chdir("cell")  # a cell of the ablation runs its stages below the repository
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
     assert git_revision() == clean
     Path("../code.py").write_text("2")
     assert git_revision() == f"{clean}-dirty"

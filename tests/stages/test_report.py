@@ -30,7 +30,7 @@ from stages._common import (
     REPORT,
     SAMPLES,
     TABLES,
-)
+)  # fmt: skip
 from stages.report import report
 from tests.data.photographs import contents
 from tests.report.pages import Page, pixels
