@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,6 @@ from patchdm.sampling.write import write_shards
 
 GREY = 128
 """Of masked pixels in the pictures."""
-LARGE = {"extrapolated": "extrapolate", "rescaled": "rescale"}
-"""Sets of large samples -> what becomes of their positions."""
 
 Pictures = dict[str, Iterable[Pixels]]
 """Folder -> its pictures, (h, w, 3) uint8 each."""
@@ -113,39 +111,48 @@ def restore(
 
 
 def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFrame, Pictures]:
-    """Sample beyond the training size.
+    """Sample beyond the training size, as many images as there are `rows` of photographs.
 
     Args:
         tools: the model and what measures.
-        rows: of the photographs that are measured next to as many samples, (n,).
+        rows: of the photographs that are measured next to them, (n,).
         done: images finished before.
 
     Returns:
-        Of each set its size, seams, and FID of as many crops; and the samples.
+        Of each set its size, seams and FID of crops; and the samples.
     """
-    store, config, train = tools.store, tools.config, tools.store.rows("train")
-    small, large = (store.width, store.height), (config.large_width, config.large_height)
-    real = _statistics(tools, photographs_of(store, train), len(train)).crops
-    sets = {"photographs": (small, photographs_of(store, rows))}
-    for name, size, positions in (
-        ("training-size", small, "extrapolate"),
-        *((name, large, positions) for name, positions in LARGE.items()),
-    ):
-        before = tools.show_after(done + (len(sets) - 1) * len(rows))
-        _sample(tools, name, len(rows), *size, positions=positions, on_progress=before)
-        sets[name] = size, read_images(tools.state / name)
-    table, p = [], tools.judge.patch_size
-    for name, (size, images) in sets.items():
-        found = _statistics(tools, images, len(rows))
-        maps, crops = found.steps.means(), found.crops
+    store, large = tools.store, (tools.config.large_width, tools.config.large_height)
+    small, count, p = (store.width, store.height), len(rows), tools.judge.patch_size
+    fitting = large[0] * large[1] // (small[0] * small[1])
+    # FID depends on how many crops there are: an image of either size has as many, as large as a
+    # training image is high, as training images fit into a large one.
+    crops = {"crop_size": min(small), "crops_per_image": max(1, fitting)}
+    judge = replace(tools.judge, config=tools.judge.config.model_copy(update=crops))
+
+    def measured(images: Iterable[Keyed], count: int) -> Statistics:
+        return collect(batched(images, judge.config.batch_size), count, judge)
+
+    train, table = store.rows("train"), []
+    real = measured(photographs_of(store, train), len(train)).crops
+    pictures: Pictures = {}
+    for name, (size, positions) in {
+        "photographs": (small, ""),
+        "training-size": (small, "extrapolate"),
+        "extrapolated": (large, "extrapolate"),
+        "rescaled": (large, "rescale"),
+    }.items():
+        folder = tools.state / name
+        if positions:
+            before = done + len(pictures) * count
+            _sample(tools, range(count), folder, *size, positions, tools.show_after(before))
+            pictures[name] = (image for _, image in read_images(folder))
+        found = measured(read_images(folder) if positions else photographs_of(store, rows), count)
+        maps = found.steps.means()
         seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
-        table.append((name, *size, found.steps.count, *seams, crops.count, fid(crops, real)))
-    crop_fid = f"crop-FID-{tools.judge.extractor.label} ({min(small)} pixels)"
+        table.append((name, *size, count, *seams, found.crops.count, fid(found.crops, real)))
+    crop_fid = f"crop-FID-{judge.extractor.label} ({min(small)} pixels)"
     columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
-    samples: Pictures = {
-        name: (image for _, image in read_images(tools.state / name)) for name in [*sets][1:]
-    }
-    return pd.DataFrame(table, columns=columns).round(3), samples
+    return pd.DataFrame(table, columns=columns).round(3), pictures
 
 
 def _masks(tools: Tools) -> dict[str, NDArray[np.bool_]]:
@@ -200,38 +207,28 @@ def _by_model(
     return np.stack([image for _, image in read_images(tools.state / task)])
 
 
-def _sample(tools: Tools, name: str, count: int, width: int, height: int, **options: Any) -> None:
-    """Sample the first seeds into the folder `name` of the state; a batch has equal memory."""
+def _sample(
+    tools: Tools,
+    seeds: range,
+    folder: Path,
+    width: int,
+    height: int,
+    positions: str,
+    show: Callable[[int], None],
+) -> None:
     area = tools.store.width * tools.store.height
     batch = max(1, tools.batch_size * area // (width * height))
     generate(
         tools.pipe,
-        range(count),
-        tools.state / name,
+        seeds,
+        folder,
         height=height,
         width=width,
         shard_size=batch,
         batch_size=batch,
         format="png",
         key={},
+        on_progress=show,
+        positions=positions,
         **tools.options,
-        **options,
-    )
-
-
-def _statistics(tools: Tools, images: Iterable[Keyed], count: int) -> Statistics:
-    """Return statistics with crops as large as a training image is high.
-
-    Each image has as many as training images fit into a large one, of whatever size it is: FID
-    depends on how many there are.
-    """
-    store, config = tools.store, tools.config
-    fitting = config.large_width * config.large_height // (store.width * store.height)
-    return collect(
-        batched(images, tools.judge.config.batch_size),
-        count,
-        tools.judge.extractor,
-        crop_size=min(store.width, store.height),
-        crops_per_image=max(1, fitting),
-        seed=tools.judge.seed,
     )

@@ -22,7 +22,7 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import read_manifest
 from patchdm.metrics.images import counted, samples_of
 from patchdm.metrics.judge import load_judge
-from patchdm.metrics.reference import read_reference
+from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.samples import measure
 from stages._common import (
     METRICS,
@@ -56,7 +56,7 @@ def evaluate(params: Params, run: Run = RUN) -> None:
         seed=params.base.seed,
         patch_size=params.model.patch_size,
     )
-    about = judge.describe(store)
+    about = describe(store, judge)
     reference = read_reference(run / REFERENCE, about)
     with locked("evaluate", run):
         with progress("evaluate", count, "images") as show:

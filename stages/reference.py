@@ -12,7 +12,7 @@ from patchdm.console import progress
 from patchdm.devices import default_device
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.judge import load_judge
-from patchdm.metrics.reference import measure_reference, write_reference
+from patchdm.metrics.reference import describe, measure_reference, write_reference
 from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
 
 
@@ -25,7 +25,7 @@ def reference(params: Params) -> None:
     images = len(store) + len(store.rows("train"))  # which are read once more, blurred
     with locked("reference"), progress("reference", images, "images") as show:
         measured = measure_reference(store, judge, show)
-        about = judge.describe(store) | {"resizer": judge.extractor.resizer, "seed": seed}
+        about = describe(store, judge) | {"resizer": judge.extractor.resizer, "seed": seed}
         with writing(REFERENCE) as fresh:
             write_reference(fresh, measured, about)
 

@@ -7,6 +7,7 @@ sets.csv            metrics of the training, blurred and held-out images
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,13 +20,13 @@ import pandas as pd
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.compare import MEASURES, seams
+from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.images import Batches, batched, counted, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.seams import blur8
-from patchdm.metrics.statistics import Statistics
+from patchdm.metrics.statistics import Statistics, collect
 
 SETS = ("train", "blurred", "test")
 _FILES = ("reference.json", "statistics.npz", "sets.csv")
@@ -52,37 +53,46 @@ class Reference:
     sets: pd.DataFrame
 
 
-def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], None]) -> Reference:
-    """Measure all training images, flips included, and the two sets that are compared with them.
+def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:
+    """Return what statistics depend on; only equal ones are compared with each other."""
+    index = store.columns("split", "sha256")
+    lines = "".join(f"{split} {pixels}\n" for split, pixels in index.itertuples(index=False))
+    return {
+        "data_hash": hashlib.sha256(lines.encode()).hexdigest(),
+        "extractor": judge.extractor.name,
+        "extractor_weights_hash": judge.extractor.weights_hash,
+        "crop_size": judge.config.crop_size,
+        "crops_per_image": judge.config.crops_per_image,
+        "nearest_k": judge.config.nearest_k,
+        "patch_size": judge.patch_size,
+    }
 
-    Args:
-        store: of the images.
-        judge: what measures.
-        show: called with the number of images finished, of twice the training images and once the
-            held-out ones.
+
+def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], None]) -> Reference:
+    """Measure the real images; `show(n)` says that n are read, the training images twice.
 
     Raises:
         PatchDMError: there are too few images, or features that are no finite numbers.
     """
-    train, test = store.rows("train"), store.rows("test")
-    for split, rows, least in (("train", train, judge.config.nearest_k + 1), ("test", test, 2)):
+    config, train, test = judge.config, store.rows("train"), store.rows("test")
+    for split, rows, least in (("train", train, config.nearest_k + 1), ("test", test, 2)):
         if len(rows) < least:
             raise PatchDMError(
                 f"{store.folder}: found {len(rows)} {split} images, expected {least} or more"
             )
 
     def batches(rows: np.ndarray, before: int) -> Batches:
-        return batched(counted(photographs_of(store, rows), show, before), judge.config.batch_size)
+        return batched(counted(photographs_of(store, rows), show, before), config.batch_size)
 
-    real = judge.collect(batches(train, 0), len(train))
-    held_out = judge.collect(batches(test, len(train)), len(test))
+    real = collect(batches(train, 0), len(train), judge)
+    held_out = collect(batches(test, len(train)), len(test), judge)
     again = batches(train, len(train) + len(test))
-    blurred = judge.collect(((keys, blur8(images)) for keys, images in again), len(train))
-    real_radii = radii(real.features, judge.config.nearest_k)
+    blurred = collect(((keys, blur8(images)) for keys, images in again), len(train), judge)
+    real_radii = radii(real.features, config.nearest_k)
     sets = {
         "train": {"n": real.steps.count, **seams(real, judge.patch_size)},
-        "blurred": judge.compare(blurred, real, real_radii),
-        "test": judge.compare(held_out, real, real_radii),
+        "blurred": compare(blurred, real, real_radii, judge),
+        "test": compare(held_out, real, real_radii, judge),
     }
     return Reference(
         real=real,
@@ -99,7 +109,7 @@ def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]
     Args:
         folder: created.
         reference: the statistics.
-        about: what `Judge.describe` says, and whatever else shall stand in reference.json.
+        about: what `describe` says, and whatever else shall stand in reference.json.
     """
     folder.mkdir()
     description, arrays, sets = (folder / name for name in _FILES)
@@ -114,7 +124,7 @@ def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference
 
     Args:
         folder: written by `write_reference`.
-        expected: what `Judge.describe` says of the data and settings at hand.
+        expected: what `describe` says of the data and settings at hand.
 
     Raises:
         PatchDMError: it is missing, damaged, or of other data or settings.

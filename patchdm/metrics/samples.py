@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from patchdm.metrics.compare import MEASURES, columns, rounded
+from patchdm.metrics.compare import MEASURES, columns, compare, rounded
 from patchdm.metrics.images import Keyed, batched
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.neighbours import nearer_share, nearest
 from patchdm.metrics.reference import Reference
-from patchdm.metrics.statistics import Statistics
+from patchdm.metrics.statistics import Statistics, collect
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ def measure(
     """
     found, neighbours, train = [], [], rows[reference.real.kept]
     for block in np.split(seeds, judge.config.blocks):
-        samples = judge.collect(batched(images(block), judge.config.batch_size), len(block))
-        scores = judge.compare(samples, reference.real, reference.radii)
+        batches = batched(images(block), judge.config.batch_size)
+        samples = collect(batches, len(block), judge)
+        scores = compare(samples, reference.real, reference.radii, judge)
         found.append({"first_seed": block[0], **scores})
         neighbours.append(_nearest(block[samples.kept], samples, reference.real, train))
     blocks, nearby = pd.DataFrame(found), pd.concat(neighbours)

@@ -9,7 +9,8 @@ from typing import Self, TypeVar
 import numpy as np
 
 from patchdm.metrics.crops import random_crops
-from patchdm.metrics.extractors import Extractor, Features
+from patchdm.metrics.extractors import Features
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
 from patchdm.metrics.neighbours import thumbnails
 from patchdm.metrics.seams import StepMaps
@@ -78,13 +79,7 @@ def _restored(part: _Part, arrays: Mapping[str, np.ndarray], name: str) -> _Part
 
 
 def collect(
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    count: int,
-    extractor: Extractor,
-    *,
-    crop_size: int,
-    crops_per_image: int,
-    seed: int,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int, judge: Judge
 ) -> Statistics:
     """Return the statistics of a set of images, each read once.
 
@@ -92,23 +87,20 @@ def collect(
         batches: keys (n,) and images (n, H, W, 3) uint8; key and seed say where an image is
             cropped.
         count: images in all batches together.
-        extractor: of the features.
-        crop_size: side of a crop in pixels, at most that of an image.
-        crops_per_image: crops of each.
-        seed: of the crops.
+        judge: extractor, seed and crops.
 
     Raises:
         PatchDMError: a feature is no finite number.
         ValueError: there are not `count` images, or fewer than two.
     """
+    config, extractor = judge.config, judge.extractor
     statistics, done = None, 0
     for keys, images in batches:
         features = extractor.features(images)
         statistics = statistics or _empty(features, images, count)
         _add(statistics, done, features, images)
-        for crops in random_crops(
-            images, keys, size=crop_size, per_image=crops_per_image, seed=seed
-        ):
+        size, per_image = config.crop_size, config.crops_per_image
+        for crops in random_crops(images, keys, size=size, per_image=per_image, seed=judge.seed):
             statistics.crops.add(extractor.features(crops).pooled)
         done += len(images)
     if statistics is None or done != count or count < 2:

@@ -14,7 +14,7 @@ from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest, thumbnails
-from patchdm.metrics.reference import read_reference
+from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.seams import seam_score
 from stages._common import PATCHES, REFERENCE
 from stages.reference import reference
@@ -36,7 +36,7 @@ def test_statistics_are_those_of_the_training_images(params: Params) -> None:
     held_out = extractor.features(test).pooled
 
     judge = Judge(extractor, params.evaluate, seed=0, patch_size=8)
-    found = read_reference(REFERENCE, judge.describe(store))
+    found = read_reference(REFERENCE, describe(store, judge))
 
     real = found.real
     np.testing.assert_allclose(real.features, features, atol=1e-4)
