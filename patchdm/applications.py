@@ -45,17 +45,11 @@ Pictures = dict[str, Iterable[Pixels]]
 
 @dataclass(frozen=True)
 class Tools:
-    """What the tasks share.
+    """What the tasks share: the model, the photographs, and what measures.
 
-    Attributes:
-        pipe: the model.
-        store: the photographs.
-        judge: its extractor, seed and batch size.
-        config: section `applications` of params.yaml.
-        options: of the pipeline's calls.
-        batch_size: images of the training size that are drawn together.
-        state: folder where a killed task finds its progress again.
-        show: called with the number of images finished, of all tasks.
+    `options` are those of the pipeline's calls, `batch_size` images of the training size are drawn
+    together, in `state` a killed task finds its progress again, and `show(n)` says that n images
+    are finished, of all tasks.
     """
 
     pipe: PatchDMPipeline

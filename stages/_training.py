@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import signal
 import time
@@ -33,8 +34,9 @@ def watched(
     """
     with contextlib.ExitStack() as stack:
         stop_requested = stack.enter_context(_deferred_sigterm())
+        hooks = functools.partial(Hooks, stop_requested=stop_requested, start_worker=_start_worker)
         if not is_main():
-            yield _hooks(_nothing, _nothing, stop_requested), _nothing
+            yield hooks(report=_nothing, progress=_nothing), _nothing
             return
         curves = stack.enter_context(live_curves(state / "curves"))
         board = stack.enter_context(_tensorboard(state / "tensorboard"))
@@ -56,17 +58,7 @@ def watched(
         def picture(seen: int, pixels: Pixels) -> None:
             board.add_image("samples", pixels, seen, dataformats="HWC")
 
-        yield _hooks(report, step, stop_requested), picture
-
-
-def _hooks(
-    report: Callable[[int, dict[str, float]], None],
-    step: Callable[[int], None],
-    stop_requested: Callable[[], bool],
-) -> Hooks:
-    return Hooks(
-        report=report, progress=step, stop_requested=stop_requested, start_worker=_start_worker
-    )
+        yield hooks(report=report, progress=step), picture
 
 
 class _Speed:

@@ -36,9 +36,7 @@ def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
     config, store, device = params.applications, PatchStore(PATCHES), default_device()
     rows = store.rows("test")[: config.num_images]
-    judge = load_judge(
-        params.evaluate, device, seed=params.base.seed, patch_size=params.model.patch_size
-    )
+    judge = load_judge(params.evaluate, params.base.seed, params.model.patch_size, device)
     with (
         state_dir("applications", params, [PATCHES, PATCHDM, LATENT]) as state,
         progress("applications", 5 * len(rows), "images") as show,

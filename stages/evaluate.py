@@ -9,7 +9,6 @@ padded ones. The nearest training image of each sample shows whether the model c
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +18,7 @@ from patchdm.devices import default_device
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.shards import read_manifest
-from patchdm.metrics.images import counted, samples_of
+from patchdm.metrics.images import Samples
 from patchdm.metrics.judge import load_judge
 from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.samples import measure
@@ -45,28 +43,24 @@ UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 def evaluate(params: Params, run: Run = RUN) -> None:
     """Write metrics.json, and the tables metrics.csv, blocks.csv and nearest.csv."""
-    weights, samples = run / PATCHDM / UNET_WEIGHTS, run / SAMPLES
+    weights, store = run / PATCHDM / UNET_WEIGHTS, PatchStore(run / PATCHES)
     if not weights.is_file():
         raise PatchDMError(f"{weights}: not found, run the stage train_patchdm (`dvc repro`)")
     first, count = params.sample.first_seed, params.sample.num_images
-    seeds, store = _sampled(samples, first, count), PatchStore(run / PATCHES)
-    judge = load_judge(
-        params.evaluate,
-        default_device(),
-        seed=params.base.seed,
-        patch_size=params.model.patch_size,
-    )
+    samples = Samples(run / SAMPLES, store)
+    seeds = np.arange(first, first + count)
+    if (found := np.isin(seeds, samples.seeds).sum()) < count:
+        raise PatchDMError(
+            f"{samples.folder}: found {found} of the {count} seeds from {first} on that "
+            "sample.first_seed and sample.num_images ask for"
+        )
+    seed, device = params.base.seed, default_device()
+    judge = load_judge(params.evaluate, seed, params.model.patch_size, device)
     about = describe(store, judge)
     reference = read_reference(run / REFERENCE, about)
     with locked("evaluate", run):
         with progress("evaluate", count, "images") as show:
-            measured = measure(
-                seeds,
-                lambda block: counted(samples_of(samples, store, block), show, block[0] - first),
-                judge,
-                reference,
-                store.rows("train"),
-            )
+            measured = measure(samples, seeds, judge, reference, show)
         metrics = measured.numbers() | {
             "seeds": {"first": first, "count": count},
             "kid_subset_size": params.evaluate.kid_subset_size,
@@ -80,18 +74,6 @@ def evaluate(params: Params, run: Run = RUN) -> None:
             fresh.write_text(json.dumps(metrics, indent=2) + "\n")
         with writing(run / TABLES) as fresh:
             measured.write(fresh, judge.extractor.label)
-
-
-def _sampled(folder: Path, first: int, count: int) -> np.ndarray:
-    """Return the seeds to measure; all must have been sampled."""
-    seeds = np.arange(first, first + count)
-    found = np.isin(seeds, read_manifest(folder)["seed"]).sum()
-    if found < count:
-        raise PatchDMError(
-            f"{folder}: found {found} of the {count} seeds from {first} on that "
-            "sample.first_seed and sample.num_images ask for"
-        )
-    return seeds
 
 
 if __name__ == "__main__":

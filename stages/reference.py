@@ -19,9 +19,7 @@ from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
 def reference(params: Params) -> None:
     """Write data/reference/."""
     store, seed = PatchStore(PATCHES), params.base.seed
-    judge = load_judge(
-        params.evaluate, default_device(), seed=seed, patch_size=params.model.patch_size
-    )
+    judge = load_judge(params.evaluate, seed, params.model.patch_size, default_device())
     images = len(store) + len(store.rows("train"))  # which are read once more, blurred
     with locked("reference"), progress("reference", images, "images") as show:
         measured = measure_reference(store, judge, show)

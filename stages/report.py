@@ -8,13 +8,13 @@ from importlib.metadata import version
 from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.images import Samples
 from patchdm.report import gallery, inputs
 from patchdm.report.ablation import ablation, read_variant
 from patchdm.report.applications import applications
 from patchdm.report.memorisation import memorisation
 from patchdm.report.page import render
 from patchdm.report.parts import Section
-from patchdm.report.samples import Samples
 from patchdm.report.tables.write import paper_section, read_words
 from stages._common import (
     ABLATION_METRICS,

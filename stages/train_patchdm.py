@@ -44,10 +44,7 @@ def train_patchdm(
 ) -> None:
     """Write data/models/patchdm/ and reports/curves/patchdm/.
 
-    Args:
-        params: of the run.
-        run: where its files lie.
-        command: module and arguments that call this again, in each of several processes.
+    `command`, a module and its arguments, calls this again in each of several processes.
     """
     if not launched() and (processes := processes_of(params)) > 1:
         train_together(command, processes)

@@ -23,7 +23,7 @@ class Judge:
     patch_size: int
 
 
-def load_judge(config: Evaluate, device: str, *, seed: int, patch_size: int) -> Judge:
+def load_judge(config: Evaluate, seed: int, patch_size: int, device: str) -> Judge:
     """Return the judge with the extractor that `config` names, on a device.
 
     Raises:

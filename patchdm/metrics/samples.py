@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from patchdm.metrics.compare import MEASURES, columns, compare, rounded
-from patchdm.metrics.images import Keyed, batched
+from patchdm.metrics.images import Samples, batched, counted
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.neighbours import nearer_share, nearest
 from patchdm.metrics.reference import Reference
@@ -73,28 +73,29 @@ class Measured:
 
 
 def measure(
+    samples: Samples,
     seeds: NDArray[np.int64],
-    images: Callable[[NDArray[np.int64]], Iterable[Keyed]],
     judge: Judge,
     reference: Reference,
-    rows: NDArray[np.int64],
+    show: Callable[[int], None],
 ) -> Measured:
     """Measure samples in `judge.config.blocks` equal blocks of seeds, each by itself.
 
     Args:
-        seeds: of all samples, (n,).
-        images: some seeds -> their images.
+        samples: where they are, and the photographs of the reference.
+        seeds: which, (n,), consecutive.
         judge: what measures.
         reference: of the real images.
-        rows: of the training images, (m,).
+        show: called with the number of samples that are measured.
     """
-    found, neighbours, train = [], [], rows[reference.real.kept]
+    found, neighbours, real = [], [], reference.real
+    train = samples.store.rows("train")[real.kept]
     for block in np.split(seeds, judge.config.blocks):
-        batches = batched(images(block), judge.config.batch_size)
-        samples = collect(batches, len(block), judge)
-        scores = compare(samples, reference.real, reference.radii, judge)
+        images = counted(samples.each(block), show, block[0] - seeds[0])
+        of_block = collect(batched(images, judge.config.batch_size), len(block), judge)
+        scores = compare(of_block, real, reference.radii, judge)
         found.append({"first_seed": block[0], **scores})
-        neighbours.append(_nearest(block[samples.kept], samples, reference.real, train))
+        neighbours.append(_nearest(block[of_block.kept], of_block, real, train))
     blocks, nearby = pd.DataFrame(found), pd.concat(neighbours)
     means = rounded({measure: float(blocks[measure].mean()) for measure in MEASURES})
     mean = pd.DataFrame({"n": blocks["n"].iloc[0], **means}, index=["samples"])

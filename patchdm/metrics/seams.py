@@ -60,23 +60,6 @@ def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return maps.means()
 
 
-def border_profile(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean absolute step by column and by row: `step_maps` without the other axis.
-
-    Args:
-        batches: arrays (n, H, W, 3) uint8 of one size.
-
-    Returns:
-        (W-1,) step from column x to x+1 and (H-1,) step from row y to y+1, float64 in grey
-        levels.
-
-    Raises:
-        ValueError: there is no image.
-    """
-    across, down = step_maps(batches)
-    return across.mean(axis=0), down.mean(axis=1)
-
-
 def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) -> float:
     """Return the mean step across patch borders over the mean step inside patches.
 

@@ -9,13 +9,12 @@ import numpy as np
 
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.images import photographs_of
+from patchdm.metrics.images import Samples, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
 from patchdm.report.gallery import REAL, ROW_IMAGES
 from patchdm.report.inputs import Cell
 from patchdm.report.parts import Picture, Section, Table
-from patchdm.report.samples import Samples
 
 _ALIKE = (
     "Every row has the same sampling seeds in the same order, so images below each other began as "
@@ -40,9 +39,9 @@ class Variant:
 
 def read_variant(cells: Sequence[Cell], samples: Sequence[Samples], patch_size: int) -> Variant:
     """Return a variant from its metrics and its samples, one of each for each training seed."""
-    images = (image[None] for of_cell in samples for _, image in of_cell.all())
+    images = (image[None] for of_cell in samples for _, image in of_cell.each(of_cell.seeds))
     profile = by_place(*step_maps(images), patch_size)
-    return Variant(cells, samples[0].first(ROW_IMAGES), profile)
+    return Variant(cells, samples[0].images(samples[0].seeds[:ROW_IMAGES]), profile)
 
 
 def by_place(across: np.ndarray, down: np.ndarray, patch_size: int) -> np.ndarray:

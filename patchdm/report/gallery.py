@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from patchdm.formats.images import Pixels
-from patchdm.metrics.images import counted, photographs_of
+from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.images import Samples, counted, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
 from patchdm.report.inputs import CodeHealth, read_curves, read_sheets
 from patchdm.report.parts import Picture, Section, Table
-from patchdm.report.samples import Samples, photographs
 
 REAL = "training images"
 ROW_IMAGES = 7
@@ -24,14 +24,14 @@ PROGRESS_SHEETS = 6
 def sheets(samples: Samples, most: int) -> Section:
     """Lay at most so many samples, training images and held-out images out on a sheet each."""
     sets = [
-        ("samples", "Samples", "the first seeds", samples.first(most)),
+        ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
         (
             "train",
             "Training images",
             "mirror images left out",
-            photographs(samples.store, "train", most),
+            _spread(samples.store, "train", most),
         ),
-        ("test", "Held-out images", "never trained on", photographs(samples.store, "test", most)),
+        ("test", "Held-out images", "never trained on", _spread(samples.store, "test", most)),
     ]
     return Section(
         key="sheets",
@@ -50,12 +50,20 @@ def seams(samples: Samples, patch_size: int, show: Callable[[int], None]) -> lis
     store, rows = samples.store, samples.store.rows("train")
     train = counted(photographs_of(store, rows), show, len(samples.seeds))
     profiles = seam_profiles(
-        (image[None] for _, image in counted(samples.all(), show)),
+        (image[None] for _, image in counted(samples.each(samples.seeds), show)),
         (image[None] for _, image in train),
         patch_size,
     )
-    few = photographs(store, "train", ROW_IMAGES)
-    return [profiles, seam_crops(samples.first(ROW_IMAGES), few, patch_size)]
+    few = _spread(store, "train", ROW_IMAGES)
+    return [profiles, seam_crops(samples.images(samples.seeds[:ROW_IMAGES]), few, patch_size)]
+
+
+def _spread(store: PatchStore, split: str, most: int) -> Pixels:
+    """Return photographs at equal distances in their set, mirror images left out."""
+    rows = store.rows(split)
+    rows = rows[~store.columns("flipped")["flipped"].to_numpy()[rows]]
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
+    return store.images(rows[places])
 
 
 def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:

@@ -9,10 +9,10 @@ import pandas as pd
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet
+from patchdm.metrics.images import Samples
 from patchdm.report import figures
 from patchdm.report.inputs import Nearness, read_frame
 from patchdm.report.parts import Picture, Section
-from patchdm.report.samples import Samples
 
 COLUMNS = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
 
@@ -34,7 +34,10 @@ def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], mo
     nearest = [neighbours["train_row"], neighbours["pixel_train_row"]]
     if not pd.concat(nearest).isin(store.rows("train")).all():
         raise PatchDMError(f"{path}: found rows that are no training images of {store.folder}")
-    shown = [samples.of(neighbours["seed"].to_numpy()), *(store.images(rows) for rows in nearest)]
+    shown = [
+        samples.images(neighbours["seed"].to_numpy()),
+        *(store.images(rows) for rows in nearest),
+    ]
     triples = np.stack(shown, axis=1)
     rows = zip(neighbours.itertuples(index=False), triples, strict=True)
     return Section(
