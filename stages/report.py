@@ -12,7 +12,6 @@ from patchdm.metrics.images import Samples
 from patchdm.report import gallery, inputs
 from patchdm.report.ablation import ablation, read_variant
 from patchdm.report.applications import applications
-from patchdm.report.memorisation import memorisation
 from patchdm.report.page import render
 from patchdm.report.parts import Section
 from patchdm.report.tables.write import paper_section, read_words
@@ -65,7 +64,7 @@ def report(params: Params) -> None:
             gallery.sheets(samples, params.report.sheet_images),
             *gallery.seams(samples, params.model.patch_size, show),
             *_ablation(params, samples.store, metrics.seam_real, cells),
-            memorisation(
+            gallery.memorisation(
                 TABLES / "nearest.csv", samples, metrics.nearest, params.report.nearest_images
             ),
             *applications(APPLICATIONS, APPLICATION_TABLES),

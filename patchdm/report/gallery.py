@@ -1,4 +1,4 @@
-"""The sections that every run has: sheets of images, seams, training curves, progress."""
+"""The sections of every run: sheets, seams, nearest photographs, training curves, progress."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from patchdm.formats.images import Pixels
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.images import Samples, counted, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
-from patchdm.report.inputs import CodeHealth, read_curves, read_sheets
+from patchdm.report.inputs import CodeHealth, Nearness, read_curves, read_frame, read_sheets
 from patchdm.report.parts import Picture, Section, Table
 
 REAL = "training images"
 ROW_IMAGES = 7
 """Images next to each other in rows that compare."""
 PROGRESS_SHEETS = 6
+NEAREST = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
+"""Columns of nearest.csv."""
 
 
 def sheets(samples: Samples, most: int) -> Section:
@@ -136,6 +140,47 @@ def seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
     )
 
 
+def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], most: int) -> Section:
+    """Show the samples nearest to training images next to these.
+
+    Args:
+        path: nearest.csv.
+        samples: whose neighbours it has.
+        nearness: how near all samples are, by features and by pixels.
+        most: samples to show.
+
+    Raises:
+        PatchDMError: the table is missing, damaged, or of other images.
+    """
+    store = samples.store
+    neighbours = read_frame(path, NEAREST).nsmallest(most, "distance")
+    nearest = [neighbours["train_row"], neighbours["pixel_train_row"]]
+    if not pd.concat(nearest).isin(store.rows("train")).all():
+        raise PatchDMError(f"{path}: found rows that are no training images of {store.folder}")
+    shown = [
+        samples.images(neighbours["seed"].to_numpy()),
+        *(store.images(rows) for rows in nearest),
+    ]
+    triples = np.stack(shown, axis=1)
+    rows = zip(neighbours.itertuples(index=False), triples, strict=True)
+    return Section(
+        key="memorisation",
+        title="Nearest training images",
+        text=f"{_in_words(nearness)} Below are the samples nearest of all to a training image, by "
+        "features. From left to right: the sample, its nearest training image by features, and "
+        "by pixels of thumbnails.",
+        pictures=[
+            Picture(
+                f"nearest-{row.seed:06d}",
+                f"Seed {row.seed}",
+                f"Distance {row.distance:.2f} in features, {row.pixel_distance:.0f} in pixels.",
+                figures.picture(contact_sheet(triple, len(triple))),
+            )
+            for row, triple in rows
+        ],
+    )
+
+
 def training(pictures: Sequence[Picture], health: CodeHealth | None) -> Section:
     """Show the curves of all trainings, and the health of the latent model if there is one."""
     return Section(
@@ -225,4 +270,17 @@ def development(folder: Path) -> Section:
             for seen, image in read_sheets(folder, PROGRESS_SHEETS).items()
         ],
         shape="wide",
+    )
+
+
+def _in_words(nearness: dict[str, Nearness]) -> str:
+    parts = [
+        f"in {of.nearer_than_held_out:.0%} of all pairs by {kind} (median distance "
+        f"{of.median_samples:.4g} against {of.median_held_out:.4g})"
+        for kind, of in nearness.items()
+    ]
+    return (
+        "Does the model copy? A sample lies nearer to the training images than a held-out "
+        f"photograph does {' and '.join(parts)}. New images would reach 50%, copies 100%; smooth "
+        "images come nearer than they should."
     )

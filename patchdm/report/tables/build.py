@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from patchdm.ablation import VARIANTS
-from patchdm.report.tables.paper import Number, paper_numbers
+from patchdm.report.tables.paper import Number, Source, one_source, paper_numbers
 from patchdm.report.tables.results import Result, sources, spread
-from patchdm.report.tables.sources import Source, one_source
 
 METRICS = {
     "FID": "fid",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchdm.errors import PatchDMError
 from patchdm.report.inputs import read_metrics
-from patchdm.report.tables.sources import Source
+from patchdm.report.tables.paper import Source
 
 RESOLUTION_COLUMNS = ("size", "network", "mode", "memory_mib", "seconds_per_step", "machine")
 """Of the table that benchmarks/resolution.py writes."""
