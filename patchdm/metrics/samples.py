@@ -1,4 +1,4 @@
-"""Samples against the training images: block by block, beside held-out and blurred images."""
+"""Samples against the training images: block by block, next to held-out and blurred images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Measured:
             features (`train_row`, `distance`) and by the pixels of thumbnails (`pixel_..`).
         sets: `n` and the metrics of the training images, of the samples (mean of the blocks), of
             the blurred and the held-out images.
-        memorisation: distances of the samples beside those of held-out images, by kind.
+        memorisation: distances of the samples next to those of held-out images, by kind.
     """
 
     blocks: pd.DataFrame
