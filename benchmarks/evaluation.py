@@ -25,8 +25,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks._common import in_process, interleaved, peak_rss_mib, show
+from benchmarks.training import PRESETS
+from patchdm.config import load_params
 from patchdm.metrics.compare import MEASURES, compare
 from patchdm.metrics.extractors import Extractor, load_extractor
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest
 from patchdm.metrics.reference import SETS, Reference, read_reference, write_reference
@@ -108,23 +111,20 @@ def _synthetic(dim: int) -> Extractor:
 def _collected(
     extractor: Extractor, count: int, height: int, width: int, *, seed: int
 ) -> Statistics:
-    batches = _noise(count, height, width, seed=seed)
-    return collect(
-        batches, count, extractor, crop_size=min(height, width), crops_per_image=1, seed=0
-    )
+    crops = {"crop_size": min(height, width), "crops_per_image": 1}
+    return collect(_noise(count, height, width, seed=seed), count, _judge(extractor, **crops))
+
+
+def _judge(extractor: Extractor, **changes: int) -> Judge:
+    config = load_params(PRESETS / "demo.yaml").evaluate.model_copy(update=changes)
+    return Judge(extractor, config, seed=0, patch_size=PATCH_SIZE)
 
 
 def _measured(samples: Statistics, real: Statistics, real_radii: np.ndarray) -> None:
     """Do what the stage evaluate does with the statistics of a block."""
-    compare(
-        samples,
-        real,
-        real_radii=real_radii,
-        nearest_k=NEAREST_K,
-        kid_subset_size=min(1000, len(samples.features)),
-        seed=0,
-        patch_size=PATCH_SIZE,
-    )
+    subset_size = min(1000, len(samples.features))
+    judge = _judge(_synthetic(1), nearest_k=NEAREST_K, kid_subset_size=subset_size)
+    compare(samples, real, real_radii, judge)
     nearest(samples.features, real.features)
     nearest(samples.thumbs, real.thumbs)
 

@@ -46,7 +46,7 @@ from patchdm.models.build import build_code, build_unet
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
 from patchdm.training.loop import Hooks, fit, make_accelerator
-from patchdm.training.plan import Plan
+from patchdm.training.plan import plan_of
 
 PRESETS = Path(__file__).parents[1] / "presets"
 IMAGES = 64
@@ -195,18 +195,13 @@ def work_of(way: Way, case: Case, folder: Path) -> float:
 def train(way: Way, case: Case, folder: Path, state: Path, on_step: Callable[[int], None]) -> None:
     """Train as the stage does."""
     module, draw, params = parts(case, folder)
-    config = params.train
-    plan = Plan(
+    plan = plan_of(
+        params.train,
         seed=0,
         items_seen=case.batch * (WARM + case.steps + 1),
         batch_size=case.batch,
         micro_batch_size=case.batch // way.processes,
         warmup_items=0,
-        lr_decay=config.lr_decay,
-        ema_profile=config.ema_profile,
-        ema_decay=config.ema_decay,
-        ema_std=config.ema_std,
-        grad_clip=config.grad_clip,
         log_every=case.batch,
         checkpoint_every=10**9,
     )

@@ -14,16 +14,21 @@ def default_device() -> str:
 
 
 @contextlib.contextmanager
-def one_thread(*, small: bool = True) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Compute on so many threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def one_thread(*, small: bool = True) -> contextlib.AbstractContextManager[None]:
     """Compute on one thread within, if the operations are small.
 
     Several threads wait for each other at every operation. With short operations they gain little,
     and all wait for a thread that another program keeps off its core: next to two busy processes
     the demo's latent training ran at a hundredth of its speed.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if small else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return threads(1 if small else torch.get_num_threads())

@@ -1,27 +1,22 @@
-"""What the two stages of the ablation share: a cell's folder, and other stages run in it.
+"""What the two stages of the ablation share: a cell is a run of its own, a variant at a seed.
 
-A cell is a variant at a seed. Its stages are the run's own, in a folder of their own that looks
-like the repository: the cell's params.yaml, the code, and what they read, by links.
+Its stages are the run's, called with the cell's params and paths.
 """
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from ruamel.yaml import YAML
 
 from patchdm.ablation import variant_params
 from patchdm.config import Params
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
-from stages._common import PARAMS, die_with_parent, locked, run_command
+from stages._common import FEATURES, PATCHES, REFERENCE, STATE, Run, run_command
 from stages._declared import declared_outputs
 
-CODE = (Path("patchdm"), Path("stages"))
+SHARED = (PATCHES, FEATURES, REFERENCE)
+"""What a cell reads of the run."""
 
 
 def run_cell_stage(stage: Callable[[Params, str], None]) -> None:
@@ -38,51 +33,16 @@ def run_cell_stage(stage: Callable[[Params, str], None]) -> None:
     run_command(name, run, declared_outputs(name, cell="-".join(words)))
 
 
-@contextlib.contextmanager
-def cell_folder(
-    stage: str, cell: str, params: Params, inputs: Mapping[Path, Path]
-) -> Iterator[Path]:
-    """Yield the locked folder in which a cell's stages run, and go on after a kill.
+def cell_run(stage: str, name: str, places: Mapping[Path, Path]) -> Run:
+    """Return where the files of a cell lie: in `.state/<stage>/<name>`, which is its own.
 
     Args:
-        stage: that works there; no two share a folder.
-        cell: VARIANT-SEED.
-        params: of the cell.
-        inputs: path in the folder -> the file or folder that it links to.
-
-    Raises:
-        PatchDMError: another process works in it.
+        stage: that works there.
+        name: VARIANT-SEED.
+        places: path in a run -> where that of the cell lies, of what DVC keeps.
     """
-    with locked(f"{stage}/{cell}") as folder:
-        for path, target in ({code: code for code in CODE} | dict(inputs)).items():
-            link = folder / path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(target.resolve())
-        with replacing(folder / PARAMS) as fresh, fresh.open("w") as file:
-            YAML(typ="safe", pure=True).dump(params.model_dump(), file)
-        yield folder
-
-
-def run_in(folder: Path, module: str) -> None:
-    """Run a stage as a command of its own in a folder; it dies with this process.
-
-    Raises:
-        PatchDMError: it failed, and said why on standard error.
-    """
-    # No threads run here yet, which is what makes code between fork and exec safe.
-    with subprocess.Popen(  # noqa: S603 - our own modules
-        [sys.executable, "-m", module],
-        cwd=folder,
-        preexec_fn=die_with_parent,  # noqa: PLW1509
-    ) as child:
-        try:
-            status = child.wait()
-        except BaseException:  # SIGTERM: it saves its progress before it ends
-            child.terminate()
-            raise
-    if status:
-        raise PatchDMError(f"{module} in {folder}: ended with status {status}, see above")
+    root = STATE / stage / name
+    return Run(root, {STATE: root} | {path: path for path in SHARED} | dict(places))
 
 
 def _arguments(words: list[str]) -> tuple[str, int]:

@@ -12,7 +12,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -48,6 +49,27 @@ REPORT = Path("reports/index.html")
 STATE = Path(".state")
 
 _PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the files of a run lie: `run / SAMPLES` is its samples.
+
+    Attributes:
+        root: folder of the run.
+        elsewhere: paths from above that lie outside it -> where: what a cell of the ablation
+            shares with the run, and what DVC keeps of it.
+    """
+
+    root: Path = Path()
+    elsewhere: Mapping[Path, Path] = field(default_factory=dict)
+
+    def __truediv__(self, path: Path) -> Path:
+        return self.elsewhere.get(path, self.root / path)
+
+
+RUN = Run()
+"""The run of params.yaml, in the current folder."""
 
 
 def run_stage(stage: Callable[[Params], None]) -> None:
@@ -110,7 +132,7 @@ def _flat(values: dict[str, object]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def state_dir(stage: str, params: Params, inputs: Iterable[Path]) -> Iterator[Path]:
+def state_dir(stage: str, params: Params, inputs: Iterable[Path], run: Run = RUN) -> Iterator[Path]:
     """Yield `.state/<stage>/<key>/`, locked, where a killed stage finds its progress again.
 
     The key hashes what dvc.yaml declares of the stage, its parameters and code, and the inputs,
@@ -126,20 +148,20 @@ def state_dir(stage: str, params: Params, inputs: Iterable[Path]) -> Iterator[Pa
         {file.as_posix(): sha256(file) for file in files},
     ]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    with locked(f"{stage}/{key}") as folder:
+    with locked(f"{stage}/{key}", run) as folder:
         yield folder
 
 
 @contextlib.contextmanager
-def locked(name: str) -> Iterator[Path]:
-    """Yield the folder `.state/<name>`, which no other process has at the same time.
+def locked(name: str, run: Run = RUN) -> Iterator[Path]:
+    """Yield the folder `<name>` of a run's state, which no other process has at the same time.
 
     Of processes that train together the main one alone holds the lock.
 
     Raises:
         PatchDMError: another process has it.
     """
-    folder = STATE / name
+    folder = run / STATE / name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:

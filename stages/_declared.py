@@ -19,7 +19,7 @@ from patchdm.config import Params
 from patchdm.files import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Folder of the code that runs, also where a cell of the ablation sees it through links."""
+"""Folder of the code that runs."""
 
 _CODE = ("patchdm", "stages")
 

@@ -1,63 +1,42 @@
-"""What the two trainings share: who watches them, and how several processes train together."""
+"""What the two trainings share: who watches them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-
 from patchdm.console import progress, warn
-from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels
+from patchdm.training.loop import Hooks
 from stages._common import die_with_parent, is_main
-
-_GRACE = 20.0
-"""Seconds in which the processes of a training save and end, once one has ended."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Where a training says how it goes."""
-
-    report: Callable[[int, dict[str, float]], None]
-    """A point of the curves: items seen, metrics."""
-    progress: Callable[[int], None]
-    """Items seen, after every step."""
-    picture: Callable[[int, Pixels], None]
-    """A sheet of samples, (H, W, 3)."""
-    stop_requested: Callable[[], bool]
-    """Whether SIGTERM came, which waits for the end of a step."""
 
 
 @contextlib.contextmanager
 def watched(
     stage: str, state: Path, total: int, unit: str, *, compiled: bool = False
-) -> Iterator[Watch]:
-    """Show a training's progress, and keep its curves in `state`.
+) -> Iterator[tuple[Hooks, Callable[[int, Pixels], None]]]:
+    """Show a training's progress, keep its curves in `state`, and let SIGTERM wait for a step.
 
     Of a compiled training it says how long the first step took, which is when it compiles.
 
     `state/curves` is for DVC and holds nothing that another run would write differently.
     `state/tensorboard` has the speed and the pictures too. Both start afresh: a resumed training
     reports its past again. Only the main process of several shows and writes.
+
+    Yields:
+        The hooks of the training, and what shows a sheet of samples: items seen, (H, W, 3) uint8.
     """
     with contextlib.ExitStack() as stack:
         stop_requested = stack.enter_context(_deferred_sigterm())
+        hooks = functools.partial(Hooks, stop_requested=stop_requested, start_worker=_start_worker)
         if not is_main():
-            yield Watch(_nothing, _nothing, _nothing, stop_requested)
+            yield hooks(report=_nothing, progress=_nothing), _nothing
             return
         curves = stack.enter_context(live_curves(state / "curves"))
         board = stack.enter_context(_tensorboard(state / "tensorboard"))
@@ -79,7 +58,7 @@ def watched(
         def picture(seen: int, pixels: Pixels) -> None:
             board.add_image("samples", pixels, seen, dataformats="HWC")
 
-        yield Watch(report, step, picture, stop_requested)
+        yield hooks(report=report, progress=step), picture
 
 
 class _Speed:
@@ -138,97 +117,8 @@ def _deferred_sigterm() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
-def start_worker(_number: int) -> None:
+def _start_worker(_number: int) -> None:
     """Begin a process that only draws: it ends with its parent, and at once when told to."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
-
-
-def launched() -> bool:
-    """Say whether this is one of several processes that train together, whoever started them.
-
-    Raises:
-        PatchDMError: several were meant, and this is the only one.
-    """
-    if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
-        raise PatchDMError(
-            "one process was launched and told of others: without GPUs, `accelerate launch "
-            "--num_processes N` needs --multi_gpu too; machine.processes needs no launcher"
-        )
-    return "WORLD_SIZE" in os.environ
-
-
-def join() -> int:
-    """Meet the other processes of a launched training; return how many train together."""
-    # Where nothing is said of threads, accelerate sets what it thinks best.
-    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    # Without GPUs it must be told, or each process takes itself for the only one.
-    return int(PartialState(cpu=not torch.accelerator.is_available()).num_processes)
-
-
-def train_together(module: str, processes: int) -> None:
-    """Run a stage's module in several processes that find each other as torchrun's do.
-
-    Raises:
-        PatchDMError: one of them failed; the main one has said why, or this says what another did.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    world = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_PORT": port}
-    with contextlib.ExitStack() as stack:
-        # The main process speaks for all; what the others say is kept for when they fail.
-        said = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(1, processes)]
-        ranks: list[subprocess.Popen[bytes]] = []
-        try:
-            for rank, stderr in enumerate([None, *said]):
-                variables = world | {"RANK": rank, "LOCAL_RANK": rank}
-                words = {name: str(value) for name, value in variables.items()}
-                ranks.append(
-                    subprocess.Popen(  # noqa: S603 - our own module
-                        [sys.executable, "-m", module],
-                        env=os.environ | {"MASTER_ADDR": "127.0.0.1"} | words,
-                        stderr=stderr,
-                        preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads run here yet
-                    )
-                )
-            failed = _first_failure(ranks)
-        finally:
-            _end(ranks)  # after SIGTERM, they save their progress first
-        if failed is None:
-            return
-        status = ranks[failed].returncode
-        if status < 0:
-            raise PatchDMError(f"process {failed} of {processes} was killed by signal {-status}")
-        if failed == 0:
-            sys.exit(status)  # it has said why
-        said[failed - 1].seek(0)
-        *_, last = ["nothing", *said[failed - 1].read().strip().splitlines()]
-        raise PatchDMError(f"process {failed} of {processes}: {last.removeprefix('error: ')}")
-
-
-def _first_failure(ranks: list[subprocess.Popen[bytes]]) -> int | None:
-    """Wait until all processes end, or one fails; return which."""
-    while True:
-        statuses = [rank.poll() for rank in ranks]
-        failures = [n for n, status in enumerate(statuses) if status]
-        if failures:
-            return failures[0]
-        if all(status == 0 for status in statuses):
-            return None
-        time.sleep(0.1)
-
-
-def _end(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """End processes that still run: by SIGTERM, and by SIGKILL those that cannot hear it."""
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.terminate()
-    deadline = time.monotonic() + _GRACE
-    for rank in ranks:
-        try:
-            rank.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            rank.kill()  # it waits for one that has gone
-            rank.wait()

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-
 from patchdm.config import Params
-from stages._cells import cell_folder, run_cell_stage, run_in
-from stages._common import (
-    ABLATION_METRICS,
-    ABLATIONS,
-    LATENT,
-    METRICS,
-    PATCHDM,
-    PATCHES,
-    REFERENCE,
-    SAMPLES,
-    publish,
-    writing,
-)
+from stages._cells import cell_run, run_cell_stage
+from stages._common import ABLATION_METRICS, ABLATIONS, LATENT, METRICS, PATCHDM, SAMPLES, locked
+from stages.evaluate import evaluate
+from stages.sample import sample
 
 
-def ablate_evaluate(params: Params, cell: str) -> None:
-    """Write data/ablations/CELL/samples/ and reports/ablations/CELL.json."""
-    models = ABLATIONS / cell / "models"
-    inputs = {PATCHES: PATCHES, REFERENCE: REFERENCE}
-    inputs |= {PATCHDM: models / "patchdm", LATENT: models / "latent"}
-    with cell_folder("ablate_evaluate", cell, params, inputs) as folder:
-        run_in(folder, "stages.sample")
-        run_in(folder, "stages.evaluate")
-        publish(ABLATIONS / cell / "samples", {".": folder / SAMPLES})
-        with writing(ABLATION_METRICS / f"{cell}.json") as fresh:
-            shutil.copyfile(folder / METRICS, fresh)
+def ablate_evaluate(params: Params, name: str) -> None:
+    """Write data/ablations/NAME/samples/ and reports/ablations/NAME.json of a cell."""
+    folder = ABLATIONS / name
+    places = {PATCHDM: folder / "models/patchdm", LATENT: folder / "models/latent"}
+    places |= {SAMPLES: folder / "samples", METRICS: ABLATION_METRICS / f"{name}.json"}
+    cell = cell_run("ablate_evaluate", name, places)
+    with locked(f"ablate_evaluate/{name}"):
+        sample(params, cell)
+        evaluate(params, cell)
 
 
 if __name__ == "__main__":

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from patchdm.config import Params
-from stages._cells import cell_folder, run_cell_stage, run_in
+from stages._cells import cell_run, run_cell_stage
 from stages._common import (
     ABLATIONS,
-    FEATURES,
     LATENT,
     LATENT_CURVES,
     PATCHDM,
     PATCHDM_CURVES,
-    PATCHES,
+    locked,
     publish,
 )
+from stages._processes import launched
+from stages.cache_embeddings import cache_embeddings
+from stages.train_latent import train_latent
+from stages.train_patchdm import train_patchdm
 
 
-def ablate_train(params: Params, cell: str) -> None:
-    """Write data/ablations/CELL/models/ and data/ablations/CELL/curves/."""
-    inputs = {PATCHES: PATCHES, FEATURES: FEATURES}
-    with cell_folder("ablate_train", cell, params, inputs) as folder:
-        run_in(folder, "stages.train_patchdm")
-        run_in(folder, "stages.cache_embeddings")
-        run_in(folder, "stages.train_latent")
-        models, curves = ABLATIONS / cell / "models", ABLATIONS / cell / "curves"
-        publish(models / "patchdm", {".": folder / PATCHDM})
-        publish(models / "latent", {".": folder / LATENT})
-        publish(curves, {"patchdm": folder / PATCHDM_CURVES, "latent": folder / LATENT_CURVES})
+def ablate_train(params: Params, name: str) -> None:
+    """Write data/ablations/NAME/models/ and data/ablations/NAME/curves/ of a cell."""
+    models, command = ABLATIONS / name / "models", ["stages.ablate_train", *name.rsplit("-", 1)]
+    places = {PATCHDM: models / "patchdm", LATENT: models / "latent"}
+    cell = cell_run("ablate_train", name, places)
+    if launched():  # by the process below, which holds the lock and does the rest
+        train_patchdm(params, cell)
+        return
+    with locked(f"ablate_train/{name}"):
+        train_patchdm(params, cell, command)
+        cache_embeddings(params, cell)
+        train_latent(params, cell)
+        curves = {"patchdm": cell / PATCHDM_CURVES, "latent": cell / LATENT_CURVES}
+        publish(ABLATIONS / name / "curves", curves)
 
 
 if __name__ == "__main__":

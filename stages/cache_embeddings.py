@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -12,30 +14,30 @@ from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from stages._common import CODES, PATCHDM, PATCHES, run_stage, writing
+from stages._common import CODES, PATCHDM, PATCHES, RUN, Run, run_stage, writing
 
 ENCODER_BATCH = 32
 
 
-def cache_embeddings(params: Params) -> None:
+def cache_embeddings(params: Params, run: Run = RUN) -> None:
     """Write data/codes.parquet: one row per training image; no rows without a global code."""
-    store = PatchStore(PATCHES)
+    store = PatchStore(run / PATCHES)
     images = store.rows("train")
     match params.model.code:
         case "table":
-            codes = CodeTable.from_pretrained(PATCHDM / "code_table").codes.detach().numpy()
+            codes = CodeTable.from_pretrained(run / PATCHDM / "code_table").codes.detach().numpy()
         case "encoder":
-            codes = _encode(store, images)
+            codes = _encode(run / PATCHDM / "encoder", store, images)
         case "none":
             images, codes = images[:0], np.empty((0, params.model.code_dim), np.float32)
-    with writing(CODES) as fresh:
+    with writing(run / CODES) as fresh:
         write_vectors(fresh, images, codes, {"code": params.model.code})
 
 
 @torch.inference_mode()
-def _encode(store: PatchStore, images: np.ndarray) -> np.ndarray:
+def _encode(model: Path, store: PatchStore, images: np.ndarray) -> np.ndarray:
     device = default_device()
-    encoder = SemanticEncoder.from_pretrained(PATCHDM / "encoder").eval().to(device)
+    encoder = SemanticEncoder.from_pretrained(model).eval().to(device)
     codes = []
     with progress("cache_embeddings", len(images), "images") as show:
         for start in range(0, len(images), ENCODER_BATCH):

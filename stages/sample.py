@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from patchdm.config import Params
 from patchdm.console import progress
@@ -11,20 +12,21 @@ from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import LATENT, PATCHDM, SAMPLES, run_stage, state_dir, writing
+from stages._common import LATENT, PATCHDM, RUN, SAMPLES, Run, run_stage, state_dir, writing
 from stages._declared import params_digest
 
 
-def sample(params: Params) -> None:
+def sample(params: Params, run: Run = RUN) -> None:
     """Write data/samples/: shards, manifest.parquet and samples.json, what they follow from."""
     config = params.sample
     seeds = range(config.first_seed, config.first_seed + config.num_images)
+    models = [run / PATCHDM, run / LATENT]
     with (
-        state_dir("sample", params, [PATCHDM, LATENT]) as state,
+        state_dir("sample", params, models, run) as state,
         progress("sample", len(seeds), "images") as show,
     ):
         generate(
-            _pipeline(params),
+            _pipeline(params, *models),
             seeds,
             state / "samples",
             height=params.data.height,
@@ -36,13 +38,13 @@ def sample(params: Params) -> None:
             on_progress=show,
             **sampling_options(params),
         )
-        with writing(SAMPLES) as fresh:
+        with writing(run / SAMPLES) as fresh:
             hidden = shutil.ignore_patterns(".*")
             shutil.copytree(state / "samples", fresh, copy_function=link_or_copy, ignore=hidden)
 
 
-def _pipeline(params: Params) -> PatchDMPipeline:
-    pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
+def _pipeline(params: Params, patchdm: Path, latent: Path) -> PatchDMPipeline:
+    pipe = PatchDMPipeline.from_stages(patchdm, latent if params.model.code != "none" else None)
     pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
     return pipe.to(default_device())

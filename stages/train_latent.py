@@ -15,15 +15,24 @@ from patchdm.devices import one_thread
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.formats.vectors import read_vectors
 from patchdm.metrics.codes import code_health
-from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
 from patchdm.training.checkpoint import Checkpoints
-from patchdm.training.latent import LatentTraining, code_draw
-from patchdm.training.loop import Hooks, fit, make_accelerator
-from patchdm.training.plan import Plan
-from stages._common import CODES, LATENT, LATENT_CURVES, publish, run_stage, state_dir, writing
+from patchdm.training.latent import code_draw, latent_optimizer, latent_training
+from patchdm.training.loop import fit, make_accelerator
+from patchdm.training.plan import plan_of
+from stages._common import (
+    CODES,
+    LATENT,
+    LATENT_CURVES,
+    RUN,
+    Run,
+    publish,
+    run_stage,
+    state_dir,
+    writing,
+)
 from stages._training import watched
 
 HEALTH_CODES = 1000
@@ -31,22 +40,22 @@ SMALL = 2**16
 """Numbers that a layer makes of a batch, up to which further threads gain a fifth at most."""
 
 
-def train_latent(params: Params) -> None:
+def train_latent(params: Params, run: Run = RUN) -> None:
     """Write data/models/latent/ and reports/curves/latent/; both empty without a global code."""
-    with state_dir("train_latent", params, [CODES]) as state:
-        _, vectors, _ = read_vectors(CODES)
+    with state_dir("train_latent", params, [run / CODES], run) as state:
+        _, vectors, _ = read_vectors(run / CODES)
         (state / "curves").mkdir(exist_ok=True)
         small = params.latent.batch_size * params.latent.hidden <= SMALL
         with one_thread(small=small):
             average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
-        with writing(LATENT) as fresh:
+        with writing(run / LATENT) as fresh:
             fresh.mkdir()
             if average is not None:
                 average.save_pretrained(fresh / "latent")
                 latent_scheduler(params.latent.beta).save_pretrained(fresh / "scheduler")
                 health = _health(params, average, vectors)
                 (state / "curves/health.json").write_text(json.dumps(health, indent=2) + "\n")
-        publish(LATENT_CURVES, {".": state / "curves"})
+        publish(run / LATENT_CURVES, {".": state / "curves"})
 
 
 def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, float]:
@@ -61,50 +70,26 @@ def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, f
 
 
 def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:
-    config = params.latent
-    torch.manual_seed(params.base.seed)  # initial weights
-    latent = build_latent(config, codes.shape[1])
-    latent.fit_normalization(codes)
-    scheduler = latent_scheduler(config.beta)
-    module = LatentTraining(latent, scheduler)
-    plan = Plan(
-        seed=params.base.seed,
+    config, seed = params.latent, params.base.seed
+    torch.manual_seed(seed)  # initial weights
+    module = latent_training(config, codes)
+    plan = plan_of(
+        config,
+        seed=seed,
         items_seen=config.codes_seen,
-        batch_size=config.batch_size,
         micro_batch_size=config.batch_size,
         warmup_items=0,
-        lr_decay=config.lr_decay,
-        ema_profile=config.ema_profile,
-        ema_decay=config.ema_decay,
-        ema_std=config.ema_std,
-        grad_clip=config.grad_clip,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
     )
-    with watched("train_latent", state, config.codes_seen, "codes") as watch:
-        average = fit(
+    with watched("train_latent", state, config.codes_seen, "codes") as (hooks, _):
+        return fit(
             module,
-            torch.optim.AdamW(
-                latent.parameters(),
-                lr=config.learning_rate,
-                weight_decay=config.weight_decay,
-                fused=True,
-            ),
-            code_draw(
-                codes,
-                num_timesteps=scheduler.config.num_train_timesteps,
-                seed=params.base.seed,
-            ),
+            latent_optimizer(module, config),
+            code_draw(codes, num_timesteps=module.scheduler.config.num_train_timesteps, seed=seed),
             plan,
             accelerator=make_accelerator(plan, "no"),
             checkpoints=Checkpoints(state, warn),
-            hooks=Hooks(
-                report=watch.report,
-                progress=watch.progress,
-                stop_requested=watch.stop_requested,
-            ),
-        )
-    return average.latent
+            hooks=hooks,
+        ).latent
 
 
 if __name__ == "__main__":

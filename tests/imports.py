@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from pathlib import Path
 
 from patchdm.config import Params
-from stages import _common
+from stages import _cells, _common
 
 REPO = Path(__file__).parents[1]
 COMMON = Path("stages/_common.py")
@@ -36,6 +35,7 @@ INERT = {
     Path("stages/_common.py"): "paths, locks, signals",
     Path("stages/_declared.py"): "reads dvc.yaml",
     Path("stages/_outputs.py"): "what is refused",
+    Path("stages/_processes.py"): "any number of processes trains to the same bytes",
 }
 """Code that changes no byte of an output, and why: no stage goes stale by it."""
 
@@ -57,10 +57,9 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
-def commands(tree: ast.AST) -> set[str]:
-    """Return the stages that a file names in full, as strings: those it runs as commands."""
-    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return {name for name in map(str, strings) if re.fullmatch(r"stages\.\w+", name)}
+def called(stage: Path) -> set[Path]:
+    """Return the stages that a stage of the ablation calls for a cell: those it imports."""
+    return {file for name in imported(parse(stage)) if (file := module_file(name)) in STAGES}
 
 
 def module_file(name: str) -> Path | None:
@@ -73,10 +72,7 @@ def module_file(name: str) -> Path | None:
 
 
 def loaded_files(start: Path) -> set[Path]:
-    """Return our files that Python reads when it runs `start`.
-
-    They are its imports and theirs, packages, and those of the stages it runs as commands.
-    """
+    """Return our files that Python reads when it runs `start`: its imports, theirs, packages."""
     found: set[Path] = set()
     todo = [start]
     while todo:
@@ -85,7 +81,7 @@ def loaded_files(start: Path) -> set[Path]:
             continue
         found.add(file)
         tree = parse(file)
-        names = imported(tree) | commands(tree) | {".".join(file.with_suffix("").parts)}
+        names = imported(tree) | {".".join(file.with_suffix("").parts)}
         for name in names:
             parts = name.split(".")
             prefixes = (".".join(parts[: end + 1]) for end in range(len(parts)))
@@ -106,16 +102,16 @@ def unit_of(file: Path) -> Path:
 def sections_read(stage: Path) -> set[str]:
     """Return the sections of params.yaml that a stage reads from its variable `params`.
 
-    All of them, where it hands `params` on whole to a function that is not its own; but to a
-    cell's folder it hands what the stages that it runs there read. A cell has no `ablation`.
-    `check_counts` refuses and changes no byte: DVC need not know what it looks at.
+    All of them, where it hands `params` on whole to a function that is not its own; but to the
+    stages that it calls it hands what they read. A cell has no `ablation`. `check_counts` refuses
+    and changes no byte: DVC need not know what it looks at.
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     # What is declared is known to these, or changes no byte.
-    own |= {"cell_folder", "state_dir", "params_digest", "check_counts"}
-    run = {module_file(name) for name in commands(tree)} - {stage}
-    sections = {section for file in run if file for section in sections_read(file)} - {"ablation"}
+    own |= {"state_dir", "params_digest", "check_counts", "processes_of"}
+    own |= {file.stem for file in called(stage)}
+    sections = {section for file in called(stage) for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _is_params(node.value):
             sections |= _sections_of(node.attr)
@@ -131,16 +127,18 @@ def sections_read(stage: Path) -> set[str]:
 
 
 def paths_used(stage: Path) -> set[Path]:
-    """Return the outputs named in _common that a stage reads or writes.
+    """Return the outputs named in _common that a stage reads or writes: NAME and `run / NAME`.
 
     Places in another folder are none of them: `folder / NAME`, and the keys of `{NAME: target}`.
+    What a cell shares with the run is read by the stages that are called for it.
     """
     nodes = list(ast.walk(parse(stage)))
     joins = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div))
-    elsewhere = {join.right for join in joins}
+    elsewhere = {join.right for join in joins if ast.unparse(join.left) != "run"}
     elsewhere |= {key for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key}
     names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in elsewhere}
-    return {path for name, path in DATA_PATHS.items() if name in names}
+    shared = {path for file in called(stage) for path in paths_used(file)} & {*_cells.SHARED}
+    return shared | {path for name, path in DATA_PATHS.items() if name in names}
 
 
 def _is_params(node: ast.AST) -> bool:

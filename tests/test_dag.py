@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from patchdm.config import load_params
 from stages._declared import declared_params
 from tests import imports
-from tests.imports import DATA_PATHS, REPO, STAGES, parse
+from tests.imports import DATA_PATHS, REPO, STAGES
 
 
 @cache
@@ -98,12 +98,8 @@ def test_inert_code_is_there():
 @pytest.mark.parametrize("file", STAGES, ids=lambda file: file.stem)
 def test_params_are_declared(file: Path):
     expected = imports.sections_read(file)
-    run = [
-        file,
-        *(Path(*name.split(".")).with_suffix(".py") for name in imports.commands(parse(file))),
-    ]
     # A record holds the hash of all parameters that it follows from.
-    if any("params_digest" in (REPO / each).read_text() for each in run):
+    if any("params_digest" in (REPO / each).read_text() for each in {file, *imports.called(file)}):
         expected = expected.union(*map(_sections, _upstream(declared()[file])))
     # run_stage sets base.threads: whether that matters to the output is the stage's to say.
     expected = expected - {"machine"}  # which changes no byte

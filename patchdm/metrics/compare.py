@@ -7,24 +7,18 @@ import math
 import numpy as np
 
 from patchdm.metrics.fidelity import fid, kid
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import manifold, radii
 from patchdm.metrics.seams import score_of_maps
 from patchdm.metrics.statistics import Statistics
 
 _MEASURES = {
-    "fid": ("FID-{}", 3),
-    "sfid": ("sFID-{}", 3),
-    "kid": ("KID-{}", 5),
-    "kid_sem": ("KID-{}-sem", 6),
-    "kid_std": ("KID-{}-std", 5),
-    "precision": ("Precision-{}", 4),
-    "recall": ("Recall-{}", 4),
-    "density": ("Density-{}", 4),
-    "coverage": ("Coverage-{}", 4),
-    "crop_fid": ("CropFID-{}", 3),
-    "seam": ("Seam", 4),
-    "seam_padded": ("Seam-padded", 4),
-}
+    "fid": ("FID-{}", 3), "sfid": ("sFID-{}", 3),
+    "kid": ("KID-{}", 5), "kid_sem": ("KID-{}-sem", 6), "kid_std": ("KID-{}-std", 5),
+    "precision": ("Precision-{}", 4), "recall": ("Recall-{}", 4),
+    "density": ("Density-{}", 4), "coverage": ("Coverage-{}", 4),
+    "crop_fid": ("CropFID-{}", 3), "seam": ("Seam", 4), "seam_padded": ("Seam-padded", 4),
+}  # fmt: skip
 """Key of a metric -> its column in tables, and its decimals: linear algebra differs further down
 between machines."""
 MEASURES = tuple(_MEASURES)
@@ -52,14 +46,7 @@ def seams(images: Statistics, patch_size: int) -> dict[str, float]:
 
 
 def compare(
-    images: Statistics,
-    real: Statistics,
-    *,
-    real_radii: np.ndarray,
-    nearest_k: int,
-    kid_subset_size: int,
-    seed: int,
-    patch_size: int,
+    images: Statistics, real: Statistics, real_radii: np.ndarray, judge: Judge
 ) -> dict[str, float]:
     """Return the number of a set's images, `n`, and all metrics by their keys, rounded.
 
@@ -67,22 +54,21 @@ def compare(
     where there are not more images than nearest_k.
 
     Args:
-        images: statistics of the set.
-        real: statistics of the real images, by the same extractor.
-        real_radii: of the kept real features for nearest_k.
-        nearest_k: neighbour whose distance is the radius of a ball.
-        kid_subset_size: images of KID's subsets, cut to the smaller set.
-        seed: of KID's subsets.
-        patch_size: distance of the borders where seams are looked for.
+        images, real: statistics of the set and of the real images.
+        real_radii: of the kept real features, (k,).
+        judge: of both.
     """
-    subsets = kid(images.features, real.features, subset_size=kid_subset_size, seed=seed)
-    enough = len(images.features) > nearest_k
+    k = judge.config.nearest_k
+    subsets = kid(
+        images.features, real.features, subset_size=judge.config.kid_subset_size, seed=judge.seed
+    )
+    enough = len(images.features) > k
     manifolds = manifold(
         images.features,
         real.features,
-        sample_radii=radii(images.features, nearest_k) if enough else None,
+        sample_radii=radii(images.features, k) if enough else None,
         real_radii=real_radii,
-        k=nearest_k,
+        k=k,
     )
     measured = {
         "fid": fid(images.pooled, real.pooled),
@@ -93,4 +79,4 @@ def compare(
         **manifolds._asdict(),
         "crop_fid": fid(images.crops, real.crops),
     }
-    return {"n": images.pooled.count} | rounded(measured) | seams(images, patch_size)
+    return {"n": images.pooled.count} | rounded(measured) | seams(images, judge.patch_size)

@@ -29,6 +29,8 @@ from patchdm.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, s
 from patchdm.errors import PatchDMError
 
 INCEPTION_ADM = "inception-adm"
+_WEIGHTS_PATH = "feature_extractor_weights_path"
+"""Option of torch-fidelity's extractors."""
 SPATIAL_CHANNELS = 7
 """Of the 192 channels of Inception's mixed_6/conv, those that sFID takes: 17 x 17 x 7 = 2023."""
 
@@ -36,15 +38,9 @@ SPATIAL_CHANNELS = 7
 class EfficientNetLite0Extractor(FeatureExtractorBase):
     """EfficientNet-Lite0's 1280 pooled features for torch-fidelity."""
 
-    def __init__(
-        self,
-        name: str,
-        features_list: list[str],
-        feature_extractor_weights_path: str | None = None,
-        **_: Any,
-    ) -> None:
+    def __init__(self, name: str, features_list: list[str], **options: Any) -> None:
         super().__init__(name, features_list)
-        path = feature_extractor_weights_path
+        path = options.get(_WEIGHTS_PATH)
         self.backbone = load_backbone(EFFICIENTNET_LITE0, Path(path) if path else None, "cpu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -79,16 +75,10 @@ class InceptionADMExtractor(FeatureExtractorBase):
     norm and ReLU, flattened with the channels last as TensorFlow does.
     """
 
-    def __init__(
-        self,
-        name: str,
-        features_list: list[str],
-        feature_extractor_weights_path: str | None = None,
-        **_: Any,
-    ) -> None:
+    def __init__(self, name: str, features_list: list[str], **options: Any) -> None:
         super().__init__(name, features_list)
         self.network = FeatureExtractorInceptionV3(
-            "inception-v3-compat", ["2048"], feature_extractor_weights_path, verbose=False
+            "inception-v3-compat", ["2048"], options.get(_WEIGHTS_PATH), verbose=False
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -233,7 +223,7 @@ def _create(name: str, layers: tuple[str, ...], weights: Path | None) -> Feature
             torch.save(read_weights(weights), path)
         try:
             return create_feature_extractor(
-                name, list(layers), cuda=False, verbose=False, feature_extractor_weights_path=path
+                name, list(layers), cuda=False, verbose=False, **{_WEIGHTS_PATH: path}
             )
         except (OSError, RuntimeError) as error:
             if weights is not None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Self
-
 import numpy as np
 
 
@@ -16,12 +13,16 @@ class Moments:
 
     Args:
         dim: length of a vector.
+
+    Attributes:
+        count: vectors so far.
+        mean, scatter: (dim,) and (dim, dim) float64; the covariance is scatter / (count - 1).
     """
 
     def __init__(self, dim: int) -> None:
         self.count = 0
         self.mean = np.zeros(dim)
-        self._scatter = np.zeros((dim, dim))
+        self.scatter = np.zeros((dim, dim))
 
     def add(self, vectors: np.ndarray) -> None:
         """Take in one batch, (n, dim) float, n at least 1."""
@@ -30,27 +31,11 @@ class Moments:
         shift = mean - self.mean
         # The shift between both means counts like one more vector of this weight.
         rows = np.vstack([batch - mean, np.sqrt(self.count * len(batch) / total) * shift])
-        self._scatter += rows.T @ rows
+        self.scatter += rows.T @ rows
         self.mean += shift * (len(batch) / total)
         self.count = total
 
     @property
     def covariance(self) -> np.ndarray:
         """(dim, dim) float64, of at least two vectors; unbiased."""
-        return self._scatter / (self.count - 1)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what `from_arrays` takes back."""
-        return {"count": np.array(self.count), "mean": self.mean, "scatter": self._scatter}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the moments that `arrays` wrote.
-
-        Raises:
-            KeyError: an array is missing.
-        """
-        moments = cls(0)
-        moments.count = int(arrays["count"])
-        moments.mean, moments._scatter = arrays["mean"], arrays["scatter"]
-        return moments
+        return self.scatter / (self.count - 1)

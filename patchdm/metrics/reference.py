@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchdm.config import Evaluate
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.compare import MEASURES
-from patchdm.metrics.extractors import Extractor
-from patchdm.metrics.statistics import Statistics
+from patchdm.metrics.compare import MEASURES, compare, seams
+from patchdm.metrics.images import Batches, batched, counted, photographs_of
+from patchdm.metrics.judge import Judge
+from patchdm.metrics.manifolds import radii
+from patchdm.metrics.neighbours import nearest
+from patchdm.metrics.seams import blur8
+from patchdm.metrics.statistics import Statistics, collect
 
 SETS = ("train", "blurred", "test")
 _FILES = ("reference.json", "statistics.npz", "sets.csv")
@@ -50,21 +53,54 @@ class Reference:
     sets: pd.DataFrame
 
 
-def describe(
-    store: PatchStore, extractor: Extractor, config: Evaluate, patch_size: int
-) -> dict[str, str | int]:
+def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:
     """Return what statistics depend on; only equal ones are compared with each other."""
     index = store.columns("split", "sha256")
     lines = "".join(f"{split} {pixels}\n" for split, pixels in index.itertuples(index=False))
     return {
         "data_hash": hashlib.sha256(lines.encode()).hexdigest(),
-        "extractor": extractor.name,
-        "extractor_weights_hash": extractor.weights_hash,
-        "crop_size": config.crop_size,
-        "crops_per_image": config.crops_per_image,
-        "nearest_k": config.nearest_k,
-        "patch_size": patch_size,
+        "extractor": judge.extractor.name,
+        "extractor_weights_hash": judge.extractor.weights_hash,
+        "crop_size": judge.config.crop_size,
+        "crops_per_image": judge.config.crops_per_image,
+        "nearest_k": judge.config.nearest_k,
+        "patch_size": judge.patch_size,
     }
+
+
+def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], None]) -> Reference:
+    """Measure the real images; `show(n)` says that n are read, the training images twice.
+
+    Raises:
+        PatchDMError: there are too few images, or features that are no finite numbers.
+    """
+    config, train, test = judge.config, store.rows("train"), store.rows("test")
+    for split, rows, least in (("train", train, config.nearest_k + 1), ("test", test, 2)):
+        if len(rows) < least:
+            raise PatchDMError(
+                f"{store.folder}: found {len(rows)} {split} images, expected {least} or more"
+            )
+
+    def batches(rows: np.ndarray, before: int) -> Batches:
+        return batched(counted(photographs_of(store, rows), show, before), config.batch_size)
+
+    real = collect(batches(train, 0), len(train), judge)
+    held_out = collect(batches(test, len(train)), len(test), judge)
+    again = batches(train, len(train) + len(test))
+    blurred = collect(((keys, blur8(images)) for keys, images in again), len(train), judge)
+    real_radii = radii(real.features, config.nearest_k)
+    sets = {
+        "train": {"n": real.steps.count, **seams(real, judge.patch_size)},
+        "blurred": compare(blurred, real, real_radii, judge),
+        "test": compare(held_out, real, real_radii, judge),
+    }
+    return Reference(
+        real=real,
+        radii=real_radii,
+        held_out_features=nearest(held_out.features, real.features).distances,
+        held_out_pixels=nearest(held_out.thumbs, real.thumbs).distances,
+        sets=pd.DataFrame.from_dict(sets, orient="index", columns=["n", *MEASURES]),
+    )
 
 
 def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Self
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -15,40 +14,28 @@ class StepMaps:
 
     Args:
         height, width: of every image.
+
+    Attributes:
+        count: images so far.
+        across, down: sums (H, W-1) and (H-1, W) int64, over images and colours.
     """
 
     def __init__(self, height: int, width: int) -> None:
         self.count = 0
-        self._across = np.zeros((height, width - 1), np.int64)
-        self._down = np.zeros((height - 1, width), np.int64)
+        self.across = np.zeros((height, width - 1), np.int64)
+        self.down = np.zeros((height - 1, width), np.int64)
 
     def add(self, images: np.ndarray) -> None:
         """Take in one batch, (n, H, W, 3) uint8."""
         for image in images:
             levels = image.astype(np.int16)
-            self._across += np.abs(np.diff(levels, axis=1)).sum(axis=2)
-            self._down += np.abs(np.diff(levels, axis=0)).sum(axis=2)
+            self.across += np.abs(np.diff(levels, axis=1)).sum(axis=2)
+            self.down += np.abs(np.diff(levels, axis=0)).sum(axis=2)
         self.count += len(images)
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean steps, see `step_maps`."""
-        return self._across / (3 * self.count), self._down / (3 * self.count)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return what `from_arrays` takes back."""
-        return {"count": np.array(self.count), "across": self._across, "down": self._down}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the maps that `arrays` wrote.
-
-        Raises:
-            KeyError: an array is missing.
-        """
-        maps = cls(1, 1)
-        maps.count = int(arrays["count"])
-        maps._across, maps._down = arrays["across"], arrays["down"]
-        return maps
+        return self.across / (3 * self.count), self.down / (3 * self.count)
 
 
 def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,23 +58,6 @@ def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if maps is None or not maps.count:
         raise ValueError("found no image, at least one is needed")
     return maps.means()
-
-
-def border_profile(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean absolute step by column and by row: `step_maps` without the other axis.
-
-    Args:
-        batches: arrays (n, H, W, 3) uint8 of one size.
-
-    Returns:
-        (W-1,) step from column x to x+1 and (H-1,) step from row y to y+1, float64 in grey
-        levels.
-
-    Raises:
-        ValueError: there is no image.
-    """
-    across, down = step_maps(batches)
-    return across.mean(axis=0), down.mean(axis=1)
 
 
 def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) -> float:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from patchdm.metrics.crops import random_crops
-from patchdm.metrics.extractors import Extractor, Features
+from patchdm.metrics.extractors import Features
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
 from patchdm.metrics.neighbours import thumbnails
 from patchdm.metrics.seams import StepMaps
 
+_Part = TypeVar("_Part", Moments, StepMaps)
 KEPT = 50_000
 """Images of a set whose features are kept (at equal distances, where there are more).
 
@@ -48,7 +50,7 @@ class Statistics:
         arrays = {name: getattr(self, name) for name in ("kept", "features", "thumbs")}
         for name in ("pooled", "spatial", "crops", "steps"):
             if part := getattr(self, name):
-                arrays |= {f"{name}_{key}": array for key, array in part.arrays().items()}
+                arrays |= {f"{name}_{key}": np.asarray(of) for key, of in vars(part).items()}
         return arrays
 
     @classmethod
@@ -58,35 +60,26 @@ class Statistics:
         Raises:
             KeyError: an array is missing.
         """
-
-        def part(name: str) -> dict[str, np.ndarray]:
-            start = f"{name}_"
-            return {
-                key.removeprefix(start): array
-                for key, array in arrays.items()
-                if key.startswith(start)
-            }
-
-        spatial = part("spatial")
         return cls(
-            pooled=Moments.from_arrays(part("pooled")),
-            spatial=Moments.from_arrays(spatial) if spatial else None,
-            crops=Moments.from_arrays(part("crops")),
-            steps=StepMaps.from_arrays(part("steps")),
+            pooled=_restored(Moments(0), arrays, "pooled"),
+            spatial=_restored(Moments(0), arrays, "spatial") if "spatial_count" in arrays else None,
+            crops=_restored(Moments(0), arrays, "crops"),
+            steps=_restored(StepMaps(1, 1), arrays, "steps"),
             kept=arrays["kept"],
             features=arrays["features"],
             thumbs=arrays["thumbs"],
         )
 
 
+def _restored(part: _Part, arrays: Mapping[str, np.ndarray], name: str) -> _Part:
+    """Give a part of the statistics, which is empty, what `Statistics.arrays` wrote of it."""
+    values = {key: arrays[f"{name}_{key}"] for key in vars(part)}
+    vars(part).update(values, count=int(values["count"]))
+    return part
+
+
 def collect(
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    count: int,
-    extractor: Extractor,
-    *,
-    crop_size: int,
-    crops_per_image: int,
-    seed: int,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int, judge: Judge
 ) -> Statistics:
     """Return the statistics of a set of images, each read once.
 
@@ -94,23 +87,20 @@ def collect(
         batches: keys (n,) and images (n, H, W, 3) uint8; key and seed say where an image is
             cropped.
         count: images in all batches together.
-        extractor: of the features.
-        crop_size: side of a crop in pixels, at most that of an image.
-        crops_per_image: crops of each.
-        seed: of the crops.
+        judge: extractor, seed and crops.
 
     Raises:
         PatchDMError: a feature is no finite number.
         ValueError: there are not `count` images, or fewer than two.
     """
+    config, extractor = judge.config, judge.extractor
     statistics, done = None, 0
     for keys, images in batches:
         features = extractor.features(images)
         statistics = statistics or _empty(features, images, count)
         _add(statistics, done, features, images)
-        for crops in random_crops(
-            images, keys, size=crop_size, per_image=crops_per_image, seed=seed
-        ):
+        size, per_image = config.crop_size, config.crops_per_image
+        for crops in random_crops(images, keys, size=size, per_image=per_image, seed=judge.seed):
             statistics.crops.add(extractor.features(crops).pooled)
         done += len(images)
     if statistics is None or done != count or count < 2:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from patchdm.formats.images import Pixels
+from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.images import Samples, photographs_of
+from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
-from patchdm.report.gallery import REAL
+from patchdm.report.gallery import REAL, ROW_IMAGES
 from patchdm.report.inputs import Cell
 from patchdm.report.parts import Picture, Section, Table
 
@@ -34,6 +37,13 @@ class Variant:
     profile: np.ndarray
 
 
+def read_variant(cells: Sequence[Cell], samples: Sequence[Samples], patch_size: int) -> Variant:
+    """Return a variant from its metrics and its samples, one of each for each training seed."""
+    images = (image[None] for of_cell in samples for _, image in of_cell.each(of_cell.seeds))
+    profile = by_place(*step_maps(images), patch_size)
+    return Variant(cells, samples[0].images(samples[0].seeds[:ROW_IMAGES]), profile)
+
+
 def by_place(across: np.ndarray, down: np.ndarray, patch_size: int) -> np.ndarray:
     """Average steps over all that lie equally far behind a patch border.
 
@@ -54,7 +64,7 @@ def by_place(across: np.ndarray, down: np.ndarray, patch_size: int) -> np.ndarra
 
 def ablation(
     variants: Mapping[str, Variant],
-    real: np.ndarray,
+    store: PatchStore,
     *,
     table: Table,
     seam_real: float,
@@ -64,13 +74,15 @@ def ablation(
 
     Args:
         variants: by name, in the order shown.
-        real: (p,) mean steps of the training images, from `by_place`.
+        store: of the training images.
         table: of the same scores.
         seam_real: seam score of the training images.
         patch_size: p.
     """
     if not variants:
         return []
+    train = (image[None] for _, image in photographs_of(store, store.rows("train")))
+    real = by_place(*step_maps(train), patch_size)
     cells = {name: variant.cells for name, variant in variants.items()}
     source = next(cell for of_variant in cells.values() for cell in of_variant)
     profiles = {name: variant.profile for name, variant in variants.items()}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from patchdm.formats.images import Pixels
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, read_image
 from patchdm.report import figures
+from patchdm.report.inputs import read_frame
 from patchdm.report.parts import Picture, Section, Table
 
-_PHOTOGRAPHS = "photographs"
+RESTORED_IMAGES = 6
+LARGE_IMAGES = 4
 _SIZES = {
     "training-size": ("Training size", "What the model was trained for."),
     "extrapolated": ("Positions extrapolated", "Counted on beyond the training grid."),
@@ -21,15 +24,26 @@ _SIZES = {
 }
 
 
-def restoring(scores: pd.DataFrame, strips: Mapping[str, Sequence[Pixels]]) -> Section:
-    """Show in- and outpainting beside ways without a model.
+def applications(pictures: Path, tables: Path) -> list[Section]:
+    """Show in- and outpainting, and images beyond the training size.
 
     Args:
-        scores: applications.csv: `task`, `method`, and measures.
-        strips: task -> pictures (h, w, 3), each a photograph, its known part, and what each method
-            made of it, from left to right.
+        pictures: folder with a folder of pictures for each task and set.
+        tables: folder of applications.csv and large.csv.
+
+    Raises:
+        PatchDMError: a table or a picture is missing or damaged.
     """
-    columns = ["the photograph", "what is known of it", *_methods(scores)]
+    restored = read_frame(tables / "applications.csv", ["task", "method"])
+    large = read_frame(tables / "large.csv", ["set", "width", "height"])
+    return [_restoring(restored, pictures), _beyond(large, pictures)]
+
+
+def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
+    methods = [name for name in scores["method"].unique() if name != "photographs"]
+    columns = ["the photograph", "what is known of it", *methods]
+    strips = {task: _first(pictures / task, RESTORED_IMAGES) for task in scores["task"].unique()}
+    note = f"From left to right: {', '.join(columns)}."
     return Section(
         key="restoring",
         title="Inpainting and outpainting",
@@ -38,49 +52,38 @@ def restoring(scores: pd.DataFrame, strips: Mapping[str, Sequence[Pixels]]) -> S
         "it. PSNR rewards blur: the mean of all that is possible scores best.",
         tables=[_table(scores)],
         pictures=[
-            Picture(
-                task,
-                task.capitalize(),
-                f"From left to right: {', '.join(columns)}.",
-                figures.column(np.stack(pictures)),
-            )
-            for task, pictures in strips.items()
+            Picture(task, task.capitalize(), note, figures.column(images))
+            for task, images in strips.items()
         ],
         shape="wide",
     )
 
 
-def beyond(scores: pd.DataFrame, samples: Mapping[str, Pixels]) -> Section:
-    """Show samples beyond the training size, their positions extrapolated and rescaled.
-
-    Args:
-        scores: large.csv: `set`, and measures.
-        samples: set -> images (n, H, W, 3) of equal seeds.
-    """
-    widths, heights = (
-        dict(zip(scores["set"], scores[side], strict=True)) for side in ("width", "height")
-    )
+def _beyond(scores: pd.DataFrame, pictures: Path) -> Section:
+    shown = []
+    for name, width, height in zip(scores["set"], scores["width"], scores["height"], strict=True):
+        if name in _SIZES:
+            title, note = _SIZES[name]
+            images = figures.row(_first(pictures / name, LARGE_IMAGES))
+            caption = f"{width} × {height} pixels. {note}"
+            shown.append(Picture(f"beyond-{name}", title, caption, images))
     return Section(
         key="beyond",
         title="Beyond the training size",
         text="Equal seeds in every row. FID is of square crops, as many of each set, against "
         "those of the training images.",
         tables=[_table(scores)],
-        pictures=[
-            Picture(
-                f"beyond-{name}",
-                _SIZES[name][0],
-                f"{widths[name]} × {heights[name]} pixels. {_SIZES[name][1]}",
-                figures.row(images),
-            )
-            for name, images in samples.items()
-        ],
+        pictures=shown,
         shape="rows",
     )
 
 
-def _methods(scores: pd.DataFrame) -> list[str]:
-    return [str(name) for name in scores["method"].unique() if name != _PHOTOGRAPHS]
+def _first(folder: Path, most: int) -> Pixels:
+    """Read the first pictures of a folder, (n, h, w, 3)."""
+    paths = sorted(folder.glob("*.png"))[:most]
+    if not paths:
+        raise PatchDMError(f"{folder}: found no pictures")
+    return np.stack([read_image(path) for path in paths])
 
 
 def _table(scores: pd.DataFrame) -> Table:

@@ -130,7 +130,7 @@ def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> 
     """Plot mean steps along one axis of the image, dotted lines at the patch borders.
 
     Args:
-        steps: (L-1,) steps between neighbours by legend entry, from `border_profile`.
+        steps: (L-1,) steps between neighbours by legend entry, means of `step_maps`.
         patch_size: borders lie at its multiples.
         x_label: names the axis.
     """

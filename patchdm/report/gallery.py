@@ -1,27 +1,41 @@
-"""The sections that every run has: sheets of images, seams, training curves, progress."""
+"""The sections of every run: sheets, seams, nearest photographs, training curves, progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from patchdm.formats.images import Pixels
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, contact_sheet
+from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.images import Samples, counted, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
-from patchdm.report.inputs import CodeHealth
+from patchdm.report.inputs import CodeHealth, Nearness, read_curves, read_frame, read_sheets
 from patchdm.report.parts import Picture, Section, Table
 
 REAL = "training images"
+ROW_IMAGES = 7
+"""Images next to each other in rows that compare."""
+PROGRESS_SHEETS = 6
+NEAREST = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
+"""Columns of nearest.csv."""
 
 
-def sheets(samples: Pixels, train: Pixels, test: Pixels) -> Section:
-    """Lay samples and photographs out on a sheet each; all are uint8 (n, H, W, 3)."""
+def sheets(samples: Samples, most: int) -> Section:
+    """Lay at most so many samples, training images and held-out images out on a sheet each."""
     sets = [
-        ("samples", "Samples", "the first seeds", samples),
-        ("train", "Training images", "mirror images left out", train),
-        ("test", "Held-out images", "never trained on", test),
+        ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
+        (
+            "train",
+            "Training images",
+            "mirror images left out",
+            _spread(samples.store, "train", most),
+        ),
+        ("test", "Held-out images", "never trained on", _spread(samples.store, "test", most)),
     ]
     return Section(
         key="sheets",
@@ -33,6 +47,27 @@ def sheets(samples: Pixels, train: Pixels, test: Pixels) -> Section:
             for name, title, note, images in sets
         ],
     )
+
+
+def seams(samples: Samples, patch_size: int, show: Callable[[int], None]) -> list[Section]:
+    """Draw where steps are, and magnify a few places; `show(n)` says that n images are read."""
+    store, rows = samples.store, samples.store.rows("train")
+    train = counted(photographs_of(store, rows), show, len(samples.seeds))
+    profiles = seam_profiles(
+        (image[None] for _, image in counted(samples.each(samples.seeds), show)),
+        (image[None] for _, image in train),
+        patch_size,
+    )
+    few = _spread(store, "train", ROW_IMAGES)
+    return [profiles, seam_crops(samples.images(samples.seeds[:ROW_IMAGES]), few, patch_size)]
+
+
+def _spread(store: PatchStore, split: str, most: int) -> Pixels:
+    """Return photographs at equal distances in their set, mirror images left out."""
+    rows = store.rows(split)
+    rows = rows[~store.columns("flipped")["flipped"].to_numpy()[rows]]
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
+    return store.images(rows[places])
 
 
 def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:
@@ -105,6 +140,47 @@ def seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
     )
 
 
+def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], most: int) -> Section:
+    """Show the samples nearest to training images next to these.
+
+    Args:
+        path: nearest.csv.
+        samples: whose neighbours it has.
+        nearness: how near all samples are, by features and by pixels.
+        most: samples to show.
+
+    Raises:
+        PatchDMError: the table is missing, damaged, or of other images.
+    """
+    store = samples.store
+    neighbours = read_frame(path, NEAREST).nsmallest(most, "distance")
+    nearest = [neighbours["train_row"], neighbours["pixel_train_row"]]
+    if not pd.concat(nearest).isin(store.rows("train")).all():
+        raise PatchDMError(f"{path}: found rows that are no training images of {store.folder}")
+    shown = [
+        samples.images(neighbours["seed"].to_numpy()),
+        *(store.images(rows) for rows in nearest),
+    ]
+    triples = np.stack(shown, axis=1)
+    rows = zip(neighbours.itertuples(index=False), triples, strict=True)
+    return Section(
+        key="memorisation",
+        title="Nearest training images",
+        text=f"{_in_words(nearness)} Below are the samples nearest of all to a training image, by "
+        "features. From left to right: the sample, its nearest training image by features, and "
+        "by pixels of thumbnails.",
+        pictures=[
+            Picture(
+                f"nearest-{row.seed:06d}",
+                f"Seed {row.seed}",
+                f"Distance {row.distance:.2f} in features, {row.pixel_distance:.0f} in pixels.",
+                figures.picture(contact_sheet(triple, len(triple))),
+            )
+            for row, triple in rows
+        ],
+    )
+
+
 def training(pictures: Sequence[Picture], health: CodeHealth | None) -> Section:
     """Show the curves of all trainings, and the health of the latent model if there is one."""
     return Section(
@@ -130,17 +206,17 @@ def _health_table(health: CodeHealth) -> Table:
     )
 
 
-def curve_pictures(
-    curves: Mapping[str, pd.Series], *, name: str, model: str, seen: str
-) -> list[Picture]:
+def curve_pictures(folder: Path, model: str, seen: str) -> list[Picture]:
     """Plot the curves of one training: losses, also by time, learning rate, norm of gradients.
 
     Args:
-        curves: by name; those called loss_q.. share a plot, the other loss.. too.
-        name: start of the pictures' names.
+        folder: of the curves, after which pictures are named. Curves called loss_q.. share a plot,
+            the other loss.. too.
         model: what was trained.
         seen: what the steps count.
     """
+    name = folder.name
+    curves = read_curves(folder / "plots/metrics", ["loss", "learning_rate", "grad_norm"])
     quarters = {
         f"quarter {curve[-1]}": values
         for curve, values in curves.items()
@@ -183,15 +259,28 @@ def curve_pictures(
     ]
 
 
-def development(sheets: Mapping[int, Pixels]) -> Section:
-    """Show sheets (H, W, 3) drawn during the training, by the images seen."""
+def development(folder: Path) -> Section:
+    """Show sheets drawn during the training, by the images seen: see `read_sheets`."""
     return Section(
         key="progress",
         title="How samples developed",
         text="Averaged weights, sampled from the same noise and the same codes each time.",
         pictures=[
             Picture(f"progress-{seen:09d}", f"{seen:,} images seen", "", figures.picture(image))
-            for seen, image in sheets.items()
+            for seen, image in read_sheets(folder, PROGRESS_SHEETS).items()
         ],
         shape="wide",
+    )
+
+
+def _in_words(nearness: dict[str, Nearness]) -> str:
+    parts = [
+        f"in {of.nearer_than_held_out:.0%} of all pairs by {kind} (median distance "
+        f"{of.median_samples:.4g} against {of.median_held_out:.4g})"
+        for kind, of in nearness.items()
+    ]
+    return (
+        "Does the model copy? A sample lies nearer to the training images than a held-out "
+        f"photograph does {' and '.join(parts)}. New images would reach 50%, copies 100%; smooth "
+        "images come nearer than they should."
     )

@@ -15,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, read_image
-from patchdm.report.parts import Table
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
@@ -121,7 +120,12 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         PatchDMError: the file is missing or not such a table.
     """
     try:
-        table = pd.read_csv(_existing(path), index_col=False)  # a surplus cell shifts none
+        table = pd.read_csv(
+            _existing(path),
+            index_col=False,  # a surplus cell shifts none
+            keep_default_na=False,
+            na_values=[""],
+        )
     except ValueError as error:
         raise PatchDMError(f"{path}: not a table: {one_line(error)}") from None
     if missing := [name for name in columns if name not in table.columns]:
@@ -129,23 +133,6 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if table.empty:
         raise PatchDMError(f"{path}: found no rows")
     return table
-
-
-def read_markdown(path: Path) -> Table:
-    """Read a caption and the Markdown table below it.
-
-    Raises:
-        PatchDMError: the file is missing or holds no such table.
-    """
-    caption, _, table = _existing(path).read_text(encoding="utf-8").partition("\n\n")
-    lines = [
-        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
-        for line in table.splitlines()
-    ]
-    if len(lines) < 3 or len(set(map(len, lines))) > 1:
-        raise PatchDMError(f"{path}: found no caption with a Markdown table below")
-    header, _, *rows = lines
-    return Table(caption, header, rows)
 
 
 def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Ema:
@@ -25,7 +28,7 @@ class Ema:
         return [a.full_tensor() if isinstance(a, DTensor) else a for a in self.averages]
 
     @torch.no_grad()
-    def copy_to(self, module: nn.Module) -> nn.Module:
+    def copy_to(self, module: _Module) -> _Module:
         """Give a module, which has the shape of the averaged one, the averages; return it."""
         for parameter, average in zip(module.parameters(), self.whole(), strict=True):
             parameter.copy_(average)

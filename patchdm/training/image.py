@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from patchdm.config import Train
+from patchdm.config import Diffusion, Model, Train
 from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
+from patchdm.diffusion.schedules import image_scheduler
+from patchdm.errors import PatchDMError
 from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import read_vectors
+from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.training.batches import Batch, Draw
@@ -86,6 +92,60 @@ class ImageTraining(nn.Module):
     def _by_quarter(self, error: Tensor, t: Tensor) -> dict[str, Tensor]:
         quarter = 4 * t // self.scheduler.config.num_train_timesteps
         return {f"loss_q{q + 1}": error.where(quarter == q, torch.nan) for q in range(4)}
+
+
+def image_training(
+    model: Model, train: Train, diffusion: Diffusion, store: PatchStore, features: Path
+) -> ImageTraining:
+    """Return what is trained, of weights that torch's global generator draws.
+
+    Args:
+        model, train, diffusion: sections of params.yaml.
+        store: of the training images.
+        features: file of their backbone features, from which a code table starts.
+
+    Raises:
+        PatchDMError: the features are missing, damaged, or of other images.
+    """
+    unet = build_unet(model, (store.height, store.width), train)
+    code = _code(model, store, features)
+    gamma = train.min_snr_gamma
+    module = ImageTraining(unet, code, image_scheduler(diffusion), min_snr_gamma=gamma)
+    if train.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    if train.channels_last:
+        module.to(memory_format=torch.channels_last)
+    return module
+
+
+def image_optimizer(module: ImageTraining, train: Train) -> torch.optim.Optimizer:
+    """Return Adam with the learning rates of network and code."""
+    groups = [{"params": list(module.unet.parameters()), "lr": train.learning_rate}]
+    if module.code is not None:
+        groups.append({"params": list(module.code.parameters()), "lr": train.code_learning_rate})
+    return torch.optim.Adam(groups, fused=True)
+
+
+def save_models(average: ImageTraining, folder: Path) -> None:
+    """Write the networks of an `ImageTraining` and their noise schedule, a folder each."""
+    average.unet.save_pretrained(folder / "unet")
+    average.scheduler.save_pretrained(folder / "scheduler")
+    if average.code is not None:
+        kind = "code_table" if isinstance(average.code, CodeTable) else "encoder"
+        average.code.save_pretrained(folder / kind)
+
+
+def _code(model: Model, store: PatchStore, path: Path) -> CodeTable | SemanticEncoder | None:
+    count = len(store.rows("train"))
+    if model.code != "table":
+        return build_code(model, count)
+    _, features, metadata = read_vectors(path)
+    if len(features) != count:
+        raise PatchDMError(
+            f"{path}: found {len(features)} images, expected the {count} training images of "
+            f"{store.folder}"
+        )
+    return CodeTable.from_features(features, model.code_dim, metadata["backbone"])
 
 
 def window_draw(

@@ -6,6 +6,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from patchdm.config import Latent
+from patchdm.diffusion.schedules import latent_scheduler
+from patchdm.models.build import build_latent
 from patchdm.models.latent import LatentMLP
 from patchdm.training.batches import Batch, Draw
 from patchdm.training.draws import draw_rows, generator
@@ -26,6 +29,23 @@ class LatentTraining(nn.Module):
         """
         z_t = self.scheduler.add_noise(self.latent.normalize(codes), noise, t)
         return {"loss": (self.latent(z_t, t) - noise).abs().mean(dim=1)}
+
+
+def latent_training(config: Latent, codes: Tensor) -> LatentTraining:
+    """Return what is trained on codes (n, code_dim), of weights that torch's generator draws."""
+    latent = build_latent(config, codes.shape[1])
+    latent.fit_normalization(codes)
+    return LatentTraining(latent, latent_scheduler(config.beta))
+
+
+def latent_optimizer(module: LatentTraining, config: Latent) -> torch.optim.Optimizer:
+    """Return AdamW over the latent model."""
+    return torch.optim.AdamW(
+        module.latent.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
 
 
 def code_draw(codes: Tensor, *, num_timesteps: int, seed: int) -> Draw:

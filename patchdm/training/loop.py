@@ -11,11 +11,12 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -30,6 +31,7 @@ from patchdm.training.draws import seed_dropout
 from patchdm.training.ema import Ema
 from patchdm.training.plan import Plan
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -43,7 +45,7 @@ class Hooks:
     """After every step, with the items seen."""
     stop_requested: Callable[[], bool]
     """Asked at every step; True saves a checkpoint and ends in PatchDMError."""
-    every: list[tuple[int, Callable[[int, nn.Module], None]]] = field(default_factory=list)
+    every: list[tuple[int, Callable[[int, Any], None]]] = field(default_factory=list)
     """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
     start_worker: Callable[[int], None] | None = None
     """Called in every process that draws batches, with its number."""
@@ -108,6 +110,7 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     """
     # accelerate joins processes without GPUs only where it is told that there are none.
     cpu = not torch.accelerator.is_available()
+    AcceleratorState._reset_state()  # noqa: SLF001 - of an earlier training, by another precision
     accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(mixed_precision))
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:
@@ -133,7 +136,7 @@ def _precision(name: str) -> str:
 
 
 def fit(
-    module: nn.Module,
+    module: _Module,
     optimizer: torch.optim.Optimizer,
     draw: Draw,
     plan: Plan,
@@ -143,7 +146,7 @@ def fit(
     hooks: Hooks,
     workers: int = 0,
     compile_module: bool = False,
-) -> nn.Module:
+) -> _Module:
     """Train a module and return its weight average.
 
     Args:

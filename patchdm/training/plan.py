@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
+
+from patchdm.config import Latent, Train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,17 @@ class Plan:
                 return (1 - 1 / (step + 1)) ** (power_of(self.ema_std) + 1)
             case _:
                 return self.ema_decay
+
+
+def plan_of(config: Train | Latent, **others: Any) -> Plan:
+    """Return the plan of a section of params.yaml.
+
+    Args:
+        config: has most fields of the plan by the same names.
+        **others: the other fields, or other values.
+    """
+    names = (field.name for field in fields(Plan))
+    return Plan(**{name: getattr(config, name) for name in names if name not in others}, **others)
 
 
 @functools.cache

@@ -32,10 +32,3 @@ def test_small_floats_are_summed_in_double(vectors: np.ndarray) -> None:
     floats = vectors.astype(np.float32)
     expected = np.cov(floats.astype(np.float64), rowvar=False)
     np.testing.assert_allclose(moments(floats, 7, 30).covariance, expected, rtol=1e-8)
-
-
-def test_arrays_come_back(vectors: np.ndarray) -> None:
-    found = moments(vectors[:40])
-    again = Moments.from_arrays({name: array.copy() for name, array in found.arrays().items()})
-    again.add(vectors[40:])
-    np.testing.assert_allclose(again.covariance, np.cov(vectors, rowvar=False), rtol=1e-8)

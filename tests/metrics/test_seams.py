@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patchdm.formats.images import read_image
-from patchdm.metrics.seams import blur8, border_profile, seam_score
+from patchdm.metrics.seams import blur8, seam_score, step_maps
 
 
 def _ramp_with_steps(step: int) -> np.ndarray:
@@ -41,7 +41,8 @@ def test_a_square_of_equal_steps_has_no_seam() -> None:
 
 
 def test_the_profile_shows_where_the_steps_are() -> None:
-    columns, rows = border_profile([_ramp_with_steps(5), _ramp_with_steps(3)])
+    across, down = step_maps([_ramp_with_steps(5), _ramp_with_steps(3)])
+    columns, rows = across.mean(axis=0), down.mean(axis=1)
     assert columns.shape == (63,)
     assert rows.shape == (31,)
     assert np.flatnonzero(columns > 1).tolist() == [15, 31, 47]
@@ -80,6 +81,6 @@ def test_blur_keeps_means_and_removes_detail(landscapes: Path) -> None:
     assert blurred.shape == images.shape
     assert blurred.dtype == np.uint8
     np.testing.assert_allclose(blurred.mean((1, 2)), images.mean((1, 2)), atol=2)
-    assert border_profile([blurred])[0].mean() < 0.5 * border_profile([images])[0].mean()
+    assert step_maps([blurred])[0].mean() < 0.5 * step_maps([images])[0].mean()
     flat = np.full((1, 20, 12, 3), 77, np.uint8)
     assert (blur8(flat) == flat).all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from patchdm.errors import PatchDMError
 from patchdm.metrics import statistics
 from patchdm.metrics.crops import random_crops
 from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.seams import step_maps
 from patchdm.metrics.statistics import Statistics, collect
+from tests.stages.tiny import tiny_params
 
 KEYS = np.arange(100, 124)
 
@@ -23,6 +26,8 @@ def _network(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 FAKE = Extractor("fake", "Fake", "none", "0" * 64, _network, torch.device("cpu"))
+CONFIG = tiny_params(evaluate={"crop_size": 10, "crops_per_image": 2}).evaluate
+JUDGE = Judge(FAKE, CONFIG, seed=0, patch_size=8)
 
 
 def collected(images: np.ndarray, size: int, count: int = 24, seed: int = 0) -> Statistics:
@@ -31,7 +36,7 @@ def collected(images: np.ndarray, size: int, count: int = 24, seed: int = 0) -> 
             batch = images[start : start + size]
             yield KEYS[start:][: len(batch)], batch
 
-    return collect(batches(), count, FAKE, crop_size=10, crops_per_image=2, seed=seed)
+    return collect(batches(), count, replace(JUDGE, seed=seed))
 
 
 @pytest.mark.parametrize("size", [1, 7, 24])
@@ -63,9 +68,13 @@ def test_of_many_images_some_features_are_kept(
 
 def test_arrays_come_back(images: np.ndarray) -> None:
     found = collected(images, 8)
-    again = Statistics.from_arrays(found.arrays())
-    for name, array in found.arrays().items():
-        np.testing.assert_array_equal(again.arrays()[name], array)
+    again = Statistics.from_arrays({name: of.copy() for name, of in found.arrays().items()})
+    for more in (0, 5):  # what came back takes in more vectors
+        for part in (found.pooled, again.pooled):
+            part.add(np.arange(6.0).reshape(2, 3) + more)
+        assert found.arrays().keys() == again.arrays().keys()
+        for name, array in found.arrays().items():
+            np.testing.assert_array_equal(again.arrays()[name], array)
 
 
 def test_crops_depend_on_key_and_seed_alone(images: np.ndarray) -> None:

@@ -17,15 +17,15 @@ from patchdm.report.inputs import (
     Metrics,
     read_curves,
     read_frame,
-    read_markdown,
     read_metrics,
     read_sheets,
     read_table,
     read_weights,
 )
 from patchdm.report.parts import Table
+from patchdm.report.tables.build import CAPTIONS
 from patchdm.report.tables.build import Table as Written
-from patchdm.report.tables.write import write_tables
+from patchdm.report.tables.write import read_words, write_tables
 from tests.report.runs import METRICS_VALUES
 from tests.stages.tiny import tiny_params
 
@@ -39,10 +39,14 @@ def test_metrics_are_read_and_more_is_allowed(tmp_path: Path) -> None:
 
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     frame = pd.DataFrame({"variant": ["full", "no-code"], "FID": [1234.5, None], "n": [8, None]})
-    write_tables(tmp_path, {"ablation": Written("What it shows.", frame)})
-    assert read_markdown(tmp_path / "ablation.md") == Table(
-        "What it shows.", ["variant", "FID", "n"], [["full", "1,234.50", "8"], ["no-code", "", ""]]
-    )
+    write_tables(tmp_path, {"ablation": Written(CAPTIONS["ablation"], frame)})
+    rows = [["full", "1,234.50", "8"], ["no-code", "", ""]]
+    found = read_words(tmp_path, "ablation")
+    assert found == Table(CAPTIONS["ablation"], ["variant", "FID", "n"], rows)
+    markdown = (tmp_path / "ablation.md").read_text()
+    assert markdown.startswith(f"{found.caption}\n\n| variant ")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()[4:]]
+    assert cells == rows
 
 
 def test_curves_are_read_whole(tmp_path: Path) -> None:
@@ -102,12 +106,12 @@ def _file(name: str, content: str) -> Callable[[Path], None]:
         (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", ""), "n.csv: not a table: No"),
         (lambda d: read_frame(d / "n.csv", ["a", "b"]), _file("n.csv", "a\n1\n"), "no column b"),
         (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", "a\n"), "n.csv: found no rows"),
-        (lambda d: read_markdown(d / "t.md"), None, "t.md: not found, run"),
-        (lambda d: read_markdown(d / "t.md"), _file("t.md", "words\n\n| a |\n"), "no caption with"),
+        (lambda d: read_words(d, "quality"), None, "quality.csv: not found, run"),
+        (lambda d: read_words(d, "quality"), _file("quality.csv", ""), "quality.csv: not a table"),
         (
-            lambda d: read_markdown(d / "t.md"),
-            _file("t.md", "a\n\n|a|\n|-|\n|1|2|\n"),
-            "no caption",
+            lambda d: read_words(d, "quality"),
+            _file("quality.csv", "a\n"),
+            "quality.csv: found no r",
         ),
         (lambda d: read_curves(d, ["loss"]), None, "loss.tsv: not found, run"),
         (lambda d: read_curves(d, []), _file("x.tsv", "step\ty\n1\t2\n"), "x.tsv: not a training"),

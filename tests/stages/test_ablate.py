@@ -1,4 +1,4 @@
-"""A cell of the ablation runs the run's own stages in a folder of its own."""
+"""A cell of the ablation calls the run's own stages in a folder of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 
 from patchdm.ablation import variant_params
 from patchdm.errors import PatchDMError
+from patchdm.training import loop
 from stages import _cells
+from stages import ablate_train as module
 from stages._common import (
     ABLATION_METRICS,
     ABLATIONS,
@@ -24,7 +26,9 @@ from stages._common import (
     PATCHDM_CURVES,
     SAMPLES,
     STATE,
+    locked,
 )
+from stages._common import PARAMS as PARAMS_FILE
 from stages.ablate_evaluate import ablate_evaluate
 from stages.ablate_train import ablate_train
 from stages.cache_embeddings import cache_embeddings
@@ -33,9 +37,15 @@ from stages.reference import reference
 from stages.sample import sample
 from stages.train_latent import train_latent
 from stages.train_patchdm import train_patchdm
-from tests.conftest import REPO
 from tests.photographs import contents
-from tests.stages.models import kill_amid, small_params, start, wait_for, write_inputs
+from tests.stages.models import (
+    kill_amid,
+    small_params,
+    start,
+    wait_for,
+    write_inputs,
+    write_params,
+)
 
 PARAMS = small_params(sample={"num_images": 4, "tiling": "blend"})
 CHECKPOINT = "??????????-*.pt"
@@ -43,9 +53,7 @@ CHECKPOINT = "??????????-*.pt"
 
 @pytest.fixture
 def repository(tmp_dir: Path, landscapes: Path) -> Path:
-    """Work in a folder with the code, params.yaml, patch store and features."""
-    for code in _cells.CODE:
-        (tmp_dir / code).symlink_to(REPO / code)
+    """Work in a folder with params.yaml, patch store and features."""
     write_inputs(tmp_dir, landscapes, PARAMS)
     return tmp_dir
 
@@ -96,24 +104,86 @@ def test_killed_it_ends_in_the_same_bytes():
 
 
 @pytest.mark.usefixtures("repository")
-def test_sigterm_lets_the_inner_stage_save():
+def test_sigterm_lets_the_training_save():
     process = start("ablate_train", "full", "0")
     wait_for(process, lambda: list(STATE.rglob("loss.tsv")))
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()  # returns when the inner stage has ended too
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "run again to go on" in errors
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.strip().splitlines()[-1].endswith("run again to go on")
     assert "Traceback" not in errors
     assert list(STATE.rglob(CHECKPOINT))
+    assert not ABLATIONS.exists()
+
+
+def test_a_stage_that_fails_fails_the_cell(repository: Path):
+    write_params(repository / PARAMS_FILE, small_params(train={"batch_size": 19}))
+    process = start("ablate_train", "full", "0")
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.startswith("error: train.batch_size is 19: found 18 training images")
+    assert len(errors.splitlines()) == 1
+    assert not ABLATIONS.exists()
+
+
+def test_a_killed_cell_goes_on_where_it_was_and_ends_in_the_same_bytes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its trainings are in two precisions, of which accelerate allows one a process."""
+    params = small_params(train={"mixed_precision": "bf16"})
+    write_params(repository / PARAMS_FILE, params)
+    cell = variant_params(params, "full", 1)
+    ablate_train(cell, "full-1")
+    whole = trained("full-1")
+    shutil.rmtree(ABLATIONS)
+    shutil.rmtree(STATE)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_latent", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            ablate_train(cell, "full-1")
+    assert (ABLATIONS / "full-1/models/patchdm").is_dir()
+    shutil.rmtree(ABLATIONS)  # as DVC does before it runs the stage again
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_step", None)  # the image model takes no step any more
+        with pytest.raises(TypeError):  # the latent model does
+            ablate_train(cell, "full-1")
+    assert (ABLATIONS / "full-1/models/patchdm").is_dir()
+    ablate_train(cell, "full-1")
+    assert trained("full-1") == whole
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("repository")
-def test_a_failing_inner_stage_fails_the_cell(capfd: pytest.CaptureFixture[str]):
-    params = small_params(train={"batch_size": 19})
-    with pytest.raises(PatchDMError, match=r"^stages.train_patchdm in \S+: ended with status 1"):
-        ablate_train(params, "full-0")
-    assert "error: train.batch_size is 19: found 18 training images" in capfd.readouterr().err
-    assert not ABLATIONS.exists()
+def test_several_processes_train_a_cell_as_one_does(repository: Path):
+    params = small_params(base={"threads": 2}, machine={"processes": 1})
+    ablate_train(variant_params(params, "full", 1), "full-1")
+    alone = trained("full-1")
+    shutil.rmtree(ABLATIONS)
+    shutil.rmtree(STATE)
+    write_params(
+        repository / PARAMS_FILE, small_params(base={"threads": 2}, machine={"processes": 2})
+    )
+    process = start("ablate_train", "full", "1")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert trained("full-1") == alone
+
+
+def test_cells_share_no_state(tmp_dir: Path):
+    stages = ("ablate_train", "ablate_evaluate")
+    roots = {
+        str(tmp_dir / (_cells.cell_run(stage, cell, {}) / STATE))
+        for stage in stages
+        for cell in ("full-0", "full-1", "no-code-0")
+    }
+    assert len(roots) == 6
+    with locked("ablate_train/full-0"), locked("ablate_train/full-1"):
+        message = r"^\.state/ablate_train/full-0: another process is running stage ablate_train$"
+        with pytest.raises(PatchDMError, match=message):
+            ablate_train(variant_params(PARAMS, "full", 0), "full-0")
 
 
 @pytest.mark.parametrize(

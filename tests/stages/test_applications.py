@@ -16,8 +16,7 @@ from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import read_image
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.masked import masked_psnr
-from patchdm.metrics.restoration import mask_seam_score
+from patchdm.metrics.restoration import mask_seam_score, masked_psnr
 from patchdm.metrics.seams import seam_score
 from patchdm.models import CodeTable
 from patchdm.models.build import build_code, build_latent, build_unet

@@ -16,7 +16,17 @@ from ruamel.yaml import YAML
 from patchdm.config import Params, load_params
 from patchdm.errors import PatchDMError
 from stages import _common, _declared
-from stages._common import git_revision, run_command, state_dir
+from stages._common import (
+    CODES,
+    PATCHES,
+    RUN,
+    SAMPLES,
+    STATE,
+    Run,
+    git_revision,
+    run_command,
+    state_dir,
+)
 from tests.conftest import REPO
 from tests.stages.tiny import tiny_params
 
@@ -31,8 +41,8 @@ def test_a_run_does_not_change_the_revision_of_its_code(monkeypatch: pytest.Monk
     clean = git_revision()
     Path("params.yaml").write_text("2")
     Path("dvc.lock").write_text("2")
-    Path("cell").mkdir()
-    monkeypatch.chdir("cell")  # a cell of the ablation runs its stages below the repository
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
     assert git_revision() == clean
     Path("../code.py").write_text("2")
     assert git_revision() == f"{clean}-dirty"
@@ -134,8 +144,30 @@ def test_code_edited_while_a_stage_runs_ends_it_in_one_line(monkeypatch: pytest.
     assert str(ended.value).startswith("error: patchdm/training/loop.py: edited while ")
 
 
-def key(stage: str, params: Params) -> str:
-    with state_dir(stage, params, []) as folder:
+def test_a_run_has_its_files_below_its_root_but_for_those_elsewhere():
+    cell = Run(Path("cell"), {PATCHES: PATCHES, SAMPLES: Path("kept/samples")})
+    assert cell / CODES == Path("cell/data/codes.parquet")
+    assert [cell / PATCHES, cell / SAMPLES] == [PATCHES, Path("kept/samples")]
+    assert RUN / CODES == CODES
+
+
+@pytest.mark.usefixtures("tmp_dir")
+def test_runs_have_states_of_their_own():
+    cells = [Run(root := Path(name), {STATE: root}) for name in ("a", "b")]
+    with (
+        state_dir("sample", PARAMS, [], cells[0]) as first,
+        state_dir("sample", PARAMS, [], cells[1]) as second,
+        state_dir("sample", PARAMS, []) as third,
+    ):
+        assert first.parent == Path("a/sample")
+        assert third.parent == STATE / "sample"
+        assert first.name == second.name == third.name  # by params and code
+        with pytest.raises(PatchDMError, match=r"^a/sample/\w+: another process is running stage"):
+            key("sample", PARAMS, cells[0])
+
+
+def key(stage: str, params: Params, run: Run = RUN) -> str:
+    with state_dir(stage, params, [], run) as folder:
         return folder.name
 
 

@@ -17,7 +17,7 @@ from patchdm.files import sha256
 from patchdm.formats.images import save_png
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
-from stages._common import METRICS, PATCHES, REFERENCE, SAMPLES, TABLES
+from stages._common import METRICS, PATCHDM, PATCHES, REFERENCE, SAMPLES, STATE, TABLES, Run
 from stages._declared import params_digest
 from stages.evaluate import UNET_WEIGHTS, evaluate
 from stages.reference import reference
@@ -26,6 +26,7 @@ from tests.stages.samples import sample_path, write_samples
 from tests.stages.tiny import tiny_params, write_tiny_store
 
 FIRST, COUNT = 40, 12
+WEIGHTS = PATCHDM / UNET_WEIGHTS
 LAST = SAMPLES / sample_path(FIRST, 47)
 EVALUATE = {"kid_subset_size": 4, "batch_size": 5, "blocks": 2, "crop_size": 12}
 
@@ -43,8 +44,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory, landscapes: Path) -> Path
         write_tiny_store(folder / PATCHES, landscapes)
         write_samples(SAMPLES, FIRST, PatchStore(PATCHES).images(range(COUNT)))
         reference(changed())
-        UNET_WEIGHTS.parent.mkdir(parents=True)
-        UNET_WEIGHTS.write_bytes(b"weights")
+        WEIGHTS.parent.mkdir(parents=True)
+        WEIGHTS.write_bytes(b"weights")
         evaluate(changed())
     return folder
 
@@ -108,7 +109,7 @@ def test_metrics_say_where_they_come_from(measured: Path, metrics: dict[str, Any
     assert metrics["seeds"] == {"first": FIRST, "count": COUNT}
     assert metrics["crop_size"] == 12
     assert metrics["nearest_k"] == 3
-    assert metrics["unet_weights_hash"] == sha256(measured / UNET_WEIGHTS)
+    assert metrics["unet_weights_hash"] == sha256(measured / WEIGHTS)
     assert metrics["params_hash"] == params_digest("evaluate", changed())
     assert metrics["git_revision"] == "unknown"  # the scratch folder is no repository
 
@@ -165,14 +166,19 @@ def test_the_same_samples_give_the_same_bytes(params: Params, measured: Path) ->
     assert second == first
 
 
-def test_a_reference_serves_runs_of_other_seeds_by_a_link(
+def test_a_reference_serves_runs_of_other_seeds_elsewhere(
     params: Params, metrics: dict[str, Any]
 ) -> None:
     """The cells of the ablation train from seeds of their own."""
-    REFERENCE.rename("elsewhere")
-    REFERENCE.symlink_to(Path("elsewhere").resolve())
     other = params.model_copy(update={"base": params.base.model_copy(update={"seed": 9})})
-    assert evaluated(other)["fid_samples"] == metrics["fid_samples"]
+    root = Path("cell")
+    shared = {path: path for path in (PATCHES, REFERENCE, SAMPLES, PATCHDM)}
+    evaluate(other, Run(root, shared | {METRICS: Path("cell.json")}))
+    assert json.loads(Path("cell.json").read_text())["fid_samples"] == metrics["fid_samples"]
+    assert len(contents(root / TABLES)) == 3
+    assert (root / STATE / "evaluate/lock").exists()
+    assert not METRICS.parent.exists()
+    assert not (STATE / "evaluate").exists()
 
 
 def _remove(path: Path) -> None:
@@ -266,5 +272,5 @@ def test_a_missing_or_damaged_reference_is_refused(params: Params, name: str) ->
 
 
 def test_missing_network_is_named(params: Params) -> None:
-    UNET_WEIGHTS.unlink()
+    WEIGHTS.unlink()
     _refused(params, r"unet/diffusion_pytorch_model\.safetensors: not found")

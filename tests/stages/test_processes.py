@@ -17,7 +17,8 @@ import pytest
 
 from patchdm.config import Params, load_params
 from stages._common import PATCHDM, PATCHDM_CURVES, STATE
-from stages.train_patchdm import processes_of, train_patchdm
+from stages._processes import processes_of
+from stages.train_patchdm import train_patchdm
 from tests.conftest import REPO
 from tests.stages.models import bytes_of, small_params, start, wait_for, write_inputs
 

@@ -11,6 +11,7 @@ from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
+from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest, thumbnails
 from patchdm.metrics.reference import describe, read_reference
@@ -34,7 +35,8 @@ def test_statistics_are_those_of_the_training_images(params: Params) -> None:
     features = extractor.features(train).pooled
     held_out = extractor.features(test).pooled
 
-    found = read_reference(REFERENCE, describe(store, extractor, params.evaluate, 8))
+    judge = Judge(extractor, params.evaluate, seed=0, patch_size=8)
+    found = read_reference(REFERENCE, describe(store, judge))
 
     real = found.real
     np.testing.assert_allclose(real.features, features, atol=1e-4)

@@ -15,30 +15,15 @@ from patchdm.errors import PatchDMError
 from patchdm.formats.images import save_png
 from patchdm.formats.patch_store import PatchStore
 from patchdm.report import figures
-from stages._common import (
-    ABLATIONS,
-    APPLICATION_TABLES,
-    APPLICATIONS,
-    FIGURES,
-    LATENT,
-    LATENT_CURVES,
-    METRICS,
-    PAPER_TABLES,
-    PATCHDM,
-    PATCHDM_CURVES,
-    PATCHES,
-    REPORT,
-    SAMPLES,
-    TABLES,
-)
+from stages import _common as paths
 from stages.report import report
 from tests.photographs import contents
 from tests.report.pages import Page, pixels
 from tests.report.runs import write_run
 from tests.stages.tiny import tiny_params
 
-MANIFEST = SAMPLES / "manifest.parquet"
-SHEETS = PATCHDM_CURVES / "sheets"
+MANIFEST = paths.SAMPLES / "manifest.parquet"
+SHEETS = paths.PATCHDM_CURVES / "sheets"
 SECTIONS = (
     "numbers", "table", "sheets", "seams", "crops", "memorisation", "restoring", "beyond", "paper",
     "curves", "progress", "provenance",
@@ -55,12 +40,12 @@ def params(tmp_dir: Path, landscapes: Path) -> Params:
 
 def outputs() -> dict[str, bytes]:
     """Return the bytes of all outputs."""
-    return contents(FIGURES) | {"index.html": REPORT.read_bytes()}
+    return contents(paths.FIGURES) | {"index.html": paths.REPORT.read_bytes()}
 
 
 def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> None:
     report(params)
-    html = REPORT.read_text()
+    html = paths.REPORT.read_text()
     page = Page(html)
 
     assert set(page.texts) == {"", *SECTIONS}
@@ -81,13 +66,13 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
 
 def test_every_picture_decodes_and_is_a_figure_too(params: Params) -> None:
     report(params)
-    page = Page(REPORT.read_text())
+    page = Page(paths.REPORT.read_text())
     assert len(page.images) == 3 + 4 + 2 + 2 + 2 + 3 + (4 + 3) + 2
     assert all(page.alts)
     assert all(pixels(png).std() > 5 for png in page.images)
-    assert sorted(page.images) == sorted(contents(FIGURES).values())
+    assert sorted(page.images) == sorted(contents(paths.FIGURES).values())
     assert {"sheet-samples.png", "patchdm-loss.png", "progress-000000256.png"} <= set(
-        contents(FIGURES)
+        contents(paths.FIGURES)
     )
 
 
@@ -100,19 +85,19 @@ def test_two_runs_give_the_same_bytes(params: Params) -> None:
 
 def test_sheets_follow_their_parameter(params: Params) -> None:
     report(params)
-    text = Page(REPORT.read_text()).texts["sheets"]
+    text = Page(paths.REPORT.read_text()).texts["sheets"]
     assert [int(n) for n in re.findall(r"(\d+) images,", text)] == [5, 5, 3]
 
 
 def test_samples_nearest_to_photographs_are_shown_with_their_distances(params: Params) -> None:
     report(params)
-    page = Page(REPORT.read_text())
+    page = Page(paths.REPORT.read_text())
     text = page.texts["memorisation"]
     assert "62% of all pairs by features (median distance 9.5 against 11.25)" in text
     assert re.findall(r"Seed (\d+)", text) == ["43", "41"]
     assert "Distance 1.50 in features, 80 in pixels." in text
-    store = PatchStore(PATCHES)
-    shown = pixels(contents(FIGURES)["nearest-000043.png"])
+    store = PatchStore(paths.PATCHES)
+    shown = pixels(contents(paths.FIGURES)["nearest-000043.png"])
     factor = figures.SHEET_WIDTH // (3 * (store.width + 2) - 2)
     _, by_features, by_pixels = np.split(
         shown[::factor, ::factor], [store.width + 2, 2 * (store.width + 2)], axis=1
@@ -122,15 +107,15 @@ def test_samples_nearest_to_photographs_are_shown_with_their_distances(params: P
 
 
 def test_neighbours_of_other_images_are_refused(params: Params) -> None:
-    table = (TABLES / "nearest.csv").read_text()
-    (TABLES / "nearest.csv").write_text(table.replace("43,3,", "43,20,"))  # a held-out one
+    table = (paths.TABLES / "nearest.csv").read_text()
+    (paths.TABLES / "nearest.csv").write_text(table.replace("43,3,", "43,20,"))  # a held-out one
     with pytest.raises(PatchDMError, match="nearest.csv: found rows that are no training images"):
         report(params)
 
 
 def test_applications_are_shown_with_their_tables(params: Params) -> None:
     report(params)
-    page = Page(REPORT.read_text())
+    page = Page(paths.REPORT.read_text())
     assert "the photograph, what is known of it, Patch-DM, OpenCV Telea" in page.texts["restoring"]
     assert "64 × 32 pixels. Squeezed into the training grid." in page.texts["beyond"]
     restored, large = page.tables[1:3]
@@ -144,7 +129,7 @@ def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
     params = tiny_params(ablation=ablation)
     write_run(tmp_dir, landscapes, params)
     report(params)
-    page = Page(REPORT.read_text())
+    page = Page(paths.REPORT.read_text())
     assert {"ablation", "ablation-samples", "ablation-crops"} <= set(page.texts)
     assert "FID 30.5, seam score 1.200" in page.texts["ablation-samples"]
     assert "mean over 2 training seeds" in page.texts["ablation"]
@@ -153,38 +138,38 @@ def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
     assert {
         "ablation-fid.png", "ablation-seam.png", "ablation-profiles.png",
         "ablation-samples-full.png", "ablation-crops-no-code.png",
-    } <= set(contents(FIGURES))  # fmt: skip
-    missing = ABLATIONS / "no-code-1/samples/manifest.parquet"
+    } <= set(contents(paths.FIGURES))  # fmt: skip
+    missing = paths.ABLATIONS / "no-code-1/samples/manifest.parquet"
     missing.unlink()
     with pytest.raises(PatchDMError, match=re.escape(f"{missing}: not found")):
         report(params)
 
 
 def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
-    shutil.rmtree(LATENT)
-    shutil.rmtree(LATENT_CURVES)
+    shutil.rmtree(paths.LATENT)
+    shutil.rmtree(paths.LATENT_CURVES)
     with pytest.raises(PatchDMError, match="data/models/latent: found no weights"):
         report(params)
     report(tiny_params(model={"code": "none"}))
-    assert "Latent" not in Page(REPORT.read_text()).texts["curves"]
+    assert "Latent" not in Page(paths.REPORT.read_text()).texts["curves"]
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        METRICS,
-        TABLES / "metrics.csv",
-        TABLES / "nearest.csv",
-        APPLICATION_TABLES / "applications.csv",
-        APPLICATIONS / "rescaled",
-        PAPER_TABLES / "quality.md",
-        PATCHES,
-        SAMPLES / "000040/000042.png",
+        paths.METRICS,
+        paths.TABLES / "metrics.csv",
+        paths.TABLES / "nearest.csv",
+        paths.APPLICATION_TABLES / "applications.csv",
+        paths.APPLICATIONS / "rescaled",
+        paths.PAPER_TABLES / "quality.csv",
+        paths.PATCHES,
+        paths.SAMPLES / "000040/000042.png",
         MANIFEST,
-        PATCHDM,
+        paths.PATCHDM,
         SHEETS,
-        PATCHDM_CURVES / "plots" / "metrics" / "loss.tsv",
-        LATENT_CURVES / "plots" / "metrics" / "learning_rate.tsv",
+        paths.PATCHDM_CURVES / "plots" / "metrics" / "loss.tsv",
+        paths.LATENT_CURVES / "plots" / "metrics" / "learning_rate.tsv",
     ],
     ids=str,
 )
@@ -198,14 +183,14 @@ def test_a_missing_input_is_named_in_one_line_and_nothing_is_written(
     with pytest.raises(PatchDMError, match=re.escape(f"{path}: ")) as error:
         report(params)
     assert "\n" not in str(error.value)
-    assert not REPORT.exists()
-    assert not FIGURES.exists()
+    assert not paths.REPORT.exists()
+    assert not paths.FIGURES.exists()
 
 
 def test_bad_samples_are_named_and_the_old_report_stays(params: Params) -> None:
     report(params)
     first = outputs()
-    save_png(SAMPLES / "000040/000041.png", np.zeros((16, 16, 3), np.uint8))
+    save_png(paths.SAMPLES / "000040/000041.png", np.zeros((16, 16, 3), np.uint8))
     with pytest.raises(PatchDMError, match="found 16 x 16 pixels of seed 41, expected 32 x 16"):
         report(params)
     MANIFEST.write_text("text")

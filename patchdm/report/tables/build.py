@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from patchdm.ablation import VARIANTS
-from patchdm.report.tables.paper import Number, paper_numbers
+from patchdm.report.tables.paper import Number, Source, one_source, paper_numbers
 from patchdm.report.tables.results import Result, sources, spread
-from patchdm.report.tables.sources import Source, one_source
 
 METRICS = {
     "FID": "fid",
@@ -30,6 +29,17 @@ TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
     "counted by us in networks of the authors' layout."
 )
+CAPTIONS = {
+    "quality": "Image quality. The paper's numbers and the measured ones are of different images "
+    "and features and do not compare unless their columns name the same; "
+    f"{TOLERANCE} {TAGS}",
+    "ablation": "Ablation: every variant trained, sampled and measured alike; mean, standard "
+    "deviation and minimum over the training seeds. A seam score of 1 is no seam. The paper's FID "
+    f"are of other images and features: compare the order alone. Of FID {TOLERANCE} {TAGS}",
+    "parameters": "Parameters in millions. Those counted in the paper's layout are of a joint "
+    f"encoder; a table has one code an image instead. {TAGS}",
+    "resolution": "Memory and time of a denoising step against resolution.",
+}
 
 
 class Table(NamedTuple):
@@ -60,11 +70,7 @@ def quality_table(data: str, size: str, results: Sequence[Result]) -> Table:
         row |= _paper_cells(known.get(place), f"paper ({paper})")
         row |= _measured_cells(results, measured, own.get(place, ""))
         rows.append(row)
-    caption = (
-        "Image quality. The paper's numbers and the measured ones are of different images and "
-        f"features and do not compare unless their columns name the same; {TOLERANCE} {TAGS}"
-    )
-    return Table(caption, pd.DataFrame(rows))
+    return Table(CAPTIONS["quality"], pd.DataFrame(rows))
 
 
 def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> Table:
@@ -94,12 +100,7 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> Table:
             of = spread(results, key)
             row |= {title: of.mean, f"{title} std": of.std}
         rows.append(row | _about(results, measured, "fid"))
-    caption = (
-        "Ablation: every variant trained, sampled and measured alike; mean, standard deviation "
-        "and minimum over the training seeds. A seam score of 1 is no seam. The paper's FID are "
-        f"of other images and features: compare the order alone. Of FID {TOLERANCE} {TAGS}"
-    )
-    return Table(caption, pd.DataFrame(rows))
+    return Table(CAPTIONS["ablation"], pd.DataFrame(rows))
 
 
 def parameters_table(counted: Mapping[str, int]) -> Table:
@@ -123,11 +124,7 @@ def parameters_table(counted: Mapping[str, int]) -> Table:
         row["its layout, counted (M)"] = layout
         row["this run (M)"] = ours.get(part) if model == "Patch-DM" else None
         rows.append(row)
-    caption = (
-        "Parameters in millions. Those counted in the paper's layout are of a joint encoder; "
-        f"a table has one code an image instead. {TAGS}"
-    )
-    return Table(caption, pd.DataFrame(rows))
+    return Table(CAPTIONS["parameters"], pd.DataFrame(rows))
 
 
 def resolution_table(measured: pd.DataFrame) -> Table:
@@ -144,7 +141,7 @@ def resolution_table(measured: pd.DataFrame) -> Table:
     frame = sizes.merge(measured.rename(columns=titles), on="size", how="outer", sort=False)
     pixels = frame["size"].map(lambda size: math.prod(map(int, size.split("x"))))
     frame = frame.iloc[pixels.argsort(kind="stable")]
-    return Table("Memory and time of a denoising step against resolution.", frame)
+    return Table(CAPTIONS["resolution"], frame)
 
 
 def _paper_cells(number: Number | None, title: str) -> dict[str, Any]:

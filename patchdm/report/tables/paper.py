@@ -1,13 +1,41 @@
-"""The paper's numbers, as paper.csv holds them."""
+"""The paper's numbers, as paper.csv holds them, and what a metric is measured by."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
-from patchdm.report.tables.sources import Source
+from patchdm.errors import PatchDMError
+
+
+class Source(NamedTuple):
+    """A feature extractor and a number of images; those of different ones share no column."""
+
+    extractor: str
+    n: int
+
+    def __str__(self) -> str:
+        """Return what titles say of it."""
+        return f"{self.extractor}, n = {self.n:,}"
+
+
+def one_source(sources: Iterable[Source], column: str) -> Source:
+    """Return the source of a column's numbers.
+
+    Raises:
+        PatchDMError: they have more than one.
+    """
+    found = sorted(set(sources))
+    if len(found) != 1:
+        raise PatchDMError(
+            f"column {column}: found numbers of {' and of '.join(map(str, found))}, expected "
+            "one extractor and one n"
+        )
+    return found[0]
 
 
 @dataclass(frozen=True)

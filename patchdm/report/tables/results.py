@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from patchdm.errors import PatchDMError
-from patchdm.report.tables.sources import Source
+from patchdm.report.inputs import read_metrics
+from patchdm.report.tables.paper import Source
 
 RESOLUTION_COLUMNS = ("size", "network", "mode", "memory_mib", "seconds_per_step", "machine")
 """Of the table that benchmarks/resolution.py writes."""
@@ -54,14 +55,7 @@ def read_result(path: Path) -> Result:
     Raises:
         PatchDMError: the file is missing, no JSON, or lacks a key.
     """
-    if not path.is_file():
-        raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
-    try:
-        metrics = _Metrics.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise PatchDMError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+    metrics = read_metrics(path, _Metrics)
     scores = {
         key.removesuffix("_samples"): float(value)
         for key, value in (metrics.model_extra or {}).items()

@@ -1,4 +1,4 @@
-"""Tables as CSV to compute with, Markdown to read, LaTeX to print."""
+"""Tables as CSV to compute with, Markdown to read, LaTeX to print; and from CSV to the report."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from patchdm.report.tables.build import Table
+from patchdm.report import parts
+from patchdm.report.inputs import read_frame
+from patchdm.report.tables.build import CAPTIONS, Table
 
 
 def write_tables(folder: Path, tables: dict[str, Table]) -> None:
     """Write NAME.csv, NAME.md and NAME.tex of each table into a folder."""
     for name, (caption, numbers) in tables.items():
-        frame = numbers.convert_dtypes()  # n and seeds are whole numbers, also beside empty cells
-        words = frame.astype(object).map(_word)
+        frame = numbers.convert_dtypes()  # n and seeds are whole numbers, also next to empty cells
+        words = _words(frame)
         markdown = words.to_markdown(index=False, disable_numparse=True)
         latex = (
             words.rename(columns=_escaped)
@@ -25,6 +27,31 @@ def write_tables(folder: Path, tables: dict[str, Table]) -> None:
         frame.to_csv(folder / f"{name}.csv", index=False)
         (folder / f"{name}.md").write_text(f"{caption}\n\n{markdown}\n", encoding="utf-8")
         (folder / f"{name}.tex").write_text(latex, encoding="utf-8")
+
+
+def read_words(folder: Path, name: str) -> parts.Table:
+    """Return a table that `write_tables` wrote, in words and with its caption.
+
+    Raises:
+        PatchDMError: NAME.csv is missing or no table.
+    """
+    frame = read_frame(folder / f"{name}.csv", []).convert_dtypes()
+    return parts.Table(CAPTIONS[name], [*frame.columns], _words(frame).to_numpy().tolist())
+
+
+def paper_section(folder: Path) -> parts.Section:
+    """Show the tables in which the paper's numbers stand next to the run's, but the ablation's."""
+    return parts.Section(
+        key="paper",
+        title="Beside the paper",
+        text="The paper's numbers with where they come from, and what was measured here. A cell is "
+        "empty where nothing is known or was measured.",
+        tables=[read_words(folder, name) for name in ("quality", "parameters", "resolution")],
+    )
+
+
+def _words(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype(object).map(_word)
 
 
 def _word(cell: Any) -> str:

@@ -19,7 +19,7 @@ from patchdm.report.tables.build import (
     quality_table,
     resolution_table,
 )
-from patchdm.report.tables.paper import paper_numbers
+from patchdm.report.tables.paper import Source, one_source, paper_numbers
 from patchdm.report.tables.results import (
     RESOLUTION_COLUMNS,
     Result,
@@ -27,7 +27,6 @@ from patchdm.report.tables.results import (
     read_result,
     spread,
 )
-from patchdm.report.tables.sources import Source, one_source
 from patchdm.report.tables.write import write_tables
 
 LITE = Source("efficientnet-lite0", 224)

@@ -1,0 +1,228 @@
+"""What a model does beyond sampling images of its training size, measured.
+
+Inpainting fills a hole in the middle of photographs, outpainting makes their right part; two ways
+without a model do the same. Large samples are made of equal seeds with positions that count on
+beyond the training grid and with positions rescaled to it, next to samples of the training size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from patchdm.config import Applications
+from patchdm.devices import one_thread
+from patchdm.formats.images import Pixels, contact_sheet, to_tensor, to_uint8
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.shards import read_images
+from patchdm.metrics.fidelity import fid
+from patchdm.metrics.images import Keyed, batched, photographs_of
+from patchdm.metrics.judge import Judge
+from patchdm.metrics.restoration import mask_seam_score, restoration
+from patchdm.metrics.seams import score_of_maps
+from patchdm.metrics.statistics import Statistics, collect
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.encode import CodeFit
+from patchdm.sampling.fill import replicate, telea
+from patchdm.sampling.generate import generate, group_size
+from patchdm.sampling.solve import generators
+from patchdm.sampling.write import write_shards
+
+GREY = 128
+"""Of masked pixels in the pictures."""
+
+Pictures = dict[str, Iterable[Pixels]]
+"""Folder -> its pictures, (h, w, 3) uint8 each."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the tasks share: the model, the photographs, and what measures.
+
+    `options` are those of the pipeline's calls, `batch_size` images of the training size are drawn
+    together, in `state` a killed task finds its progress again, and `show(n)` says that n images
+    are finished, of all tasks.
+    """
+
+    pipe: PatchDMPipeline
+    store: PatchStore
+    judge: Judge
+    config: Applications
+    options: Mapping[str, Any]
+    batch_size: int
+    state: Path
+    show: Callable[[int], None]
+
+    def show_after(self, done: int) -> Callable[[int], None]:
+        """Return what shows progress of a task before which so many images were finished."""
+        return lambda finished: self.show(done + finished)
+
+
+def restore(
+    tools: Tools, rows: NDArray[np.int64], fit: CodeFit | None
+) -> tuple[pd.DataFrame, Pictures]:
+    """In- and outpaint photographs of the store.
+
+    Args:
+        tools: the model and what measures.
+        rows: of the photographs, (n,).
+        fit: how codes are fitted to them; None where they come from elsewhere.
+
+    Returns:
+        The scores of each task and method, and for each task n pictures: a photograph, its known
+        part, and the version of each method, from left to right.
+    """
+    extractor, photographs = tools.judge.extractor, tools.store.images(rows)
+    table: list[tuple[Any, ...]] = []
+    pictures: Pictures = {}
+    for task, mask in _masks(tools).items():
+        made = _by_model(tools, photographs, task, mask, fit, done=len(pictures) * len(rows))
+        masks = torch.from_numpy(mask).expand(len(rows), 1, *mask.shape)
+        methods = {
+            "Patch-DM": made,
+            "edge replication": to_uint8(replicate(to_tensor(photographs), masks)),
+            "OpenCV Telea": telea(photographs, mask),
+        }
+        for method, images in methods.items():
+            scores = restoration(images, photographs, mask, extractor)
+            table.append((task, method, len(images), *scores))
+        seam = mask_seam_score(photographs, mask)
+        table.append((task, "photographs", len(rows), None, None, seam))
+        masked = np.where(mask[..., None], np.uint8(GREY), photographs)
+        versions = zip(photographs, masked, *methods.values(), strict=True)
+        pictures[task] = [contact_sheet(np.stack(each), len(each)) for each in versions]
+    distance = f"{extractor.label} distance"
+    columns = ["task", "method", "n", "masked PSNR", distance, "mask seam"]
+    return pd.DataFrame(table, columns=columns).round(3), pictures
+
+
+def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFrame, Pictures]:
+    """Sample beyond the training size, as many images as there are `rows` of photographs.
+
+    Args:
+        tools: the model and what measures.
+        rows: of the photographs that are measured next to them, (n,).
+        done: images finished before.
+
+    Returns:
+        Of each set its size, seams and FID of crops; and the samples.
+    """
+    store, large = tools.store, (tools.config.large_width, tools.config.large_height)
+    small, count, p = (store.width, store.height), len(rows), tools.judge.patch_size
+    fitting = large[0] * large[1] // (small[0] * small[1])
+    # FID depends on how many crops there are: an image of either size has as many, as large as a
+    # training image is high, as training images fit into a large one.
+    crops = {"crop_size": min(small), "crops_per_image": max(1, fitting)}
+    judge = replace(tools.judge, config=tools.judge.config.model_copy(update=crops))
+
+    def measured(images: Iterable[Keyed], count: int) -> Statistics:
+        return collect(batched(images, judge.config.batch_size), count, judge)
+
+    train, table = store.rows("train"), []
+    real = measured(photographs_of(store, train), len(train)).crops
+    pictures: Pictures = {}
+    for name, (size, positions) in {
+        "photographs": (small, ""),
+        "training-size": (small, "extrapolate"),
+        "extrapolated": (large, "extrapolate"),
+        "rescaled": (large, "rescale"),
+    }.items():
+        folder = tools.state / name
+        if positions:
+            before = done + len(pictures) * count
+            _sample(tools, range(count), folder, *size, positions, tools.show_after(before))
+            pictures[name] = (image for _, image in read_images(folder))
+        found = measured(read_images(folder) if positions else photographs_of(store, rows), count)
+        maps = found.steps.means()
+        seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
+        table.append((name, *size, count, *seams, found.crops.count, fid(found.crops, real)))
+    crop_fid = f"crop-FID-{judge.extractor.label} ({min(small)} pixels)"
+    columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
+    return pd.DataFrame(table, columns=columns).round(3), pictures
+
+
+def _masks(tools: Tools) -> dict[str, NDArray[np.bool_]]:
+    """Return the (H, W) mask of each task, True where a photograph is made."""
+    shape = (tools.store.height, tools.store.width)
+    height, width = (min(max(round(tools.config.hole * side), 1), side - 1) for side in shape)
+    hole, right = np.zeros(shape, bool), np.zeros(shape, bool)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    hole[top : top + height, left : left + width] = True
+    right[:, -width:] = True
+    return {"inpainting": hole, "outpainting": right}
+
+
+def _by_model(
+    tools: Tools,
+    photographs: Pixels,
+    task: str,
+    mask: NDArray[np.bool_],
+    fit: CodeFit | None,
+    *,
+    done: int,
+) -> Pixels:
+    """Let the model in- or outpaint photographs, the seed of each being its number."""
+    config, cut = tools.config, int(mask[0].sum())  # columns on the right, in outpainting
+    options = {
+        **tools.options,
+        "code": config.code,
+        "fit": fit,
+        "resamplings": config.resamplings,
+        "blend_width": config.blend_width,
+        "output_type": "latent",
+        "return_dict": False,
+    }
+
+    def draw(seeds: Sequence[int]) -> Pixels:
+        x0, each = to_tensor(photographs[list(seeds)]), options | {"generator": generators(seeds)}
+        if task == "inpainting":
+            return to_uint8(tools.pipe.inpaint(x0, torch.from_numpy(mask), **each)[0])
+        return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each)[0])
+
+    with one_thread(small=group_size(tools.pipe.unet, tools.store.width) > 1):
+        write_shards(
+            functools.partial(map, draw),
+            range(len(photographs)),
+            tools.state / task,
+            shard_size=tools.batch_size,
+            batch_size=tools.batch_size,
+            format="png",
+            settings={},
+            on_progress=tools.show_after(done),
+        )
+    return np.stack([image for _, image in read_images(tools.state / task)])
+
+
+def _sample(
+    tools: Tools,
+    seeds: range,
+    folder: Path,
+    width: int,
+    height: int,
+    positions: str,
+    show: Callable[[int], None],
+) -> None:
+    area = tools.store.width * tools.store.height
+    batch = max(1, tools.batch_size * area // (width * height))
+    generate(
+        tools.pipe,
+        seeds,
+        folder,
+        height=height,
+        width=width,
+        shard_size=batch,
+        batch_size=batch,
+        format="png",
+        key={},
+        on_progress=show,
+        positions=positions,
+        **tools.options,
+    )

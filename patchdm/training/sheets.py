@@ -1,0 +1,56 @@
+"""Sheets of samples that show how a training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
+from patchdm.formats.patch_store import PatchStore
+from patchdm.grid import PatchGrid
+from patchdm.models.semantic import CodeTable
+from patchdm.sampling.denoise import Denoiser
+from patchdm.sampling.solve import generators, solve
+from patchdm.training.image import ImageTraining
+
+IMAGES = 8
+STEPS = 20
+
+
+def sheet_writer(
+    store: PatchStore, folder: Path, show: Callable[[int, Pixels], None]
+) -> Callable[[int, ImageTraining], None]:
+    """Return the action that samples a few training codes from equal noise at every call.
+
+    It gets the items seen and the average of an `ImageTraining`.
+
+    Args:
+        store: of the training images.
+        folder: where sheets go, named by the items seen.
+        show: called with the items seen and the sheet, (h, w, 3) uint8.
+    """
+    folder.mkdir(exist_ok=True)
+    images = store.rows("train")
+    chosen = images[np.linspace(0, len(images) - 1, IMAGES).astype(int)]
+
+    @torch.no_grad()
+    def write(seen: int, average: ImageTraining) -> None:
+        device = next(average.parameters()).device
+        cond = None
+        if average.code is not None:
+            table = isinstance(average.code, CodeTable)
+            inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
+            cond = average.code(inputs.to(device))
+        size = (average.unet.config.in_channels, store.height, store.width)
+        x_T = torch.stack([torch.randn(size, generator=g) for g in generators(range(IMAGES))])
+        grid = PatchGrid.of(store.height, store.width, average.unet.config.patch_size)
+        denoiser = Denoiser(average.unet, grid, cond)
+        samples = solve(denoiser, average.scheduler, x_T.to(device), num_steps=STEPS)
+        sheet = contact_sheet(to_uint8(samples), columns=4)
+        save_png(folder / f"{seen:09d}.png", sheet)
+        show(seen, sheet)
+
+    return write
