@@ -7,6 +7,7 @@ the decoder sees the shifted patches. Only the collage crosses patch borders.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -117,16 +118,9 @@ class PatchUNet(ModelMixin, ConfigMixin):
         self.position_embed = mlp(2 * position_channels, embed_dim // 2)
         self.cond_embed = nn.Identity() if cond_dim == embed_dim else mlp(cond_dim, embed_dim)
 
-        def res(width_in: int, width_out: int, resample: str | None = None) -> ResBlock:
-            return ResBlock(
-                width_in,
-                width_out,
-                groups=norm_groups,
-                dropout=dropout,
-                embed_dim=embed_dim,
-                cond_dim=embed_dim,
-                resample=resample,
-            )
+        res = partial(
+            ResBlock, groups=norm_groups, dropout=dropout, embed_dim=embed_dim, cond_dim=embed_dim
+        )
 
         def attention(width: int, level: int | None = None) -> Attention | None:
             at_level = level is None or level in attention_levels
@@ -320,7 +314,7 @@ def _encoder(
             width = level_width
             skips.append(width)
         if level < len(channels) - 1:
-            blocks.append(Block(res(width, width, "down")))
+            blocks.append(Block(res(width, width, resample="down")))
             skips.append(width)
     return blocks, skips
 
@@ -334,7 +328,8 @@ def _decoder(
         for index in range(res_blocks + 1):
             first = res(width + left.pop(), level_width)
             mixing = attention(level_width, level)
-            up = res(level_width, level_width, "up") if level and index == res_blocks else None
+            is_last = level and index == res_blocks
+            up = res(level_width, level_width, resample="up") if is_last else None
             blocks.append(Block(first, mixing, up))
             width = level_width
     return blocks

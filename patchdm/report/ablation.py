@@ -81,11 +81,55 @@ def ablation(
     """
     if not variants:
         return []
+    crops = [
+        Picture(
+            f"ablation-crops-{name}",
+            name,
+            f"Seam score {_mean([cell.seam_samples for cell in of.cells]):.3f}",
+            figures.crops(of.images, patch_size),
+        )
+        for name, of in variants.items()
+    ]
+    sheets = [
+        Picture(f"ablation-samples-{name}", name, _scores(of.cells), figures.row(of.images))
+        for name, of in variants.items()
+    ]
+    return [
+        Section(
+            key="ablation",
+            title="Ablation",
+            text="Each variant is one switch away from the run, trained, sampled and measured "
+            "alike; full is the run's method.",
+            tables=[table],
+            pictures=_plots(variants, store, seam_real, patch_size),
+            shape="wide",
+        ),
+        Section(
+            key="ablation-samples",
+            title="Samples by variant",
+            text=_ALIKE,
+            pictures=sheets,
+            shape="rows",
+        ),
+        Section(
+            key="ablation-crops",
+            title="Seams by variant, magnified",
+            text=f"Regions around the corners of the shifted patches. {_ALIKE}",
+            pictures=crops,
+            shape="rows",
+        ),
+    ]
+
+
+def _plots(
+    variants: Mapping[str, Variant], store: PatchStore, seam_real: float, patch_size: int
+) -> list[Picture]:
+    """Plot FID and seam score of each variant, and its steps around patch borders."""
     train = (image[None] for _, image in photographs_of(store, store.rows("train")))
-    real = by_place(*step_maps(train), patch_size)
+    profiles = {name: variant.profile for name, variant in variants.items()}
+    profiles[REAL] = by_place(*step_maps(train), patch_size)
     cells = {name: variant.cells for name, variant in variants.items()}
     source = next(cell for of_variant in cells.values() for cell in of_variant)
-    profiles = {name: variant.profile for name, variant in variants.items()}
     fid = {name: [cell.fid_samples for cell in found] for name, found in cells.items()}
     seam = {name: [cell.seam_samples for cell in found] for name, found in cells.items()}
     seeds = max(map(len, cells.values()))
@@ -94,7 +138,7 @@ def ablation(
         if seeds > 1
         else "One training seed: no deviation is known."
     )
-    scores = [
+    return [
         Picture(
             "ablation-fid",
             "FID by variant",
@@ -112,45 +156,7 @@ def ablation(
             "Steps around patch borders",
             "Mean over all borders, samples and training seeds. A seam of the shifted patches is a "
             "peak at 0, one of the padded patches at the ends.",
-            figures.border_profiles(profiles | {REAL: real}, patch_size),
-        ),
-    ]
-    sheets = [
-        Picture(f"ablation-samples-{name}", name, _scores(of.cells), figures.row(of.images))
-        for name, of in variants.items()
-    ]
-    crops = [
-        Picture(
-            f"ablation-crops-{name}",
-            name,
-            f"Seam score {_mean(seam[name]):.3f}",
-            figures.crops(of.images, patch_size),
-        )
-        for name, of in variants.items()
-    ]
-    return [
-        Section(
-            key="ablation",
-            title="Ablation",
-            text="Each variant is one switch away from the run, trained, sampled and measured "
-            "alike; full is the run's method.",
-            tables=[table],
-            pictures=scores,
-            shape="wide",
-        ),
-        Section(
-            key="ablation-samples",
-            title="Samples by variant",
-            text=_ALIKE,
-            pictures=sheets,
-            shape="rows",
-        ),
-        Section(
-            key="ablation-crops",
-            title="Seams by variant, magnified",
-            text=f"Regions around the corners of the shifted patches. {_ALIKE}",
-            pictures=crops,
-            shape="rows",
+            figures.border_profiles(profiles, patch_size),
         ),
     ]
 

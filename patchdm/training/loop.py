@@ -11,6 +11,7 @@ import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -175,9 +176,8 @@ def fit(
         module.compile()
     prepared, stepper = accelerator.prepare(module, optimizer)
     parameters = list(prepared.parameters())
-    at = _Progress(
-        module=prepared, optimizer=optimizer, ema=Ema(parameters), scaler=accelerator.scaler
-    )
+    ema, scaler = Ema(parameters), accelerator.scaler
+    at = _Progress(module=prepared, optimizer=optimizer, ema=ema, scaler=scaler)
     if (saved := checkpoints.load()) is not None:
         at.load(saved)
     for seen, metrics in at.history:
@@ -194,22 +194,14 @@ def fit(
         device=accelerator.device,
         start_worker=hooks.start_worker,
     )
+    step = partial(_step, prepared, parameters, stepper, drawn, plan, accelerator)
     with workers_named(workers), contextlib.closing(drawn):
         while at.step < plan.steps:
             # Everything drawn, dropout included, depends on the seed and the items alone.
             factor = plan.lr_factor(at.step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            losses = _step(
-                prepared,
-                parameters,
-                stepper,
-                drawn,
-                plan,
-                accelerator,
-                at.step,
-                hooks.stop_requested,
-            )
+            losses = step(at.step, hooks.stop_requested)
             at.ema.update(parameters, plan.ema_decay_at(at.step))
             stop = bool(losses.pop("stop").any())
             at.step += 1
