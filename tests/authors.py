@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
+from patchdm.official import OfficialModels
+from patchdm.official.names import encoder_names, latent_names, unet_names
 from tests.golden.weights import golden_weight
 
 Shape = tuple[int, ...]
@@ -157,3 +160,23 @@ def _attention(name: str, width: int) -> Modules:
 def _mlp(name: str, width: int, out: int) -> Modules:
     yield f"{name}.0", (out, width)
     yield f"{name}.2", (out, out)
+
+
+def as_official(models: OfficialModels) -> dict[str, Tensor]:
+    """Return the weights under the authors' names."""
+    pairs: list[tuple[Any, Any]] = [(models.unet, unet_names(models.unet))]
+    if models.encoder:
+        pairs.append((models.encoder, encoder_names(models.encoder)))
+    if models.latent:
+        pairs.append((models.latent, latent_names(models.latent)))
+    state = {}
+    for model, names in pairs:
+        own = dict(model.named_parameters())
+        for ours, theirs in names:
+            for leaf in ("weight", "bias"):
+                if f"{ours}.{leaf}" in own:
+                    state[f"{theirs}.{leaf}"] = own.pop(f"{ours}.{leaf}").data
+        assert not own  # every parameter has a name of theirs
+    if models.code_table:
+        state["encoder.semantic_enc.weight"] = models.code_table.codes.data
+    return state

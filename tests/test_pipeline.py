@@ -11,62 +11,23 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
-from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.diffusion.schedules import image_scheduler, latent_scheduler, paper_scheduler
+from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.shards import read_image
-from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.models import CodeTable, LatentMLP, PatchUNet
 from patchdm.models.build import build_latent, build_unet
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM, SAMPLES
 from stages.sample import sample
-from tests.models.test_unet import small_unet
+from tests.small_pipeline import CLOSE, CODE, P, images, parts, pipeline
 from tests.stages.tiny import tiny_params
-
-P, CODE = 16, 16
-CLOSE = {"atol": 1e-4, "rtol": 0.0}
-"""Of images that other sums have rounded: 7e-6 was found, and half a grey level is 2e-3."""
-
-
-def parts() -> dict[str, Any]:
-    """Return every part of a small pipeline, in eval mode."""
-    torch.manual_seed(1)
-    models = {
-        "unet": small_unet(),
-        "latent": LatentMLP(CODE, 3, 24),
-        "encoder": SemanticEncoder(channels=(8, 16), attention_levels=(1,), code_dim=CODE),
-        "code_table": CodeTable(5, CODE),
-    }
-    schedulers = {"scheduler": paper_scheduler(), "latent_scheduler": latent_scheduler()}
-    return {name: model.eval() for name, model in models.items()} | schedulers
-
-
-def pipeline(**changes: Any) -> PatchDMPipeline:
-    pipe = PatchDMPipeline(**parts() | changes)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture
 def pipe() -> PatchDMPipeline:
     return pipeline()
-
-
-def images(pipe: PatchDMPipeline, seeds: tuple[int, ...] = (3,), **changes: Any) -> Tensor:
-    """Return what small inputs give, one image a seed."""
-    inputs = {
-        "batch_size": len(seeds),
-        "height": P,
-        "width": 2 * P,
-        "num_inference_steps": 3,
-        "latent_num_inference_steps": 2,
-        "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-        "output_type": "pt",
-    }
-    return pipe(**inputs | changes).images
 
 
 # Saving, loading, moving, casting
@@ -295,73 +256,6 @@ def test_parts_that_do_not_fit():
         pipeline(latent_scheduler=None)
 
 
-# Progress and callbacks
-
-
-def test_progress_bar(pipe, capfd: pytest.CaptureFixture[str]):
-    images(pipe)
-    assert capfd.readouterr().err == ""
-    pipe.set_progress_bar_config(disable=False)
-    images(pipe)
-    assert "3/3" in capfd.readouterr().err
-
-
-def test_callbacks_see_every_step(pipe):
-    seen = []
-
-    def note(caller, index, t, tensors):
-        seen.append((caller is pipe, index, int(t), set(tensors)))
-        return tensors
-
-    expected = images(pipe)
-    assert torch.equal(images(pipe, callback_on_step_end=note), expected)
-    assert seen == [(True, i, t, {"latents"}) for i, t in enumerate((666, 333, 0))]
-    seen.clear()
-    inputs = {"callback_on_step_end_tensor_inputs": pipe._callback_tensor_inputs}
-    assert torch.equal(images(pipe, callback_on_step_end=note, **inputs), expected)
-    assert seen[0][3] == {"latents", "cond"}
-
-
-def test_callbacks_change_tensors_and_guidance(pipe):
-    def blacken_last(caller, index, _t, tensors):
-        if index == caller.num_timesteps - 1:
-            tensors["latents"] = torch.zeros_like(tensors["latents"])
-        return tensors
-
-    assert not images(pipe, callback_on_step_end=blacken_last, output_type="latent").any()
-
-    def drop_code(_caller, _index, _t, tensors):
-        tensors["cond"].zero_()  # in place
-        return {}
-
-    changes = {"callback_on_step_end_tensor_inputs": ["cond"]}
-    changed = images(pipe, callback_on_step_end=drop_code, **changes)
-    assert not torch.allclose(changed, images(pipe), atol=1e-3)
-
-    def raise_guidance(caller, _index, _t, tensors):
-        caller._guidance_scale += 1.0
-        return tensors
-
-    guided = images(pipe, guidance_scale=1.0, callback_on_step_end=raise_guidance)
-    assert pipe.guidance_scale == 4.0
-    assert not torch.allclose(guided, images(pipe, guidance_scale=1.0), atol=1e-3)
-
-
-def test_callback_objects_name_their_tensors(pipe):
-    class Doubling(diffusers.callbacks.PipelineCallback):
-        tensor_inputs = ["cond", "latents"]  # noqa: RUF012
-
-        def callback_fn(self, _pipeline, _index, _t, tensors):
-            assert tensors["cond"].shape == (1, CODE)
-            return tensors | {"latents": 2 * tensors["latents"]}
-
-    both = diffusers.callbacks.MultiPipelineCallbacks([Doubling(), Doubling()])
-    one_step = {"num_inference_steps": 1, "output_type": "latent"}
-    expected = images(pipe, **one_step)
-    assert torch.equal(images(pipe, callback_on_step_end=Doubling(), **one_step), 2 * expected)
-    assert torch.equal(images(pipe, callback_on_step_end=both, **one_step), 4 * expected)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -393,119 +287,3 @@ def test_guidance_needs_a_network_trained_for_it(tmp_path: Path):
         images(pipe, guidance_scale=0.5, generator=torch.Generator())
     dropping = tiny_params(train={"code_dropout": 0.1, "position_dropout": 0.5}).train
     assert build_unet(tiny_params().model, None, dropping).config.unconditional
-
-
-# Solvers
-
-SPREAD = 0.2
-
-
-class Gaussian(PatchUNet):
-    """The perfect network for images of independent pixels N(0, SPREAD**2)."""
-
-    alphas = paper_scheduler().alphas_cumprod
-
-    def encode(self, patches, t, positions, cond):  # noqa: ARG002
-        return [patches]
-
-    def decode(self, features, t, positions, cond):  # noqa: ARG002
-        alpha = self.alphas[t.long()]
-        factor = (1 - alpha).sqrt() / variance(alpha)
-        (x_t,) = features
-        return x_t * factor.repeat_interleave(len(x_t) // len(t))[:, None, None, None]
-
-
-def variance(alpha: Tensor) -> Tensor:
-    """Variance of a noisy pixel."""
-    return alpha * SPREAD**2 + 1 - alpha
-
-
-def solved(name: str, num_steps: int = 250, **config: Any) -> tuple[Tensor, Tensor]:
-    """Return x_T and x_0 by one of diffusers' solvers."""
-    kind: type[SchedulerMixin] = getattr(diffusers, name)
-    solver = kind.from_config(paper_scheduler().config, **config)
-    network = Gaussian(patch_size=P, channels=(8, 16))
-    network.alphas = getattr(solver, "alphas_cumprod", network.alphas)
-    pipe = PatchDMPipeline(network, solver)
-    pipe.set_progress_bar_config(disable=True)
-    x_T = torch.randn(2, 3, P, 2 * P, generator=torch.Generator().manual_seed(0))
-    inputs = {"height": P, "width": 2 * P, "latents": x_T, "output_type": "latent"}
-    generator = torch.Generator().manual_seed(1)
-    return x_T, pipe(2, num_inference_steps=num_steps, generator=generator, **inputs).images
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "DDIMScheduler",
-        "DPMSolverMultistepScheduler",
-        "DPMSolverSinglestepScheduler",
-        "UniPCMultistepScheduler",
-        "EulerDiscreteScheduler",
-        "HeunDiscreteScheduler",
-        "PNDMScheduler",
-    ],
-)
-def test_solvers_reach_the_solution(name: str):
-    """The probability flow of Gaussian images is known: they shrink. DDIM is 0.021 off."""
-    x_T, x_0 = solved(name)
-    start = paper_scheduler().alphas_cumprod[-1]
-    expected = x_T * SPREAD / variance(start).sqrt()
-    assert_close(x_0, expected, atol=0.025, rtol=0.0)
-
-
-@pytest.mark.parametrize("sigmas", ["use_karras_sigmas", "use_exponential_sigmas"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "DEISMultistepScheduler",
-        "DPMSolverMultistepScheduler",
-        "DPMSolverSinglestepScheduler",
-        "UniPCMultistepScheduler",
-        "HeunDiscreteScheduler",
-    ],
-)
-def test_spread_sigmas_reach_the_solution(name: str, sigmas: str):
-    """Of a cosine schedule the first steps share a time there. Differences in levels of 255."""
-    cosine = {"beta_schedule": "squaredcos_cap_v2"}
-    expected = solved("DDIMScheduler", 500, **cosine)[1]
-    found = solved(name, 100, **cosine, **{sigmas: True})[1]
-    assert (found - expected).abs().mean() * 127.5 < 0.5
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "FlowMatchEulerDiscreteScheduler",
-        "EDMEulerScheduler",
-        "IPNDMScheduler",
-        "CMStochasticIterativeScheduler",
-        "ScoreSdeVeScheduler",
-        "RePaintScheduler",
-        "DDIMInverseScheduler",
-    ],
-)
-def test_schedulers_that_cannot_denoise_are_named(name: str):
-    with pytest.raises(ValueError, match=f"`scheduler` is a {name}, expected a solver"):
-        solved(name, 10)
-
-
-def test_sigmas_that_leave_the_schedule_out_are_named():
-    """As beta sigmas do where the last signal-to-noise ratio is near zero."""
-
-    class Jumping(DPMSolverMultistepScheduler):
-        def set_timesteps(self, num_inference_steps: int) -> None:
-            super().set_timesteps(num_inference_steps)
-            self.timesteps = torch.tensor([998] * (num_inference_steps - 1) + [3])
-
-    pipe = pipeline(scheduler=Jumping.from_config(paper_scheduler().config))
-    with pytest.raises(ValueError, match="jumps from t = 998 to 3, expected sigmas that spread"):
-        images(pipe, num_inference_steps=10)
-
-
-@pytest.mark.parametrize("name", ["DDPMScheduler", "EulerAncestralDiscreteScheduler"])
-def test_solvers_that_add_noise(name: str):
-    x_T, x_0 = solved(name)
-    assert abs(x_0.std() / SPREAD - 1) < 0.1
-    assert abs((x_T * x_0).mean()) < 0.5 * SPREAD, "noise was replaced"
-    assert torch.equal(x_0, solved(name)[1]), "all noise comes from the generator"
