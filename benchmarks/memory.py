@@ -42,7 +42,7 @@ M_MMAP_THRESHOLD = -3
 
 
 class Sweep(NamedTuple):
-    """A side that grows from `short` patches on, beside one of `long` patches."""
+    """A side that grows from `short` patches on, next to one of `long` patches."""
 
     preset: str
     side: str

@@ -219,7 +219,7 @@ def merge(patches: Tensor, rows: int, cols: int) -> Tensor:
 
 
 def collage(features: list[Tensor], rows: int, cols: int) -> list[Tensor]:
-    """Cut the maps of (rows + 1) x (cols + 1) patches anew, half a patch further."""
+    """Cut the maps of (rows + 1) x (cols + 1) patches again, half a patch further."""
     shifted = []
     for maps in features:
         half = maps.shape[-1] // 2

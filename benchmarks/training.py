@@ -3,7 +3,7 @@
 `benchmarks.straightforward.train_step` gets batches that are ready; the library's are timed as a
 stage trains: `fit` with its draws from a patch store, its average and its reports. They take turns,
 medians of the steps are shown; a process of its own measures the peak memory of each. GFLOP/s are
-those of convolutions and matrix products, beside peaks measured just before. `bf16` is what
+those of convolutions and matrix products, next to peaks measured just before. `bf16` is what
 train.mixed_precision: auto takes where the CPU computes in it; the reference knows float32 alone.
 Two processes have half the threads each.
 

@@ -39,7 +39,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         unet: the image model.
         scheduler: its solver and noise schedule.
         latent: the latent model that global codes are sampled from.
-        latent_scheduler: its DDIM scheduler; there where `latent` is.
+        latent_scheduler: its DDIM scheduler, given with `latent`.
         encoder: gives the code of an image, where it was trained with the U-Net.
         code_table: gives the codes of the training images, where they were.
 

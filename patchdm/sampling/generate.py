@@ -53,7 +53,7 @@ def generate(
     cols_per_chunk: int | None = None,
     **sampling: Any,
 ) -> bool:
-    """Sample one image a seed into shards: a range of any length, by any number of processes.
+    """Sample one image per seed into shards: a range of any length, by any number of processes.
 
     Called again with the same arguments, by the same or another process, it checks what is
     finished and goes on; see `write_shards`. Memory and speed (`batch_size`, chunks, device) may

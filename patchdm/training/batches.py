@@ -82,7 +82,7 @@ def workers_named(workers: int) -> Iterator[None]:
     """Say in one line that a worker died: torch tells us by a signal, amid whatever we do.
 
     Raises:
-        PatchDMError: one did, for want of shared memory most likely.
+        PatchDMError: one did, most likely by lack of shared memory.
     """
     try:
         yield

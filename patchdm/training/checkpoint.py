@@ -24,7 +24,7 @@ class Checkpoints:
         self.warn = warn
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state of a step beside the others and drop all but the newest."""
+        """Write the state of a step and remove all but the newest."""
         fresh = self.folder / "fresh.pt"
         with replacing(fresh) as path, path.open("wb") as file:
             torch.save(state, file)  # given a path, torch hides that the disk is full
