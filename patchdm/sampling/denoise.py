@@ -220,15 +220,18 @@ class Denoiser:
                 decoded = decoded[..., p // 2 : -p // 2]
                 plain = torch.cat([plain, decoded], dim=2) if start else decoded[..., p // 2 :, :]
             new_rows = [z.unflatten(0, (len(x_t), len(padded), width + 1)) for z in new]
-            if shifted:
-                maps = _collage(last_row, new_rows)
-                place = self._rows_of_places(shifted, range(first, end), 0.5, known=known)
-                eps = merge(unet.decode(maps, time, place, code), len(shifted), width)
-                if mean:
-                    here, plain = plain.split([eps.shape[2], p // 2], dim=2)
-                    eps = mean(eps, here, PatchGrid(len(shifted), width, p))
-                yield slice(shifted.start * p, shifted.stop * p), eps
+            maps = _collage(last_row, new_rows) if shifted else []
             last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
+            del new, new_rows
+            if not shifted:
+                continue
+            place = self._rows_of_places(shifted, range(first, end), 0.5, known=known)
+            eps = merge(unet.decode(maps, time, place, code), len(shifted), width)
+            del maps  # with guidance, the other pass computes while this one waits
+            if mean:
+                here, plain = plain.split([eps.shape[2], p // 2], dim=2)
+                eps = mean(eps, here, PatchGrid(len(shifted), width, p))
+            yield slice(shifted.start * p, shifted.stop * p), eps
 
     def _alone(self, sight: _Pass, top: int, left: int) -> Bands:
         """Predict patches of the padded canvas on their own; where two overlap, the later counts.
