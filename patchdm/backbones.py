@@ -44,7 +44,6 @@ class Backbone(nn.Module):
     """A frozen network with its name and the hash of its weights.
 
     Args:
-        name: as in params.yaml.
         network: (B, 3, H, W) uint8 of any size -> (B, dim) float.
         weights_hash: `state_hash` of the loaded weights.
     """
@@ -74,7 +73,6 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
     Args:
         name: `efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`.
         weights: local file; None: the package contains or downloads them.
-        device: where it computes.
 
     Raises:
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.

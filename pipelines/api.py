@@ -65,11 +65,7 @@ def start_api() -> None:
 
 
 def check_api(url: str) -> None:
-    """Refuse a Prefect server that does not answer or denies access.
-
-    Raises:
-        FlowError: it does.
-    """
+    """Raise a FlowError if a Prefect server does not answer or denies access."""
     patience = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
         with temporary_settings(patience), get_client(sync_client=True) as client:

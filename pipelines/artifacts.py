@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
+import pandas as pd
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -65,7 +64,9 @@ def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
             path = root / out.path
             key = artifact_key(stage, Path(out.path).stem)
             if out.metric:
-                create_table_artifact(_metrics(path), key, description=out.path)
+                nested = pd.json_normalize(json.loads(path.read_text())).to_dict("records")
+                rows = [{"metric": name, "value": value} for name, value in nested[0].items()]
+                create_table_artifact(rows, key, description=out.path)
             elif path.is_dir():
                 _publish_folder(key, path, root)
             elif path.suffix == ".html":
@@ -85,24 +86,9 @@ def _publish_folder(key: str, folder: Path, root: Path) -> None:
         if file.suffix == ".md":
             create_markdown_artifact(file.read_text(), name, description=where)
         else:
-            with file.open(newline="") as lines:
-                rows = list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
-            create_table_artifact(rows, name, description=where)
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False, nrows=MAX_ROWS)
+            create_table_artifact(rows.to_dict("records"), name, description=where)
     pictures = min(folder.rglob("*.png"), default=None)
     if pictures is not None:
         where = str(pictures.parent.relative_to(root))
         create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
-
-
-def _metrics(file: Path) -> list[dict[str, object]]:
-    """Return nested metrics as rows `metric`, `value`."""
-
-    def flat(name: str, value: object) -> Iterator[tuple[str, object]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from flat(f"{name}.{key}" if name else key, inner)
-        else:
-            yield name, value
-
-    pairs = flat("", json.loads(file.read_text()))
-    return [{"metric": name, "value": value} for name, value in pairs]

@@ -53,11 +53,7 @@ def take_snapshot(root: Path) -> Snapshot:
 
 
 def check_remote(root: Path, talk: Talk) -> None:
-    """Refuse a repository without a DVC remote that can be written and read.
-
-    Raises:
-        FlowError: there is none, or access is denied.
-    """
+    """Raise a FlowError if a repository has no DVC remote that can be written and read."""
     try:
         with Repo(str(root)) as repo:
             remote = repo.config["core"].get("remote")

@@ -88,11 +88,7 @@ def slot(limit: str | None) -> contextlib.AbstractContextManager[None]:
 
 
 def check_slot(limit: str | None) -> None:
-    """Refuse a concurrency limit that does not exist.
-
-    Raises:
-        FlowError: it does not exist.
-    """
+    """Raise a FlowError if a concurrency limit does not exist."""
     if limit is None:
         return
     with get_client(sync_client=True) as client:

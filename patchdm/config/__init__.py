@@ -133,9 +133,7 @@ def check_counts(params: Params, *, train: int, test: int) -> None:
     """Refuse too few images for later stages, before hours are spent on earlier ones.
 
     Args:
-        params: the run.
         train: images to train on, mirror images included.
-        test: held-out images.
 
     Raises:
         PatchDMError: a later stage would refuse them.

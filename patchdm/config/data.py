@@ -97,10 +97,6 @@ def is_url(location: str) -> bool:
 def check_location(data: Data, root: Path) -> None:
     """Refuse local photographs inside or around an output.
 
-    Args:
-        data: section data of the run.
-        root: of the repository.
-
     Raises:
         ValueError: data.location is inside an output, or around one.
     """

@@ -74,11 +74,9 @@ def extract(
     images concerned change their places in the store.
 
     Args:
-        raw: data/raw.
         layout: see `patchdm.extract.splits.lay_out`. A photograph that is left out moves no other
             from one split to the other.
         state: folder of a killed run's progress, for this layout and these sizes only.
-        width, height: size of the images.
         test_fraction: share of the photographs that is held out.
         damaged_fraction: share of the photographs that may be damaged.
         workers: processes that decode; the store does not depend on it.

@@ -53,8 +53,6 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
     """Yield the photographs of an archive in its order, whatever its suffix.
 
     Args:
-        path: the archive.
-        name: what error messages call it.
         passed_over: counts the files that are not yielded.
 
     Raises:

@@ -20,10 +20,6 @@ def look(data: Data, root: Path = Path()) -> str:
     """Return JSON that changes when photographs of a source on this machine change.
 
     It does not cover a source that is elsewhere or missing.
-
-    Args:
-        data: section data of the run.
-        root: what a relative location is relative to.
     """
     location = root / data.location
     count = size = 0

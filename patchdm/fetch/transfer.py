@@ -78,8 +78,6 @@ def transfer(
     fails after `RETRY.total` failures in a row without a new byte.
 
     Args:
-        session: see `open_session`.
-        url: http or https.
         path: the file; `<path>.json` keeps the version until the file is complete.
         limit: largest number of bytes that is accepted; None: any.
         report: called with the bytes that have arrived and the total, if known.
@@ -134,9 +132,7 @@ def _go_on(
         _check_size(url, total or 0, limit)
         if not start:
             _forget(path)
-            version = _Validators(
-                response.headers.get("ETag"), response.headers.get("Last-Modified")
-            )
+            version = _Validators(*map(response.headers.get, ("ETag", "Last-Modified")))
             with replacing(_version(path)) as fresh:
                 fresh.write_text(json.dumps(version._asdict()))
         with path.open("ab" if start else "wb") as file:

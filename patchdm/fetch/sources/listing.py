@@ -109,21 +109,19 @@ def at_once(
     One that arrives damaged is fetched again, a few times: a server in trouble may send an error
     page as if it were the image, or cut it off without a sign.
     """
-    return Listing(len(listed), _at_once(listed, workspace), passed_over=str(passed_over))
 
+    def arrivals() -> Iterator[Arrival]:
+        # Threads of this pool don't outlive the process, whatever they are waiting for.
+        with ThreadPool(workspace.transfers) as pool:
+            yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), listed)
 
-def _at_once(listed: list[Listed], workspace: Workspace) -> Iterator[Arrival]:
-    # Threads of this pool don't outlive the process, whatever they are waiting for.
-    with ThreadPool(workspace.transfers) as pool:
-        yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), listed)
+    return Listing(len(listed), arrivals(), passed_over=str(passed_over))
 
 
 def arrive(state: Path, listed: Listed, tries: int = 1) -> Arrival:
     """Fetch a photograph to the state folder, unless it is there, and check it.
 
     Args:
-        state: the folder, which exists.
-        listed: the photograph.
         tries: how often it is fetched at most, if it fails the checks.
     """
     key = hashlib.sha256(f"{listed.name}\0{listed.version}".encode("utf-8", "surrogateescape"))
