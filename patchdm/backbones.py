@@ -78,15 +78,11 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.
     """
     if name == EFFICIENTNET_LITE0:
-        backbone = _efficientnet_lite0(weights)
-    elif name.startswith(OPEN_CLIP):
-        backbone = _open_clip(name, weights)
-    else:
-        raise PatchDMError(
-            f"backbone {name!r}: unknown, expected {EFFICIENTNET_LITE0} and "
-            f"{OPEN_CLIP}MODEL/PRETRAINED"
-        )
-    return backbone.to(device)
+        return _efficientnet_lite0(weights).to(device)
+    if name.startswith(OPEN_CLIP):
+        return _open_clip(name, weights).to(device)
+    expected = f"{EFFICIENTNET_LITE0} and {OPEN_CLIP}MODEL/PRETRAINED"
+    raise PatchDMError(f"backbone {name!r}: unknown, expected {expected}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -158,9 +154,8 @@ def _speed_up(network: nn.Module) -> None:
     for module in network.modules():
         for conv, norm in _NORM_BEHIND.items():
             if hasattr(module, conv):
-                setattr(
-                    module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-                )
+                fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                setattr(module, conv, fused)
                 setattr(module, norm, nn.Identity())
     for module in network.modules():
         if isinstance(module, nn.ReLU6):

@@ -120,7 +120,7 @@ class Meter:
         """Return the present line."""
         with self._lock:
             rate = self._rate()
-            pace = f"{_rate_text(rate)}" if rate else ""
+            pace = _rate_text(rate) if rate else ""
             if rate and self._done < self.total:
                 pace += f", {_duration((self.total - self._done) / rate)} left"
             return Line(self.name, self._done, self.total, self.unit, pace)

@@ -34,11 +34,7 @@ ANSWER_SECONDS = 10
 
 
 def start_api() -> None:
-    """Serve the API on a free port until this process ends, unless a server is configured.
-
-    Raises:
-        FlowError: the server does not start, or the configured one does not answer.
-    """
+    """Serve the API on a free port until this process ends, unless a server is configured."""
     if url := PREFECT_API_URL.value():
         check_api(url)
         return

@@ -69,11 +69,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
-    """Return `a=1 b.c=x` as {"a": 1, "b": {"c": "x"}}.
-
-    Raises:
-        FlowError: no `=`, an unknown key, a value that is not YAML.
-    """
+    """Return `a=1 b.c=x` as {"a": 1, "b": {"c": "x"}}; refuse other keys and forms."""
     parameters: dict[str, Any] = {}
     for argument in argv:
         key, equals, text = argument.partition("=")

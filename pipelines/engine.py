@@ -23,7 +23,6 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
 
     Args:
         up_to: stages, with all stages that they read from; empty: every stage.
-        place: where stages run and how many at a time.
 
     Raises:
         FlowError: the repository or a parameter is wrong, or stages failed. All stages that do not

@@ -128,17 +128,12 @@ def finish(
     Raises:
         PatchDMError: a command failed, or a manifest is missing or damaged.
     """
+    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415 - imports torch
+
     with ending_with_flow(), tasks.slot(gpu_slot):
         for name, command in commands.items():
             tasks.talk(name, command, root or Path.cwd())
-        merge(out, list(commands))
-
-
-def merge(out: Path, shards: list[str]) -> None:
-    """Join the manifests of all shards, with paths relative to `out`."""
-    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415
-
-    manifests = {name: read_manifest(out / name) for name in shards}
+    manifests = {name: read_manifest(out / name) for name in commands}
     tables = [one.assign(shard=f"{name}/" + one["shard"]) for name, one in manifests.items()]
     with replacing(out / MANIFEST) as fresh:
         pd.concat(tables, ignore_index=True).to_parquet(fresh, index=False)

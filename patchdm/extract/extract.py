@@ -77,14 +77,11 @@ def extract(
         layout: see `patchdm.extract.splits.lay_out`. A photograph that is left out moves no other
             from one split to the other.
         state: folder of a killed run's progress, for this layout and these sizes only.
-        test_fraction: share of the photographs that is held out.
-        damaged_fraction: share of the photographs that may be damaged.
         workers: processes that decode; the store does not depend on it.
         report: called with the number of finished rows.
 
     Returns:
-        The store, a folder in `state`; its tables of findings that are not empty, each with a
-        summary.
+        The store, a folder in `state`; its tables of findings that are not empty -> summaries.
 
     Raises:
         PatchDMError: too many photographs are damaged, or all of a split; a worker was killed.
@@ -138,11 +135,7 @@ def extract(
 
 
 def _regrouped(
-    journal: Journal,
-    layout: pd.DataFrame,
-    kept: Records,
-    wanted: Regrouped,
-    work: partial[Batch],
+    journal: Journal, layout: pd.DataFrame, kept: Records, wanted: Regrouped, work: partial[Batch]
 ) -> Records:
     """Change the places of a store's images as wanted; return the records of all of them."""
 

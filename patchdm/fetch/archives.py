@@ -75,12 +75,7 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
 
 
 def unpack(member: Member, path: Path, name: str) -> None:
-    """Write a member to a file.
-
-    Raises:
-        PatchDMError: it must not be opened, is damaged, or larger than a photograph may be.
-        OSError: the disk is full.
-    """
+    """Write a member to a file; refuse one that is damaged, or larger than a photograph may be."""
     if member.refused:
         raise PatchDMError(f"{name}: {member.refused}")
     try:

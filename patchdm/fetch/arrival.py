@@ -41,11 +41,7 @@ class Arrival(NamedTuple):
 
 
 def copy(stream: BinaryIO, path: Path, name: str) -> None:
-    """Copy a stream to a file piece by piece.
-
-    Raises:
-        PatchDMError: it is larger than a photograph may be.
-    """
+    """Copy a stream to a file piece by piece; refuse one of more than MAX_BYTES."""
     with path.open("wb") as file:
         while piece := stream.read(PIECE):
             if file.tell() + len(piece) > MAX_BYTES:
@@ -75,10 +71,9 @@ def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
 
 
 def check_image(file: BinaryIO, content: Content, name: str) -> None:
-    """Check header, pixels and end of an image in microseconds; `content` has the file's bytes.
+    """Refuse an image of a wrong format or size, or that is cut off, without decoding it.
 
-    Raises:
-        PatchDMError: the format is not supported, it has too many pixels, or it is cut off.
+    `content` has the same bytes as the file.
     """
     with opened(file, name) as image:
         if not _is_whole(content, image):

@@ -21,11 +21,7 @@ _PATIENCE = 600
 
 
 def scan(folder: Path, source: str) -> Iterator[Arrival]:
-    """Check every image of an LMDB, in the order of keys; `source` is for the manifest.
-
-    Raises:
-        PatchDMError: the LMDB is so damaged that reading it ended the process or has no end.
-    """
+    """Check every image of an LMDB in the order of keys; refuse an LMDB without a readable end."""
     left = environment(folder).stat()["entries"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -31,6 +31,9 @@ RETRY = Retry(
     backoff_max=60,
     retry_after_max=300,
 )
+Report = Callable[[int, int | None], None]
+"""Is called with the bytes that have arrived and the total, if known."""
+
 _PIECE = 2**18
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces."""
@@ -64,13 +67,12 @@ def open_session(connections: int) -> requests.Session:
     return session
 
 
+def unseen(_done: int, _total: int | None) -> None:
+    """Report nothing."""
+
+
 def transfer(
-    session: requests.Session,
-    url: str,
-    path: Path,
-    *,
-    limit: int | None,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    session: requests.Session, url: str, path: Path, *, limit: int | None, report: Report = unseen
 ) -> None:
     """Download a file to `path`, starting from the part that an earlier call left there.
 
@@ -80,7 +82,6 @@ def transfer(
     Args:
         path: the file; `<path>.json` keeps the version until the file is complete.
         limit: largest number of bytes that is accepted; None: any.
-        report: called with the bytes that have arrived and the total, if known.
 
     Raises:
         PatchDMError: it cannot be downloaded; the line names the URL and the cause.
@@ -104,11 +105,7 @@ def transfer(
 
 
 def _go_on(
-    session: requests.Session,
-    url: str,
-    path: Path,
-    limit: int | None,
-    report: Callable[[int, int | None], None],
+    session: requests.Session, url: str, path: Path, limit: int | None, report: Report
 ) -> None:
     """Request the missing bytes once and write them."""
     known = _read_version(path)

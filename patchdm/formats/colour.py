@@ -15,6 +15,7 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """Mode -> colour space of the profiles that fit it."""
 _CLASSES = ("scnr", "mntr", "prtr", "spac")
 """Profiles of devices and spaces; others describe effects or links between two devices."""
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _INTENT = ImageCms.Intent.PERCEPTUAL
 """The usual intent for photographs. In profiles without a table for it, as those of cameras and
 screens, lcms takes relative colorimetric."""
@@ -110,13 +111,8 @@ def _converted(
 
 
 @cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-@cache
 def _lab() -> ImageCms.ImageCmsTransform:
-    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB", _INTENT)
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _SRGB, "LAB", "RGB", _INTENT)
 
 
 @lru_cache(maxsize=8)
@@ -135,7 +131,7 @@ def _transform(
         facts = given.profile
         if facts.xcolor_space.strip() != _SPACES[mode] or facts.device_class not in _CLASSES:
             return None
-        transform = ImageCms.buildTransform(given, _srgb(), mode, "RGB", _INTENT, flags)
+        transform = ImageCms.buildTransform(given, _SRGB, mode, "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     probe = _probe(mode)

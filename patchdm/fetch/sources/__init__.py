@@ -16,21 +16,17 @@ def open_source(data: Data, workspace: Workspace) -> AbstractContextManager[List
     """Open the source that section data names; the listing holds until the context ends.
 
     Raises:
-        PatchDMError: it cannot be read or downloaded, is not the pinned one, or lists nothing.
+        PatchDMError: it cannot be read or downloaded, is not the pinned one, is damaged, or lists
+            nothing.
     """
     workspace.state.mkdir(exist_ok=True)
     # Only the source at hand is imported: clients of S3 and of the hub take a second.
     module = importlib.import_module(f"{__name__}.{data.source}")
-    opened: AbstractContextManager[Listing] = module.open_listing(data, workspace)
-    return opened
+    return module.open_listing(data, workspace)
 
 
 def count(data: Data, root: Path = Path()) -> int:
-    """Return how many photographs a source lists, without fetching them.
-
-    Raises:
-        PatchDMError: it cannot be listed, or only once it is downloaded.
-    """
+    """Return how many photographs a source lists; refuse one that must be downloaded for it."""
     if data.source == "hub" or is_url(data.location):
         raise PatchDMError(f"{data.location}: how many photographs it has is known once it is here")
     with tempfile.TemporaryDirectory() as state:

@@ -39,9 +39,6 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the image files of a data set, in the order of their paths.
 
     Without image files: the images in its archives and parquet files, which are downloaded first.
-
-    Raises:
-        PatchDMError: it cannot be listed, or holds no image.
     """
     token = False if data.credentials == "anonymous" else None
     commit, files = _patiently(partial(_list, data, token), data.location)
@@ -93,11 +90,7 @@ def _list(data: Data, token: bool | None) -> tuple[str, list[RepoFile]]:
 
 
 def _patiently(request: Callable[[], _Result], name: str) -> _Result:
-    """Ask the hub until it answers.
-
-    Raises:
-        PatchDMError: it refuses, or does not answer after all pauses of `RETRY`.
-    """
+    """Ask the hub until it answers, refuses, or all pauses of `RETRY` are over."""
     retry = transfer.RETRY.new(total=transfer.RETRY.connect)
     while True:
         try:

@@ -69,12 +69,7 @@ class Listing:
 
 
 def read_csv(path: Path) -> list[list[str]]:
-    """Read the header and the rows of a CSV file in UTF-8.
-
-    Raises:
-        PatchDMError: it cannot be read, or a row is longer than the header, so that a cell may
-            stand in the wrong column.
-    """
+    """Read the header and the rows of a CSV file in UTF-8, none longer than the header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
@@ -119,11 +114,7 @@ def at_once(
 
 
 def arrive(state: Path, listed: Listed, tries: int = 1) -> Arrival:
-    """Fetch a photograph to the state folder, unless it is there, and check it.
-
-    Args:
-        tries: how often it is fetched at most, if it fails the checks.
-    """
+    """Fetch a photograph to the state folder, unless it is there, until it passes the checks."""
     key = hashlib.sha256(f"{listed.name}\0{listed.version}".encode("utf-8", "surrogateescape"))
     path = state / key.hexdigest()[:32]
     part = path.with_suffix(".part")

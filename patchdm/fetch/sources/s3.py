@@ -33,11 +33,7 @@ _TRIES = 5
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield every photograph under `s3://bucket/prefix`, in the order of keys.
-
-    Raises:
-        PatchDMError: the location is wrong, cannot be listed, or holds no image.
-    """
+    """Yield every photograph under `s3://bucket/prefix`, in the order of keys."""
     match = re.fullmatch(r"s3://([^/]+)(?:/(.*))?", data.location)
     if not match:
         raise PatchDMError(

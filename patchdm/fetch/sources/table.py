@@ -28,9 +28,6 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the photograph of every row of a CSV or parquet file.
 
     A row without a name is named by its number and the suffix of its URL.
-
-    Raises:
-        PatchDMError: the table cannot be read, has no column `url` or no row, or a wrong hash.
     """
     rows = _read(workspace.root / data.location)
     with open_session(workspace.transfers) as session:
@@ -70,9 +67,9 @@ def _read(path: Path) -> list[list[str]]:
         raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
     if found.empty:
         raise PatchDMError(f"{path}: found no row")
-    columns = [found.get(name, [""] * len(found)) for name in COLUMNS]
+    present = [found.get(name, [""] * len(found)) for name in COLUMNS]
     urls, hashes, *others = (
-        ["" if pd.isna(cell) else str(cell).strip() for cell in column] for column in columns
+        ["" if pd.isna(cell) else str(cell).strip() for cell in column] for column in present
     )
     hashes = [sha256.lower() for sha256 in hashes]
     for number, sha256 in enumerate(hashes):
