@@ -70,7 +70,6 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]
     work does not advance, and at the end.
 
     Args:
-        name: of the stage or command.
         total: units of the whole work; 0: not known.
         unit: what is counted, one word.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +12,6 @@ from pathlib import Path
 from uuid import UUID
 
 import httpx
-import pandas as pd
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -64,8 +65,8 @@ def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
             path = root / out.path
             key = artifact_key(stage, Path(out.path).stem)
             if out.metric:
-                nested = pd.json_normalize(json.loads(path.read_text())).to_dict("records")
-                rows = [{"metric": name, "value": value} for name, value in nested[0].items()]
+                metrics = _flat("", json.loads(path.read_text()))
+                rows = [{"metric": name, "value": value} for name, value in metrics]
                 create_table_artifact(rows, key, description=out.path)
             elif path.is_dir():
                 _publish_folder(key, path, root)
@@ -86,9 +87,19 @@ def _publish_folder(key: str, folder: Path, root: Path) -> None:
         if file.suffix == ".md":
             create_markdown_artifact(file.read_text(), name, description=where)
         else:
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False, nrows=MAX_ROWS)
-            create_table_artifact(rows.to_dict("records"), name, description=where)
+            with file.open(newline="") as lines:
+                rows = list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
+            create_table_artifact(rows, name, description=where)
     pictures = min(folder.rglob("*.png"), default=None)
     if pictures is not None:
         where = str(pictures.parent.relative_to(root))
         create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
+
+
+def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield dotted names and values of nested metrics."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}" if name else key, inner)
+    else:
+        yield name, value

@@ -33,7 +33,7 @@ class Lookalikes(NamedTuple):
 
 
 def find_lookalikes(layout: pd.DataFrame, records: Records) -> Lookalikes:
-    """Group the photographs of a layout by their thumbnails; damaged ones are alone."""
+    """Group the photographs of a layout by the thumbnails of all its records; damaged are alone."""
     rows = np.flatnonzero(~layout["flipped"].to_numpy())
     kept = np.flatnonzero(records["kept"][rows])
     pairs = alike(records["thumbnail"][rows[kept]])
@@ -76,9 +76,7 @@ def write_findings(
     """
     originals = records[~layout["flipped"].to_numpy()[records["row"]]]
     tables = {
-        QUARANTINE: pd.DataFrame(
-            {"source": [d.photograph for d in damaged], "reason": [d.reason for d in damaged]}
-        ),
+        QUARANTINE: pd.DataFrame(damaged, columns=["row", "source", "reason"]).drop(columns="row"),
         DUPLICATES: _duplicates(layout, lookalikes.pairs),
         ENLARGED: _enlarged(layout, originals, *size),
     }

@@ -13,14 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from patchdm.extract.splits import Indices
 from patchdm.extract.store_writer import Records, ShardWriter
 from patchdm.files import replacing
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
-
-Indices = NDArray[np.int64]
 
 
 def write_moves(

@@ -110,10 +110,8 @@ def _go_on(
     """Request the missing bytes once and write them."""
     known = _read_version(path)
     start = _size(path) if known else 0
-    headers = {}
-    if start and known:
-        headers = {"Range": f"bytes={start}-", "If-Range": known.condition or ""}
-    with _answer(session, url, headers) as response:
+    rest = {"Range": f"bytes={start}-", "If-Range": known.condition or ""} if known else {}
+    with _answer(session, url, rest if start else {}) as response:
         if response.status_code == 206 and start:
             length = _check_range(response, path, start, known)
         elif response.status_code == 416 and start:

@@ -104,10 +104,8 @@ class _Builder:
 class _BuildTensor(_Builder):
     __slots__ = ()
 
-    def __call__(
-        self, storage: tuple[str, str], offset: int, size: Any, stride: Any, *_: object
-    ) -> _Stored:
-        return _Stored(storage, offset, size, stride)
+    def __call__(self, *arguments: Any) -> _Stored:
+        return _Stored(*arguments[:4])
 
 
 class _BuildParameter(_Builder):
