@@ -44,7 +44,6 @@ class Backbone(nn.Module):
     """A frozen network with its name and the hash of its weights.
 
     Args:
-        name: as in params.yaml.
         network: (B, 3, H, W) uint8 of any size -> (B, dim) float.
         weights_hash: `state_hash` of the loaded weights.
     """
@@ -74,21 +73,16 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
     Args:
         name: `efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`.
         weights: local file; None: the package contains or downloads them.
-        device: where it computes.
 
     Raises:
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.
     """
     if name == EFFICIENTNET_LITE0:
-        backbone = _efficientnet_lite0(weights)
-    elif name.startswith(OPEN_CLIP):
-        backbone = _open_clip(name, weights)
-    else:
-        raise PatchDMError(
-            f"backbone {name!r}: unknown, expected {EFFICIENTNET_LITE0} and "
-            f"{OPEN_CLIP}MODEL/PRETRAINED"
-        )
-    return backbone.to(device)
+        return _efficientnet_lite0(weights).to(device)
+    if name.startswith(OPEN_CLIP):
+        return _open_clip(name, weights).to(device)
+    expected = f"{EFFICIENTNET_LITE0} and {OPEN_CLIP}MODEL/PRETRAINED"
+    raise PatchDMError(f"backbone {name!r}: unknown, expected {expected}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -160,9 +154,8 @@ def _speed_up(network: nn.Module) -> None:
     for module in network.modules():
         for conv, norm in _NORM_BEHIND.items():
             if hasattr(module, conv):
-                setattr(
-                    module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-                )
+                fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
+                setattr(module, conv, fused)
                 setattr(module, norm, nn.Identity())
     for module in network.modules():
         if isinstance(module, nn.ReLU6):

@@ -70,7 +70,6 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]
     work does not advance, and at the end.
 
     Args:
-        name: of the stage or command.
         total: units of the whole work; 0: not known.
         unit: what is counted, one word.
     """
@@ -120,7 +119,7 @@ class Meter:
         """Return the present line."""
         with self._lock:
             rate = self._rate()
-            pace = f"{_rate_text(rate)}" if rate else ""
+            pace = _rate_text(rate) if rate else ""
             if rate and self._done < self.total:
                 pace += f", {_duration((self.total - self._done) / rate)} left"
             return Line(self.name, self._done, self.total, self.unit, pace)

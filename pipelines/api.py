@@ -34,11 +34,7 @@ ANSWER_SECONDS = 10
 
 
 def start_api() -> None:
-    """Serve the API on a free port until this process ends, unless a server is configured.
-
-    Raises:
-        FlowError: the server does not start, or the configured one does not answer.
-    """
+    """Serve the API on a free port until this process ends, unless a server is configured."""
     if url := PREFECT_API_URL.value():
         check_api(url)
         return
@@ -65,11 +61,7 @@ def start_api() -> None:
 
 
 def check_api(url: str) -> None:
-    """Refuse a Prefect server that does not answer or denies access.
-
-    Raises:
-        FlowError: it does.
-    """
+    """Raise a FlowError if a Prefect server does not answer or denies access."""
     patience = {PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
     try:
         with temporary_settings(patience), get_client(sync_client=True) as client:

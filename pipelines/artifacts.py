@@ -65,7 +65,9 @@ def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
             path = root / out.path
             key = artifact_key(stage, Path(out.path).stem)
             if out.metric:
-                create_table_artifact(_metrics(path), key, description=out.path)
+                metrics = _flat("", json.loads(path.read_text()))
+                rows = [{"metric": name, "value": value} for name, value in metrics]
+                create_table_artifact(rows, key, description=out.path)
             elif path.is_dir():
                 _publish_folder(key, path, root)
             elif path.suffix == ".html":
@@ -94,15 +96,10 @@ def _publish_folder(key: str, folder: Path, root: Path) -> None:
         create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
 
 
-def _metrics(file: Path) -> list[dict[str, object]]:
-    """Return nested metrics as rows `metric`, `value`."""
-
-    def flat(name: str, value: object) -> Iterator[tuple[str, object]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from flat(f"{name}.{key}" if name else key, inner)
-        else:
-            yield name, value
-
-    pairs = flat("", json.loads(file.read_text()))
-    return [{"metric": name, "value": value} for name, value in pairs]
+def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """Yield dotted names and values of nested metrics."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}" if name else key, inner)
+    else:
+        yield name, value

@@ -38,11 +38,7 @@ class Snapshot:
 
 
 def take_snapshot(root: Path) -> Snapshot:
-    """Describe a tree for `run_stage`.
-
-    Raises:
-        FlowError: files differ from the commit, so that no clone can have them.
-    """
+    """Describe a tree for `run_stage`; refuse one that differs from its commit."""
     if changed := _changed(root):
         raise FlowError(
             f"{root}: {changed[0]} is not committed, clones on other hosts would lack it"
@@ -53,11 +49,7 @@ def take_snapshot(root: Path) -> Snapshot:
 
 
 def check_remote(root: Path, talk: Talk) -> None:
-    """Refuse a repository without a DVC remote that can be written and read.
-
-    Raises:
-        FlowError: there is none, or access is denied.
-    """
+    """Raise a FlowError if a repository has no DVC remote that can be written and read."""
     try:
         with Repo(str(root)) as repo:
             remote = repo.config["core"].get("remote")
@@ -95,11 +87,7 @@ def run_stage(stage: Stage, snapshot: Snapshot, talk: Talk) -> None:
 
 
 def restore(stage: str, root: Path, talk: Talk) -> None:
-    """Take the result of a stage that a clone has run.
-
-    Raises:
-        FlowError: the run cache does not have it, so that it ran here again.
-    """
+    """Take the result of a stage that a clone has run from the run cache, which must have it."""
     lines = talk(stage, dvc("repro", "--single-item", "--pull", stage), root)
     if any(line.startswith("Running stage") for line in lines):
         raise FlowError(f"stage {stage}: the clone's run is not that of {root}, it ran here again")

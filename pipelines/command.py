@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from patchdm.console import show_any_text
-from patchdm.errors import MISTAKES, mistake
+from patchdm.errors import MISTAKES, PatchDMError, mistake
 from pipelines.api import start_api
 from pipelines.errors import FlowError, reason
 
@@ -49,8 +49,6 @@ def ending_in_one_line() -> Iterator[None]:
         logging.getLogger(name).addFilter(_without_traceback)
     try:
         yield
-    except FlowError as error:
-        sys.exit(f"error: {error}")
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
     except KeyboardInterrupt:
@@ -64,18 +62,14 @@ def ending_in_one_line() -> Iterator[None]:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Remove the traceback from Prefect's log of a FlowError, whose message is enough."""
-    if record.exc_info and isinstance(record.exc_info[1], FlowError):
+    """Remove the traceback from Prefect's log of an error whose message is enough."""
+    if record.exc_info and isinstance(record.exc_info[1], PatchDMError):
         record.exc_info = None
     return True
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
-    """Return `a=1 b.c=x` as {"a": 1, "b": {"c": "x"}}.
-
-    Raises:
-        FlowError: no `=`, an unknown key, a value that is not YAML.
-    """
+    """Return `a=1 b.c=x` as {"a": 1, "b": {"c": "x"}}; refuse other keys and forms."""
     parameters: dict[str, Any] = {}
     for argument in argv:
         key, equals, text = argument.partition("=")
@@ -94,11 +88,7 @@ def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:
 
 
 def checked(flow: Flow[..., Any], parameters: dict[str, Any]) -> None:
-    """Refuse wrong parameters in one line.
-
-    Raises:
-        FlowError: a parameter is of the wrong type or out of its range.
-    """
+    """Raise a FlowError if a parameter is of the wrong type or out of its range."""
     try:
         flow.validate_parameters(parameters)
     except (ParameterTypeError, ValidationError) as error:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prefect import get_run_logger
-from prefect.task_runners import TaskRunner
 
 from pipelines import artifacts, clones, orphans, tasks
 from pipelines.errors import TransientError
@@ -24,7 +23,6 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
 
     Args:
         up_to: stages, with all stages that they read from; empty: every stage.
-        place: where stages run and how many at a time.
 
     Raises:
         FlowError: the repository or a parameter is wrong, or stages failed. All stages that do not
@@ -43,25 +41,13 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
         for stage in graph.pending:
             if stage.here:
                 tasks.run_stage.with_options(name=stage.name)(stage, root, None, None)
-                graph = graph.without(stage.name)
+                graph = replace(graph, stale=graph.stale - {stage.name})
         clones.push_inputs(graph, root, tasks.talk)
 
     def restore(name: str) -> None:
         clones.restore(name, root, tasks.talk)
         artifacts.publish(name, graph.stages[name].outs, root)
 
-    with runner:
-        run_in_order(
-            {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
-            _submitter(graph, root, place, runner),
-            concurrency=place.concurrency,
-            on_done=restore if place.has_clones else lambda _name: None,
-        )
-
-
-def _submitter(
-    graph: Graph, root: Path, place: Place, runner: TaskRunner[Any]
-) -> Callable[[str, list[Future]], Future]:
     def submit(name: str, done_before: list[Future]) -> Future:
         stage = graph.stages[name]
         parameters = {
@@ -75,7 +61,13 @@ def _submitter(
         with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)
 
-    return submit
+    with runner:
+        run_in_order(
+            {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
+            submit,
+            concurrency=place.concurrency,
+            on_done=restore if place.has_clones else lambda _name: None,
+        )
 
 
 def _read_patiently(root: Path, up_to: Sequence[str]) -> Graph:

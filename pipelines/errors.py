@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from patchdm.errors import PatchDMError
+
 TRANSIENT = re.compile(
     r"unable to acquire lock|is busy, it is being|\[errno (?:104|110|111|113)\]|timed? ?out"
     r"|connection ?(?:reset|refused|aborted|error)|could not connect|cannot connect"
@@ -18,8 +20,8 @@ RAISED = re.compile(r"(?:\[rank\d+\]: )?[\w.]+(?:Error|Exception|Interrupt): ")
 """The last line of a traceback, perhaps of one of several processes."""
 
 
-class FlowError(Exception):
-    """A flow cannot start or go on. The message is one line."""
+class FlowError(PatchDMError):
+    """A flow cannot start or go on."""
 
 
 class TransientError(FlowError):

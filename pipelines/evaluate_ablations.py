@@ -8,10 +8,11 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from patchdm.config import load_params
 from pipelines.command import main
 from pipelines.engine import bring_up_to_date
 from pipelines.errors import FlowError
-from pipelines.estimate import PARAMS, read_params, show_estimate
+from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
 
@@ -28,7 +29,7 @@ def evaluate_ablations(
         tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
     root = begin()
-    params = read_params(root)
+    params = load_params(root / PARAMS)
     cells = len(params.ablation.variants) * len(params.ablation.seeds)
     if not cells:
         raise FlowError(f"{PARAMS}: ablation.variants is empty, there is nothing to evaluate")

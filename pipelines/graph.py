@@ -10,7 +10,6 @@ from pathlib import Path
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.lock import LockError
 from dvc.repo import Repo
-from dvc.stage import PipelineStage
 
 from patchdm.errors import mistake
 from pipelines import process
@@ -44,10 +43,6 @@ class Graph:
     stages: dict[str, Stage]
     stale: frozenset[str]
 
-    def without(self, name: str) -> Graph:
-        """Return the graph with one more stage up to date."""
-        return Graph(self.stages, self.stale - {name})
-
     @property
     def pending(self) -> list[Stage]:
         """The stale stages, upstream first."""
@@ -58,7 +53,6 @@ def read_graph(root: Path, up_to: Sequence[str] = ()) -> Graph:
     """Ask DVC for stages and which of them are stale.
 
     Args:
-        root: of the repository.
         up_to: last stages; `ablate_train` means all `ablate_train@...`; empty: all stages.
 
     Raises:
@@ -99,11 +93,7 @@ def _dvc(root: Path) -> Iterator[Repo]:
 
 
 def _look(stage: str, root: Path) -> None:
-    """Run a stage that DVC always runs, so that DVC notices whether its output changes.
-
-    Raises:
-        FlowError: it failed.
-    """
+    """Run a stage that DVC always runs, so that DVC notices whether its output changes."""
     lines: list[str] = []
     if process.run([f"stages.{stage}"], lines.append, root):
         reason = lines[-1] if lines else "killed"
@@ -119,40 +109,34 @@ def _changed(repo: Repo, stages: Iterable[str]) -> set[str]:
 
 
 def _ordered(repo: Repo, up_to: Sequence[str]) -> dict[str, Stage]:
+    """Return stages, or those of a matrix, and what they read from: upstream first."""
     graph = repo.index.graph
-    wanted = {stage for name in up_to for stage in _named(graph, name)} if up_to else set(graph)
+    by_name = {stage.name: stage for stage in graph}
+    groups = {name: name.partition("@")[0] for name in by_name}
+    for name in up_to:
+        if name not in {*groups, *groups.values()}:
+            known = ", ".join(sorted(set(groups.values())))
+            raise FlowError(f"dvc.yaml: no stage {name!r}, expected {known}")
     ordered: dict[str, Stage] = {}
 
-    def visit(stage: PipelineStage) -> None:
-        if stage.name in ordered:
+    def visit(name: str) -> None:
+        if name in ordered:
             return
-        upstream = _by_name(graph.successors(stage))
+        stage = by_name[name]
+        upstream = sorted(other.name for other in graph.successors(stage))
         for other in upstream:
             visit(other)
-        ordered[stage.name] = Stage(
-            name=stage.name,
-            upstream=tuple(other.name for other in upstream),
+        ordered[name] = Stage(
+            name=name,
+            upstream=tuple(upstream),
             outs=tuple(Out(out.def_path, bool(out.metric)) for out in stage.outs),
             gpu=bool((stage.meta or {}).get("gpu")),
             here=any(out.persist for out in stage.outs),
         )
 
-    for stage in _by_name(wanted):
-        visit(stage)
+    for name in sorted(name for name in groups if not up_to or {name, groups[name]} & set(up_to)):
+        visit(name)
     return ordered
-
-
-def _by_name(stages: Iterable[PipelineStage]) -> list[PipelineStage]:
-    return sorted(stages, key=lambda stage: stage.name)
-
-
-def _named(graph: Iterable[PipelineStage], name: str) -> list[PipelineStage]:
-    """Return the stage of a name, or the stages of a matrix."""
-    found = [stage for stage in graph if name in (stage.name, stage.name.partition("@")[0])]
-    if not found:
-        known = sorted({stage.name.partition("@")[0] for stage in graph})
-        raise FlowError(f"dvc.yaml: no stage {name!r}, expected {', '.join(known)}")
-    return found
 
 
 def _one_line(error: BaseException) -> str:

@@ -31,15 +31,13 @@ def begin() -> Path:
     return Path.cwd()
 
 
-@contextlib.contextmanager
-def ending_with_flow() -> Iterator[None]:
+def ending_with_flow() -> contextlib.AbstractContextManager[None]:
     """In a task on another host or process: end all commands when its flow run ends."""
     context = TaskRunContext.get()
-    if context is None or context.task_run.flow_run_id is None or _process_of_flow:
-        yield  # a flow ends its own children
-        return
-    with ending_with(context.task_run.flow_run_id):
-        yield
+    flow_run = context and context.task_run.flow_run_id
+    if flow_run is None or _process_of_flow:  # a flow ends its own children
+        return contextlib.nullcontext()
+    return ending_with(flow_run)
 
 
 @contextlib.contextmanager

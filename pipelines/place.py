@@ -41,11 +41,7 @@ class Place(BaseModel):
 
 
 def task_runner(place: Place) -> TaskRunner[Any]:
-    """Return the task runner of a place.
-
-    Raises:
-        FlowError: its package is missing, an option does not fit, or no cluster is at its address.
-    """
+    """Return the task runner of a place; refuse one that is not installed or not running."""
     if place.runner in {"threads", "workers"}:
         if place.address is not None:
             raise FlowError(f"place.address goes with place.runner dask or ray, not {place.runner}")

@@ -21,13 +21,7 @@ _running: set[subprocess.Popen[str]] = set()
 
 
 def run(command: Sequence[str], on_line: Callable[[str], None], cwd: Path) -> int:
-    """Run a Python module (`dvc repro`, without the `python -m`) and return its exit code.
-
-    Args:
-        command: module and arguments.
-        on_line: called with every line of output and errors, as it arrives.
-        cwd: where to run it.
-    """
+    """Run a Python module such as `dvc repro`; give `on_line` every line; return the exit code."""
     # Stages call `python`: that is this one.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     with subprocess.Popen(  # noqa: S603 - our own modules

@@ -15,12 +15,12 @@ import pandas as pd
 from prefect import flow, task
 from pydantic import BaseModel, ConfigDict, Field
 
-from patchdm.errors import PatchDMError
+from patchdm.config import load_params
 from patchdm.files import replacing
 from pipelines import tasks
 from pipelines.command import main
 from pipelines.errors import FlowError
-from pipelines.estimate import read_params, show_estimate
+from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin, ending_with_flow
 from pipelines.place import Place, gpus, task_runner
 from pipelines.schedule import Future, run_in_order
@@ -80,14 +80,13 @@ def sample_at_scale(
     _check_place(place, out, model)
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
-    show_estimate(root, read_params(root), tflops, samples=end - first)
-    by_name = {f"{shard.start:06d}": shard for shard in cut(range(first, end), shards)}
+    show_estimate(root, load_params(root / PARAMS), tflops, samples=end - first)
     commands = {
-        name: [
+        (name := f"{shard.start:06d}"): [
             *("patchdm", "sample", model, "--seeds", f"{shard.start}:{shard.stop}"),
             *("--out", str(Path(out) / name), *sampling.arguments()),
         ]
-        for name, shard in by_name.items()
+        for shard in cut(range(first, end), shards)
     }
     where = {"root": None if place.has_clones else root, "gpu_slot": place.gpu_slot}
 
@@ -124,26 +123,17 @@ def finish(
     Args:
         commands: of the shards' tasks, by shard.
         out: folder of the shards.
-        root: where to run them; None: the task's working folder.
-        gpu_slot: a concurrency limit, whose slot it takes.
+        root, gpu_slot: as in `tasks.run_command`.
 
     Raises:
-        FlowError: a command failed, or a manifest is missing or damaged.
+        PatchDMError: a command failed, or a manifest is missing or damaged.
     """
+    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415 - imports torch
+
     with ending_with_flow(), tasks.slot(gpu_slot):
         for name, command in commands.items():
             tasks.talk(name, command, root or Path.cwd())
-        try:
-            merge(out, list(commands))
-        except PatchDMError as error:
-            raise FlowError(str(error)) from None
-
-
-def merge(out: Path, shards: list[str]) -> None:
-    """Join the manifests of all shards, with paths relative to `out`."""
-    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415
-
-    manifests = {name: read_manifest(out / name) for name in shards}
+    manifests = {name: read_manifest(out / name) for name in commands}
     tables = [one.assign(shard=f"{name}/" + one["shard"]) for name, one in manifests.items()]
     with replacing(out / MANIFEST) as fresh:
         pd.concat(tables, ignore_index=True).to_parquet(fresh, index=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 
+from patchdm.errors import PatchDMError
 from pipelines import process
 from pipelines.errors import FlowError, reason
 
@@ -50,7 +51,7 @@ def run_in_order(
                 _check(name, future)
                 on_done(name)
                 done[name] = future
-            except FlowError as error:
+            except PatchDMError as error:
                 failures.append(str(error))
     except BaseException:  # the flow is cancelled or its process ends: end its children
         process.end_all()
@@ -68,6 +69,6 @@ def _check(name: str, future: Future) -> None:
         error = future.result(raise_on_failure=False)
     except Exception as raised:  # noqa: BLE001 - of a cluster whose worker cannot take the task
         error = raised
-    if isinstance(error, FlowError):
+    if isinstance(error, PatchDMError):
         raise error
     raise FlowError(f"{name}: {reason(error)}")

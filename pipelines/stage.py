@@ -57,11 +57,7 @@ def stage(stage: Stage, snapshot: Snapshot, parent: UUID) -> State[Any] | None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | None) -> None:
-    """Let a worker run a stage, and wait for its end; arguments as in `tasks.run_stage`.
-
-    Raises:
-        FlowError: it failed, or the server does not know the deployment.
-    """
+    """Let a worker run a stage, and wait for its end; arguments as in `tasks.run_stage`."""
     given = {"stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id}
     with tasks.slot(gpu_slot):
         try:

@@ -52,14 +52,13 @@ def die_with_parent() -> None:
 
 def end_descendants() -> None:
     """Ask all processes below this one to end, and kill those that do not."""
-    asked = psutil.Process().children(recursive=True)
-    for process in asked:
-        _signal(process, signal.SIGTERM)
-    psutil.wait_procs(asked, timeout=GRACE)
-    while left := _alive():  # also processes started meanwhile
-        for process in left:
-            _signal(process, signal.SIGKILL)
-        psutil.wait_procs(left, timeout=1)
+    number, patience = signal.SIGTERM, GRACE
+    while alive := _alive():  # also processes started meanwhile
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        psutil.wait_procs(alive, timeout=patience)
+        number, patience = signal.SIGKILL, 1.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -74,11 +73,6 @@ def _alive() -> list[psutil.Process]:
             if process.status() != psutil.STATUS_ZOMBIE:
                 alive.append(process)
     return alive
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(number)
 
 
 if __name__ == "__main__":

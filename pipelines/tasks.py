@@ -63,11 +63,7 @@ def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str
 
 
 def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
-    """Run a command, log its output, show its progress, and return its last lines.
-
-    Raises:
-        FlowError: it failed; TransientError, if trying again may help.
-    """
+    """Run a command, log its output, show its progress, return its last lines; see `failure`."""
     log = get_run_logger()
     progress = artifacts.Progress(name)
     tail: deque[str] = deque(maxlen=TAIL)
@@ -88,11 +84,7 @@ def slot(limit: str | None) -> contextlib.AbstractContextManager[None]:
 
 
 def check_slot(limit: str | None) -> None:
-    """Refuse a concurrency limit that does not exist.
-
-    Raises:
-        FlowError: it does not exist.
-    """
+    """Raise a FlowError if a concurrency limit does not exist."""
     if limit is None:
         return
     with get_client(sync_client=True) as client:

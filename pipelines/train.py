@@ -8,9 +8,10 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from patchdm.config import load_params
 from pipelines.command import main
 from pipelines.engine import bring_up_to_date
-from pipelines.estimate import read_params, show_estimate
+from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
 
@@ -29,7 +30,7 @@ def train(
         tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
     root = begin()
-    show_estimate(root, read_params(root), tflops)
+    show_estimate(root, load_params(root / PARAMS), tflops)
     bring_up_to_date(["train_patchdm", "train_latent"], place)
 
 

@@ -18,7 +18,6 @@ from ruamel.yaml.error import YAMLError
 
 from patchdm.config.data import Data, Features, check_location
 from patchdm.config.evaluate import Ablation, Evaluate, Report
-from patchdm.config.machine import Machine
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
 from patchdm.config.section import NotNegative, Positive, Section, check_multiple
@@ -26,25 +25,10 @@ from patchdm.config.train import Latent, Train
 from patchdm.errors import PatchDMError
 
 __all__ = [
-    "Ablation",
-    "Applications",
-    "Base",
-    "Data",
-    "Diffusion",
-    "Evaluate",
-    "Features",
-    "Latent",
-    "Machine",
-    "Model",
-    "Params",
-    "Report",
-    "Sample",
-    "Section",
-    "Train",
-    "check_counts",
-    "load_params",
-    "params_hash",
-]
+    "Ablation", "Applications", "Base", "Data", "Diffusion", "Evaluate", "Features", "Latent",
+    "Machine", "Model", "Params", "Report", "Sample", "Section", "Train", "check_counts",
+    "load_params", "params_hash",
+]  # fmt: skip
 
 
 class Base(Section):
@@ -55,6 +39,22 @@ class Base(Section):
     threads: Positive
     """CPU cores of a stage: threads, or processes of one thread each if it trains or samples a
     small network. Equal counts give identical bits."""
+
+
+class Machine(Section):
+    """Speed and memory: it changes no byte on a CPU, no stage tracks it, no hash contains it."""
+
+    transfers: Positive
+    """Files that are downloaded at the same time."""
+    workers: Positive
+    """Processes that decode photographs."""
+    processes: Positive | None
+    """Processes that share each training step, one per GPU. null: one GPU; without GPUs one process
+    per base.threads, among which the batch is divided (a single one for short trainings)."""
+    loaders: NotNegative
+    """Further processes of each of these that read and draw ahead; 0: none."""
+    rows_per_chunk: Positive | None
+    """Patch rows of the canvas that sampling decodes at once; null: all."""
 
 
 class Params(Section):
@@ -132,21 +132,13 @@ class Params(Section):
 def check_counts(params: Params, *, train: int, test: int) -> None:
     """Refuse too few images for later stages, before hours are spent on earlier ones.
 
-    Args:
-        params: the run.
-        train: images to train on, mirror images included.
-        test: held-out images.
-
-    Raises:
-        PatchDMError: a later stage would refuse them.
+    `train` counts images to train on, mirror images included, and `test` those held out.
     """
-    for key, value, found, least in (
-        ("train.batch_size", params.train.batch_size, train, params.train.batch_size),
-        ("evaluate.nearest_k", params.evaluate.nearest_k, train, params.evaluate.nearest_k + 1),
-    ):
-        if found < least:
+    batch, k = params.train.batch_size, params.evaluate.nearest_k
+    for key, value, least in (("train.batch_size", batch, batch), ("evaluate.nearest_k", k, k + 1)):
+        if train < least:
             raise PatchDMError(
-                f"{key} is {value}: found {found} training images, expected {least} or more "
+                f"{key} is {value}: found {train} training images, expected {least} or more "
                 "(more photographs, or a smaller number here or of data.test_fraction)"
             )
     if test < 2:

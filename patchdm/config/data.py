@@ -11,19 +11,10 @@ from pydantic import Field, StringConstraints, model_validator
 from patchdm.config.section import Positive, Section, Text
 
 OUTPUTS = (
-    Path("data/source.json"),
-    Path("data/raw"),
-    Path("data/patches"),
-    Path("data/features.parquet"),
-    Path("data/models"),
-    Path("data/codes.parquet"),
-    Path("data/reference"),
-    Path("data/samples"),
-    Path("data/applications"),
-    Path("data/ablations"),
-    Path("reports"),
-    Path(".state"),
-)
+    "data/source.json", "data/raw", "data/patches", "data/features.parquet", "data/models",
+    "data/codes.parquet", "data/reference", "data/samples", "data/applications", "data/ablations",
+    "reports", ".state",
+)  # fmt: skip
 """Where stages write, relative to the repository: photographs there would be replaced."""
 
 _PINS = {"archive": 64, "lsun": 64, "hub": 40}
@@ -95,15 +86,7 @@ def is_url(location: str) -> bool:
 
 
 def check_location(data: Data, root: Path) -> None:
-    """Refuse local photographs inside or around an output.
-
-    Args:
-        data: section data of the run.
-        root: of the repository.
-
-    Raises:
-        ValueError: data.location is inside an output, or around one.
-    """
+    """Raise a ValueError if local photographs are inside or around an output of stages."""
     if not data.is_local:
         return
     location = (root / data.location).resolve()

@@ -74,19 +74,14 @@ def extract(
     images concerned change their places in the store.
 
     Args:
-        raw: data/raw.
         layout: see `patchdm.extract.splits.lay_out`. A photograph that is left out moves no other
             from one split to the other.
         state: folder of a killed run's progress, for this layout and these sizes only.
-        width, height: size of the images.
-        test_fraction: share of the photographs that is held out.
-        damaged_fraction: share of the photographs that may be damaged.
         workers: processes that decode; the store does not depend on it.
         report: called with the number of finished rows.
 
     Returns:
-        The store, a folder in `state`; its tables of findings that are not empty, each with a
-        summary.
+        The store, a folder in `state`; its tables of findings that are not empty -> summaries.
 
     Raises:
         PatchDMError: too many photographs are damaged, or all of a split; a worker was killed.
@@ -140,11 +135,7 @@ def extract(
 
 
 def _regrouped(
-    journal: Journal,
-    layout: pd.DataFrame,
-    kept: Records,
-    wanted: Regrouped,
-    work: partial[Batch],
+    journal: Journal, layout: pd.DataFrame, kept: Records, wanted: Regrouped, work: partial[Batch]
 ) -> Records:
     """Change the places of a store's images as wanted; return the records of all of them."""
 

@@ -33,12 +33,7 @@ class Lookalikes(NamedTuple):
 
 
 def find_lookalikes(layout: pd.DataFrame, records: Records) -> Lookalikes:
-    """Group the photographs of a layout by their thumbnails; damaged ones are alone.
-
-    Args:
-        layout: see `patchdm.extract.splits.lay_out`.
-        records: RECORD of all its rows.
-    """
+    """Group the photographs of a layout by the thumbnails of all its records; damaged are alone."""
     rows = np.flatnonzero(~layout["flipped"].to_numpy())
     kept = np.flatnonzero(records["kept"][rows])
     pairs = alike(records["thumbnail"][rows[kept]])
@@ -74,18 +69,14 @@ def write_findings(
     look like another one. enlarged.csv: photographs smaller than a training image.
 
     Args:
-        folder: of the store.
         layout: whose rows `records` count.
         records: RECORD of the images in the store.
         lookalikes: of a layout of the same photographs, which may split them differently.
-        damaged: photographs that could not be used.
         size: width and height of a training image.
     """
     originals = records[~layout["flipped"].to_numpy()[records["row"]]]
     tables = {
-        QUARANTINE: pd.DataFrame(
-            {"source": [d.photograph for d in damaged], "reason": [d.reason for d in damaged]}
-        ),
+        QUARANTINE: pd.DataFrame(damaged, columns=["row", "source", "reason"]).drop(columns="row"),
         DUPLICATES: _duplicates(layout, lookalikes.pairs),
         ENLARGED: _enlarged(layout, originals, *size),
     }

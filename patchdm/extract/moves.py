@@ -13,14 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from patchdm.extract.splits import Indices
 from patchdm.extract.store_writer import Records, ShardWriter
 from patchdm.files import replacing
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
-
-Indices = NDArray[np.int64]
 
 
 def write_moves(
@@ -33,9 +31,6 @@ def write_moves(
     """Write the folder of the images that change their places.
 
     Args:
-        folder: to write.
-        store: as it is.
-        records: of its images.
         old: (n,), present place of each image of the new store; -1: none.
         make: returns the pixels and the record of a new image, by its new place.
     """
@@ -57,11 +52,8 @@ def apply_moves(
     """Change a store as prepared by `write_moves`; return the records of its images.
 
     Args:
-        folder: of the moves.
         store: folder of the store; its last shard may hold anything behind the images kept.
-        records: of its images before.
         old: see `write_moves`.
-        height, width: size of every image.
     """
     moved = _moved(old)
     settled = records[np.maximum(old, 0)]

@@ -61,8 +61,6 @@ class ShardWriter:
     Full shards are final; the header of the last one is right after `finish`.
 
     Args:
-        folder: of the shards.
-        height, width: size of every image.
         count: images that are there already; what a killed writer left behind them is removed.
     """
 
@@ -141,8 +139,6 @@ def write_index(folder: Path, layout: pd.DataFrame, records: Records) -> None:
     """Write the index of a store, some rows in memory at a time, with a checksum per page.
 
     Args:
-        folder: of the store.
-        layout: see `patchdm.extract.splits.lay_out`.
         records: RECORD of the images in the store.
     """
     writer: pq.ParquetWriter | None = None

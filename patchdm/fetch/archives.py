@@ -53,8 +53,6 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
     """Yield the photographs of an archive in its order, whatever its suffix.
 
     Args:
-        path: the archive.
-        name: what error messages call it.
         passed_over: counts the files that are not yielded.
 
     Raises:
@@ -77,12 +75,7 @@ def members(path: Path, name: str, passed_over: PassedOver | None = None) -> Ite
 
 
 def unpack(member: Member, path: Path, name: str) -> None:
-    """Write a member to a file.
-
-    Raises:
-        PatchDMError: it must not be opened, is damaged, or larger than a photograph may be.
-        OSError: the disk is full.
-    """
+    """Write a member to a file; refuse one that is damaged, or larger than a photograph may be."""
     if member.refused:
         raise PatchDMError(f"{name}: {member.refused}")
     try:
@@ -105,7 +98,8 @@ def _zip_members(path: Path, archive: zipfile.ZipFile, passed_over: PassedOver) 
             elif file.flag_bits & 1:
                 refused = "is encrypted"
             # its own name: zipfile cuts it at a zero byte
-            yield Member(_plain(file.orig_filename), partial(archive.open, file), refused)
+            name = str(PurePosixPath(file.orig_filename))
+            yield Member(name, partial(archive.open, file), refused)
 
 
 def _tar_members(path: Path, stream: IO[bytes], passed_over: PassedOver) -> Iterator[Member]:
@@ -117,13 +111,9 @@ def _tar_members(path: Path, stream: IO[bytes], passed_over: PassedOver) -> Iter
                 continue
             regular = file.isreg() and not file.issparse()
             opener = partial(archive.extractfile, file)
-            yield Member(_plain(file.name), opener, None if regular else "is no regular file")
+            name = str(PurePosixPath(file.name))
+            yield Member(name, opener, None if regular else "is no regular file")
     forward.check_end()
-
-
-def _plain(name: str) -> str:
-    """Return a path without a leading `./`."""
-    return PurePosixPath(name).as_posix()
 
 
 def _decompressed(file: BinaryIO, begin: bytes) -> IO[bytes]:

@@ -41,27 +41,16 @@ class Arrival(NamedTuple):
 
 
 def copy(stream: BinaryIO, path: Path, name: str) -> None:
-    """Copy a stream to a file piece by piece.
-
-    Raises:
-        PatchDMError: it is larger than a photograph may be.
-    """
-    size = 0
+    """Copy a stream to a file piece by piece; refuse one of more than MAX_BYTES."""
     with path.open("wb") as file:
         while piece := stream.read(PIECE):
-            size += len(piece)
-            if size > MAX_BYTES:
+            if file.tell() + len(piece) > MAX_BYTES:
                 raise PatchDMError(f"{name}: found more than {MAX_BYTES} bytes, the limit")
             file.write(piece)
 
 
 def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
     """Check that a file is a whole photograph of the expected hash; return its SHA-256 and size.
-
-    Args:
-        path: the file.
-        name: what error messages call it.
-        sha256: the expected SHA-256, if known.
 
     Raises:
         PatchDMError: it is empty, too large, of another hash, or no complete image.
@@ -82,15 +71,9 @@ def check_file(path: Path, name: str, sha256: str | None) -> tuple[str, int]:
 
 
 def check_image(file: BinaryIO, content: Content, name: str) -> None:
-    """Check header, size in pixels and end of an image, in microseconds instead of decoding it.
+    """Refuse an image of a wrong format or size, or that is cut off, without decoding it.
 
-    Args:
-        file: the open file.
-        content: the same bytes.
-        name: what error messages call it.
-
-    Raises:
-        PatchDMError: the format is not supported, it has too many pixels, or it is cut off.
+    `content` has the same bytes as the file.
     """
     with opened(file, name) as image:
         if not _is_whole(content, image):

@@ -21,11 +21,9 @@ _ROWS = 2**15
 def fetch(
     listing: Listing, raw: Path, *, damaged_fraction: float, report: Callable[[int], None]
 ) -> int:
-    """Write the photographs of a source, the manifest and the outcomes to a folder.
+    """Write the photographs of a source, the manifest and the outcomes to the new folder `raw`.
 
     Args:
-        listing: what the source lists.
-        raw: the folder, which is created.
         damaged_fraction: share of the photographs that may be left out.
         report: called with the number that are done.
 
@@ -46,16 +44,12 @@ def fetch(
         _table(raw / OUTCOMES, ("image", "source", "outcome")) as add_outcome,
     ):
         for photograph, refused, file in listing.arrivals:
-            image, reason = photograph.image, refused
-            if file and not reason:
-                reason = names.refuse(image)
-            if reason:
+            image = photograph.image
+            if reason := refused or (names.refuse(image) if file else None):
                 left_out += 1
                 if left_out > allowed:
-                    counts = (
-                        f" (number {left_out} of {listing.total} photographs that is missing or "
-                        f"damaged, data.damaged_fraction allows {allowed})"
-                    )
+                    counts = f" (number {left_out} of {listing.total} photographs that is missing"
+                    counts += f" or damaged, data.damaged_fraction allows {allowed})"
                     raise PatchDMError(_text(reason) + (counts if allowed else ""))
                 image = shown(image).strip("'\"")
             else:

@@ -17,14 +17,7 @@ files, and those of a folder, by size and time of change."""
 
 
 def look(data: Data, root: Path = Path()) -> str:
-    """Return JSON that changes when photographs of a source on this machine change.
-
-    It does not cover a source that is elsewhere or missing.
-
-    Args:
-        data: section data of the run.
-        root: what a relative location is relative to.
-    """
+    """Return JSON that changes when photographs on this machine change, if the source has such."""
     location = root / data.location
     count = size = 0
     digest = hashlib.sha256()

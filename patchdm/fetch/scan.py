@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,15 +21,7 @@ _PATIENCE = 600
 
 
 def scan(folder: Path, source: str) -> Iterator[Arrival]:
-    """Check every image of an LMDB, in the order of keys.
-
-    Args:
-        folder: of the LMDB.
-        source: column `source` of the manifest.
-
-    Raises:
-        PatchDMError: the LMDB is so damaged that reading it ended the process or has no end.
-    """
+    """Check every image of an LMDB in the order of keys; refuse an LMDB without a readable end."""
     left = environment(folder).stat()["entries"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -54,14 +47,10 @@ def scan(folder: Path, source: str) -> Iterator[Arrival]:
 
 def _send_all(folder: str, source: str, there: Connection) -> None:
     """Send the images of an LMDB in batches, and an empty one at the end."""
-    batch: list[Arrival] = []
     with suppress(BrokenPipeError), environment(Path(folder)).begin(buffers=True) as transaction:
-        for key, value in transaction.cursor():
-            batch.append(_checked(name_of_key(bytes(key)), source, value))
-            if len(batch) == _BATCH:
-                there.send(batch)
-                batch = []
-        if batch:
+        cursor = transaction.cursor()
+        checked = (_checked(name_of_key(bytes(key)), source, value) for key, value in cursor)
+        while batch := list(itertools.islice(checked, _BATCH)):
             there.send(batch)
         there.send([])
 

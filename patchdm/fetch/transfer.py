@@ -31,6 +31,9 @@ RETRY = Retry(
     backoff_max=60,
     retry_after_max=300,
 )
+Report = Callable[[int, int | None], None]
+"""Is called with the bytes that have arrived and the total, if known."""
+
 _PIECE = 2**18
 _TIMEOUT = (10, 60)
 """Seconds to connect, and between two pieces."""
@@ -64,13 +67,12 @@ def open_session(connections: int) -> requests.Session:
     return session
 
 
+def unseen(_done: int, _total: int | None) -> None:
+    """Report nothing."""
+
+
 def transfer(
-    session: requests.Session,
-    url: str,
-    path: Path,
-    *,
-    limit: int | None,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    session: requests.Session, url: str, path: Path, *, limit: int | None, report: Report = unseen
 ) -> None:
     """Download a file to `path`, starting from the part that an earlier call left there.
 
@@ -78,11 +80,8 @@ def transfer(
     fails after `RETRY.total` failures in a row without a new byte.
 
     Args:
-        session: see `open_session`.
-        url: http or https.
         path: the file; `<path>.json` keeps the version until the file is complete.
         limit: largest number of bytes that is accepted; None: any.
-        report: called with the bytes that have arrived and the total, if known.
 
     Raises:
         PatchDMError: it cannot be downloaded; the line names the URL and the cause.
@@ -106,19 +105,13 @@ def transfer(
 
 
 def _go_on(
-    session: requests.Session,
-    url: str,
-    path: Path,
-    limit: int | None,
-    report: Callable[[int, int | None], None],
+    session: requests.Session, url: str, path: Path, limit: int | None, report: Report
 ) -> None:
     """Request the missing bytes once and write them."""
     known = _read_version(path)
     start = _size(path) if known else 0
-    headers = {}
-    if start and known:
-        headers = {"Range": f"bytes={start}-", "If-Range": known.condition or ""}
-    with _answer(session, url, headers) as response:
+    rest = {"Range": f"bytes={start}-", "If-Range": known.condition or ""} if known else {}
+    with _answer(session, url, rest if start else {}) as response:
         if response.status_code == 206 and start:
             length = _check_range(response, path, start, known)
         elif response.status_code == 416 and start:
@@ -134,9 +127,7 @@ def _go_on(
         _check_size(url, total or 0, limit)
         if not start:
             _forget(path)
-            version = _Validators(
-                response.headers.get("ETag"), response.headers.get("Last-Modified")
-            )
+            version = _Validators(*map(response.headers.get, ("ETag", "Last-Modified")))
             with replacing(_version(path)) as fresh:
                 fresh.write_text(json.dumps(version._asdict()))
         with path.open("ab" if start else "wb") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 """Mode -> colour space of the profiles that fit it."""
 _CLASSES = ("scnr", "mntr", "prtr", "spac")
 """Profiles of devices and spaces; others describe effects or links between two devices."""
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _INTENT = ImageCms.Intent.PERCEPTUAL
 """The usual intent for photographs. In profiles without a table for it, as those of cameras and
 screens, lcms takes relative colorimetric."""
+_LAB = ImageCms.buildTransform(ImageCms.createProfile("LAB"), _SRGB, "LAB", "RGB", _INTENT)
 _EXACT = ImageCms.Flags.NOOPTIMIZE
 """Without it, lcms computes the dark levels of a linear curve up to 11 levels off."""
 _FEWEST_LEVELS = 64
@@ -99,7 +101,7 @@ def _converted(
 ) -> Image.Image:
     """Convert an image of mode L, RGB, CMYK or LAB to sRGB."""
     if image.mode == "LAB":
-        return ImageCms.applyTransform(image, _lab()) or image
+        return ImageCms.applyTransform(image, _LAB) or image
     transform = _transform(profile, image.mode, flags) if profile else None
     if profile and transform is None and image.mode == "L":  # grey with a profile of colours
         image = image.convert("RGB")
@@ -107,16 +109,6 @@ def _converted(
     if transform is None:
         return image.convert("RGB")
     return ImageCms.applyTransform(image, transform) or image
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-@cache
-def _lab() -> ImageCms.ImageCmsTransform:
-    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), _srgb(), "LAB", "RGB", _INTENT)
 
 
 @lru_cache(maxsize=8)
@@ -135,7 +127,7 @@ def _transform(
         facts = given.profile
         if facts.xcolor_space.strip() != _SPACES[mode] or facts.device_class not in _CLASSES:
             return None
-        transform = ImageCms.buildTransform(given, _srgb(), mode, "RGB", _INTENT, flags)
+        transform = ImageCms.buildTransform(given, _SRGB, mode, "RGB", _INTENT, flags)
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
     probe = _probe(mode)

@@ -75,7 +75,6 @@ def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
     pages the first is read.
 
     Args:
-        file: its path, or the open file.
         name: what error messages call it; None: its path.
 
     Raises:

@@ -149,11 +149,7 @@ class PatchStore:
 
 
 class _Shard:
-    """An open .npy file of uint8 (n, H, W, 3).
-
-    Raises:
-        OSError, ValueError: it cannot be read, or has another content.
-    """
+    """An open .npy file of uint8 (n, H, W, 3); a ValueError if it has another content."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

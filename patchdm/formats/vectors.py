@@ -23,10 +23,8 @@ def write_vectors(
     """Write vectors; equal input gives equal bytes.
 
     Args:
-        path: parquet file.
         images: (n,) int, rows in the patch store.
         vectors: (n, dim) float.
-        metadata: their origin.
 
     Raises:
         ValueError: images and vectors differ in length.

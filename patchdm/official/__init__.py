@@ -19,19 +19,8 @@ from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.official import names as authors
 from patchdm.official.inert_pickle import read_lightning
-from patchdm.official.names import (
-    ATTENTION,
-    CODE_TABLE,
-    IGNORED,
-    OLD_NAMES,
-    RESIDUAL,
-    STATISTICS,
-    Names,
-    encoder_names,
-    latent_names,
-    unet_names,
-)
 from patchdm.pipeline import PatchDMPipeline
 
 PATCH_SIZE = 64
@@ -40,14 +29,7 @@ PATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class OfficialModels:
-    """The networks of one checkpoint, in eval mode.
-
-    Attributes:
-        unet: the image model.
-        encoder: the jointly trained encoder; None: the checkpoint has none.
-        code_table: the codes of the training images; None: the checkpoint has none.
-        latent: the latent model; None: the checkpoint is of the image model's training.
-    """
+    """The networks of one checkpoint, in eval mode; None: the checkpoint has none."""
 
     unet: PatchUNet
     encoder: SemanticEncoder | None = None
@@ -73,9 +55,9 @@ def load_official(
         config = found["unet"].model.config
         if state.children("encoder.input_blocks"):
             found["encoder"] = _encoder(state, config.cond_dim, config.res_blocks)
-        if CODE_TABLE in state.tensors:
-            table = CodeTable(state.shape(CODE_TABLE, 2)[0], config.cond_dim)
-            found["code_table"] = _Network(table, {"codes": CODE_TABLE})
+        if authors.CODE_TABLE in state.tensors:
+            table = CodeTable(state.shape(authors.CODE_TABLE, 2)[0], config.cond_dim)
+            found["code_table"] = _Network(table, {"codes": authors.CODE_TABLE})
         if state.children("latent_net"):
             found["latent"] = _latent(state, config.cond_dim)
     except ValueError as error:  # no model can have these sizes
@@ -100,10 +82,10 @@ def import_official(checkpoint: Path, out_dir: Path) -> None:
     """
     if out_dir.exists():
         raise PatchDMError(f"{out_dir}: exists, expected a new folder")
-    content = read_lightning(checkpoint)
-    patch_size = content.hyper_parameters.get("patch_size", PATCH_SIZE)
+    weights, hyper_parameters = read_lightning(checkpoint)
+    patch_size = hyper_parameters.get("patch_size", PATCH_SIZE)
     try:
-        models = load_official(content.state_dict, patch_size=patch_size)
+        models = load_official(weights, patch_size=patch_size)
     except PatchDMError as error:
         raise PatchDMError(f"{checkpoint}: {error}") from None
     with replacing(out_dir) as fresh:
@@ -121,11 +103,7 @@ class _Checkpoint:
     tensors: Mapping[str, Tensor]
 
     def shape(self, key: str, dims: int) -> tuple[int, ...]:
-        """Return the shape of a tensor.
-
-        Raises:
-            PatchDMError: it is missing or has another number of dimensions.
-        """
+        """Return the shape of a tensor; refuse a missing one or another number of dimensions."""
         if key not in self.tensors:
             raise PatchDMError(f"no checkpoint of Patch-DM, or a part of one: missing {key}")
         shape = tuple(self.tensors[key].shape)
@@ -147,11 +125,11 @@ class _Checkpoint:
 
     def attended(self, blocks: Iterable[str]) -> list[int]:
         """Return the numbers of the blocks that have attention."""
-        names = set(ATTENTION.values())
+        names = set(authors.ATTENTION.values())
         return [n for n, block in enumerate(blocks) if names & self.children(f"{block}.1")]
 
     def is_residual(self, module: str) -> bool:
-        names = {name.partition(".")[0] for name in RESIDUAL.values()}
+        names = {name.partition(".")[0] for name in authors.RESIDUAL.values()}
         return bool(names & self.children(module))
 
     def widths(self, blocks: str, firsts: range) -> tuple[int, ...]:
@@ -187,7 +165,7 @@ class _Network:
         self.model.eval()
 
 
-def _keys(model: Any, modules: Names) -> dict[str, str]:
+def _keys(model: Any, modules: authors.Names) -> dict[str, str]:
     """Return our parameter -> their key, for the listed modules that the model has."""
     own = model.state_dict()
     return {
@@ -199,24 +177,20 @@ def _keys(model: Any, modules: Names) -> dict[str, str]:
 
 
 def _networks(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Choose the EMA, raw or bare names and remove their prefix; keep the code statistics.
-
-    Raises:
-        PatchDMError: a value is no tensor, or a key is surplus.
-    """
+    """Choose the EMA, raw or bare names and remove their prefix; keep the code statistics."""
     groups: dict[str, dict[str, Tensor]] = {"ema_model.": {}, "model.": {}, "": {}}
     for key, value in state_dict.items():
         if not isinstance(value, Tensor):
             raise PatchDMError(f"misshapen {key}: found {type(value).__name__}, expected a tensor")
         prefix = next(prefix for prefix in groups if key.startswith(prefix))
         name = key.removeprefix(prefix)
-        groups[prefix][OLD_NAMES.get(name, name)] = value
+        groups[prefix][authors.OLD_NAMES.get(name, name)] = value
     ema, raw, bare = groups.values()
-    bare.pop(IGNORED, None)
-    for key in STATISTICS.values():
+    bare.pop(authors.IGNORED, None)
+    for key in authors.STATISTICS.values():
         if key in bare:
             bare[key] = bare[key].flatten()  # one row there, a vector here
-    surplus = [key for key in bare if (ema or raw) and key not in STATISTICS.values()]
+    surplus = [key for key in bare if (ema or raw) and key not in authors.STATISTICS.values()]
     surplus += [f"model.{key}" for key in raw if ema and key not in ema]
     if surplus:
         raise PatchDMError(_listing("surplus", surplus))
@@ -252,7 +226,7 @@ def _unet(state: _Checkpoint, patch_size: int) -> _Network:
         cond_dim=cond_dim,
         unconditional=True,  # their training drops code and position, whatever its settings
     )
-    return _Network(model, _keys(model, unet_names(model)))
+    return _Network(model, _keys(model, authors.unet_names(model)))
 
 
 def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Network:
@@ -264,7 +238,7 @@ def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Networ
     attended = state.attended(blocks[1:])
     in_channels = state.shape("encoder.input_blocks.0.0.weight", 4)[1]
     found = {k: tuple(v.shape) for k, v in state.tensors.items() if k.startswith("encoder.")}
-    found.pop(CODE_TABLE, None)
+    found.pop(authors.CODE_TABLE, None)
 
     def network(res_blocks: int) -> _Network:
         per_level = res_blocks + 1
@@ -278,7 +252,7 @@ def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Networ
                 attention_levels=tuple(sorted({number // per_level for number in attended})),
                 code_dim=code_dim,
             )
-        return _Network(model, _keys(model, encoder_names(model)))
+        return _Network(model, _keys(model, authors.encoder_names(model)))
 
     likeliest = network(unet_res_blocks)
     others = map(network, range(1, len(blocks)))
@@ -295,12 +269,12 @@ def _latent(state: _Checkpoint, code_dim: int) -> _Network:
         hidden=state.shape("latent_net.layers.0.linear.weight", 2)[0],
         time_channels=state.shape("latent_net.time_embed.0.weight", 2)[1],
     )
-    keys = _keys(model, latent_names(model))
+    keys = _keys(model, authors.latent_names(model))
     # They register one layer under two names; the later of two values is valid.
     scales = [key for key in keys.values() if "cond_layers.1" in key]
     aliases = {key.replace("cond_layers.1", "linear_emb"): key for key in scales}
-    normalised = any(key in state.tensors for key in STATISTICS.values())
-    return _Network(model, keys | STATISTICS if normalised else keys, aliases)
+    normalised = any(key in state.tensors for key in authors.STATISTICS.values())
+    return _Network(model, keys | authors.STATISTICS if normalised else keys, aliases)
 
 
 def _check(networks: Iterable[_Network], state: _Checkpoint) -> None:

@@ -49,16 +49,8 @@ DAMAGE = (
 """Errors of a pickle that is damaged, or not written by torch.save."""
 
 
-@dataclass(frozen=True)
-class Lightning:
-    """The content of a checkpoint: weights by name, and the hyper-parameters of the training."""
-
-    state_dict: dict[str, Tensor]
-    hyper_parameters: dict[str, Any]
-
-
-def read_lightning(path: Path) -> Lightning:
-    """Read a checkpoint of Lightning, or a bare state dict, as torch.save (1.6 on) writes it.
+def read_lightning(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights and hyper-parameters of a checkpoint, or a bare state dict, of torch.save.
 
     Raises:
         PatchDMError: the file cannot be read, is no checkpoint, or its pickle calls a function.
@@ -68,14 +60,11 @@ def read_lightning(path: Path) -> Lightning:
             program = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             with archive.open(program) as file:
                 content = _Unpickler(file).load()
-            weights = content.get("state_dict", content)
-            return Lightning(
-                {
-                    key: value.read(archive, program) if isinstance(value, _Stored) else value
-                    for key, value in weights.items()
-                },
-                dict(content.get("hyper_parameters", {})),
-            )
+            weights = {
+                key: value.read(archive, program) if isinstance(value, _Stored) else value
+                for key, value in content.get("state_dict", content).items()
+            }
+            return weights, dict(content.get("hyper_parameters", {}))
     except OSError as error:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
     except (zipfile.BadZipFile, StopIteration):
@@ -115,10 +104,8 @@ class _Builder:
 class _BuildTensor(_Builder):
     __slots__ = ()
 
-    def __call__(
-        self, storage: tuple[str, str], offset: int, size: Any, stride: Any, *_: object
-    ) -> _Stored:
-        return _Stored(storage, offset, size, stride)
+    def __call__(self, *arguments: Any) -> _Stored:
+        return _Stored(*arguments[:4])
 
 
 class _BuildParameter(_Builder):

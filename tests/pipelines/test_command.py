@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from patchdm.errors import PatchDMError
 from pipelines import api, command
 from pipelines.command import main, parse
 from pipelines.errors import FlowError
@@ -97,7 +98,7 @@ def test_what_cannot_be_is_refused_before_anything_starts(
 def test_processes_that_cannot_share_a_batch_are_refused_before_anything_starts(tmp_dir: Path):
     text = (REPO / "presets/smoke.yaml").read_text()
     (tmp_dir / "params.yaml").write_text(text.replace("processes: null", "processes: 3"))
-    with pytest.raises(FlowError, match="expected multiples of machine.processes = 3"):
+    with pytest.raises(PatchDMError, match="expected multiples of machine.processes = 3"):
         train()
     assert [path.name for path in tmp_dir.iterdir()] == ["params.yaml"]
 

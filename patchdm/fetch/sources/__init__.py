@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from patchdm.config.data import Data, is_url
@@ -17,33 +16,20 @@ def open_source(data: Data, workspace: Workspace) -> AbstractContextManager[List
     """Open the source that section data names; the listing holds until the context ends.
 
     Raises:
-        PatchDMError: it cannot be read or downloaded, is not the pinned one, or lists nothing.
+        PatchDMError: it cannot be read or downloaded, is not the pinned one, is damaged, or lists
+            nothing.
     """
     workspace.state.mkdir(exist_ok=True)
     # Only the source at hand is imported: clients of S3 and of the hub take a second.
     module = importlib.import_module(f"{__name__}.{data.source}")
-    opened: AbstractContextManager[Listing] = module.open_listing(data, workspace)
-    return opened
+    return module.open_listing(data, workspace)
 
 
 def count(data: Data, root: Path = Path()) -> int:
-    """Return how many photographs a source lists, without fetching them.
-
-    Args:
-        data: section data of the run.
-        root: what a relative location is relative to.
-
-    Raises:
-        PatchDMError: it cannot be listed, or only once it is downloaded.
-    """
+    """Return how many photographs a source lists; refuse one that must be downloaded for it."""
     if data.source == "hub" or is_url(data.location):
         raise PatchDMError(f"{data.location}: how many photographs it has is known once it is here")
     with tempfile.TemporaryDirectory() as state:
-        workspace = Workspace(root, Path(state), 1, _silent)
+        workspace = Workspace(root, Path(state), 1, lambda *_: nullcontext(lambda _done: None))
         with open_source(data, workspace) as listing:
             return listing.total
-
-
-@contextmanager
-def _silent(_name: str, _total: int, _unit: str) -> Iterator[Callable[[int], None]]:
-    yield lambda _done: None

@@ -15,17 +15,13 @@ from patchdm.errors import PatchDMError
 from patchdm.fetch.archives import members, unpack
 from patchdm.fetch.names import PassedOver
 from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one
-from patchdm.fetch.transfer import open_session, transfer
+from patchdm.fetch.transfer import Report, open_session, transfer, unseen
 from patchdm.files import sha256
 
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield every photograph of an archive, in its order.
-
-    Raises:
-        PatchDMError: it cannot be downloaded, is not the pinned one, is damaged, or holds no image.
-    """
+    """Yield every photograph of an archive, in its order."""
     file = local_file(data, workspace)
     with dropped_if_bad(file, workspace):
         passed_over = PassedOver()
@@ -46,11 +42,7 @@ def _photographs(data: Data, file: Path) -> Iterator[Listed]:
 
 
 def local_file(data: Data, workspace: Workspace) -> Path:
-    """Return the file of `data.location`, downloaded if that is a URL.
-
-    Raises:
-        PatchDMError: it cannot be downloaded, or is not the pinned one.
-    """
+    """Return the pinned file of `data.location`, downloaded if that is a URL."""
     if is_url(data.location):
         with open_session(1) as session, ExitStack() as stack:
             bar: list[Callable[[int], None]] = []
@@ -70,17 +62,9 @@ def local_file(data: Data, workspace: Workspace) -> Path:
 
 
 def download(
-    session: Session,
-    url: str,
-    pin: str | None,
-    state: Path,
-    report: Callable[[int, int | None], None] = lambda _done, _total: None,
+    session: Session, url: str, pin: str | None, state: Path, report: Report = unseen
 ) -> Path:
-    """Download a file of any size to the state folder, unless it is there; return its path.
-
-    Raises:
-        PatchDMError: it cannot be downloaded, or its SHA-256 is not `pin`.
-    """
+    """Download a file of any size and SHA-256 `pin` to the state folder, unless it is there."""
     file = state / hashlib.sha256(f"{url}\0{pin}".encode()).hexdigest()[:32]
     if not file.exists():
         part = file.with_suffix(".part")

@@ -19,12 +19,7 @@ _COLUMNS = ["file", "origin", "licence", "sha256"]
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield the photographs of an archive, which are exactly those of the CSV next to it.
-
-    Raises:
-        PatchDMError: archive or CSV is missing or damaged, or a file is missing, surplus, or
-            listed twice.
-    """
+    """Yield the photographs of an archive, which are exactly those of the CSV next to it."""
     location = workspace.root / data.location
     csv_path = location.with_suffix(".csv")
     table = _read_table(csv_path)

@@ -18,11 +18,7 @@ from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield every photograph below a folder, links followed, in the order of their paths.
-
-    Raises:
-        PatchDMError: it is no folder, a folder below it cannot be read, or it holds no image.
-    """
+    """Yield every photograph below a folder, links followed, in the order of their paths."""
     location = workspace.root / data.location
     if not location.is_dir():
         raise PatchDMError(f"{location}: data.location is no folder, source `folder` needs one")
@@ -46,11 +42,7 @@ class _Walk:
         self._entered, self._targets = set[Path](), set[Path]()
 
     def photographs(self) -> Iterator[Path]:
-        """Yield their paths; links to files come last, since they may lead into linked folders.
-
-        Raises:
-            PatchDMError: a folder cannot be read.
-        """
+        """Yield their paths; links to files come last, since they may lead into linked folders."""
         while self._folders:
             yield from self._below(self._folders.popleft())
         for link in self._links:

@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._headers import build_hf_headers
-from urllib3.exceptions import MaxRetryError, ProtocolError
+from urllib3.exceptions import ProtocolError
 
 from patchdm.config.data import Data
 from patchdm.errors import PatchDMError, one_line
@@ -39,22 +39,13 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the image files of a data set, in the order of their paths.
 
     Without image files: the images in its archives and parquet files, which are downloaded first.
-
-    Raises:
-        PatchDMError: it cannot be listed, or holds no image.
     """
     token = False if data.credentials == "anonymous" else None
     commit, files = _patiently(partial(_list, data, token), data.location)
 
-    def url_of(file: RepoFile) -> str:
-        return hf_hub_url(
-            data.location,
-            file.path,
-            repo_type="dataset",
-            revision=commit,
-            endpoint=data.endpoint,
-        )
-
+    url_of = partial(
+        hf_hub_url, data.location, repo_type="dataset", revision=commit, endpoint=data.endpoint
+    )
     passed_over = PassedOver()
     images = [file for file in files if passed_over.takes(file.path)]
     holders = [file for file in files if file.path.endswith(_HOLDERS)]
@@ -64,20 +55,22 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
             get = partial(transfer.transfer, session, limit=MAX_BYTES)
             photographs = [
                 Listed(file.path, url, url, partial(get, url), file.blob_id, sha256=_sha256(file))
-                for file, url in zip(images, map(url_of, images), strict=True)
+                for file in images
+                for url in [url_of(file.path)]
             ]
             yield at_once(photographs, workspace, passed_over)
         elif holders:
+            here = list[Path]()
+
+            def get_whole(file: RepoFile) -> Path:
+                return download(session, url_of(file.path), _sha256(file), workspace.state)
+
             with (
                 ThreadPool(workspace.transfers) as pool,
                 workspace.progress("download", len(holders), "files") as show,
             ):
-                here = list[Path]()
-                state = workspace.state
-                for file in pool.imap(
-                    lambda file: download(session, url_of(file), _sha256(file), state), holders
-                ):
-                    here.append(file)
+                for path in pool.imap(get_whole, holders):
+                    here.append(path)
                     show(len(here))
             passed_over = PassedOver()
             total = sum(1 for _ in _inside(data.location, holders, here, passed_over))
@@ -97,11 +90,7 @@ def _list(data: Data, token: bool | None) -> tuple[str, list[RepoFile]]:
 
 
 def _patiently(request: Callable[[], _Result], name: str) -> _Result:
-    """Ask the hub until it answers.
-
-    Raises:
-        PatchDMError: it refuses, or does not answer after all pauses of `RETRY`.
-    """
+    """Ask the hub until it answers, refuses, or all pauses of `RETRY` are over."""
     retry = transfer.RETRY.new(total=transfer.RETRY.connect)
     while True:
         try:
@@ -111,12 +100,9 @@ def _patiently(request: Callable[[], _Result], name: str) -> _Result:
             line = one_line(error)[:300]
             response = getattr(error, "response", None)
             final = response is not None and response.status_code not in transfer.TRANSIENT
-            try:
-                if final or not isinstance(error, HTTPError):
-                    raise PatchDMError(f"{name}: cannot be listed: {line}") from None
-                retry = retry.increment("GET", name, error=ProtocolError(line))
-            except MaxRetryError:
+            if final or not isinstance(error, HTTPError) or not retry.total:
                 raise PatchDMError(f"{name}: cannot be listed: {line}") from None
+            retry = retry.increment("GET", name, error=ProtocolError(line))
             retry.sleep()
 
 
@@ -158,8 +144,7 @@ def _rows(file: Path, shown: str) -> Iterator[tuple[str, Callable[..., None]]]:
                 yield name, partial(_write, image["bytes"])
                 number += 1
     except (pa.ArrowException, OSError) as error:
-        line = one_line(error)[:200]
-        raise PatchDMError(f"{shown}: no readable parquet: {line}") from None
+        raise PatchDMError(f"{shown}: no readable parquet: {one_line(error)[:200]}") from None
 
 
 def _holds_images(kind: pa.DataType) -> bool:

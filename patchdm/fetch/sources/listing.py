@@ -69,12 +69,7 @@ class Listing:
 
 
 def read_csv(path: Path) -> list[list[str]]:
-    """Read the header and the rows of a CSV file in UTF-8.
-
-    Raises:
-        PatchDMError: it cannot be read, or a row is longer than the header, so that a cell may
-            stand in the wrong column.
-    """
+    """Read the header and the rows of a CSV file in UTF-8, none longer than the header."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
@@ -109,23 +104,17 @@ def at_once(
     One that arrives damaged is fetched again, a few times: a server in trouble may send an error
     page as if it were the image, or cut it off without a sign.
     """
-    return Listing(len(listed), _at_once(listed, workspace), passed_over=str(passed_over))
 
+    def arrivals() -> Iterator[Arrival]:
+        # Threads of this pool don't outlive the process, whatever they are waiting for.
+        with ThreadPool(workspace.transfers) as pool:
+            yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), listed)
 
-def _at_once(listed: list[Listed], workspace: Workspace) -> Iterator[Arrival]:
-    # Threads of this pool don't outlive the process, whatever they are waiting for.
-    with ThreadPool(workspace.transfers) as pool:
-        yield from pool.imap(partial(arrive, workspace.state, tries=_TRIES), listed)
+    return Listing(len(listed), arrivals(), passed_over=str(passed_over))
 
 
 def arrive(state: Path, listed: Listed, tries: int = 1) -> Arrival:
-    """Fetch a photograph to the state folder, unless it is there, and check it.
-
-    Args:
-        state: the folder, which exists.
-        listed: the photograph.
-        tries: how often it is fetched at most, if it fails the checks.
-    """
+    """Fetch a photograph to the state folder, unless it is there, until it passes the checks."""
     key = hashlib.sha256(f"{listed.name}\0{listed.version}".encode("utf-8", "surrogateescape"))
     path = state / key.hexdigest()[:32]
     part = path.with_suffix(".part")

@@ -20,11 +20,7 @@ from patchdm.formats.raw import LMDB, environment
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield the images of an LMDB: of a folder with data.mdb, or of a zip file, local or at a URL.
-
-    Raises:
-        PatchDMError: it cannot be downloaded, is not the pinned one, or damaged.
-    """
+    """Yield the images of an LMDB: of a folder with data.mdb, or of a zip file or its URL."""
     database = workspace.state / LMDB / "data.mdb"
     if not database.exists():
         _fetch(data, workspace, database)

@@ -33,11 +33,7 @@ _TRIES = 5
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield every photograph under `s3://bucket/prefix`, in the order of keys.
-
-    Raises:
-        PatchDMError: the location is wrong, cannot be listed, or holds no image.
-    """
+    """Yield every photograph under `s3://bucket/prefix`, in the order of keys."""
     match = re.fullmatch(r"s3://([^/]+)(?:/(.*))?", data.location)
     if not match:
         raise PatchDMError(
@@ -57,14 +53,13 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
 
 
 def _client(data: Data, connections: int) -> Any:
-    anonymous = data.credentials == "anonymous"
     named = data.credentials if data.credentials not in ("default", "anonymous") else None
     config = Config(
         retries=RETRIES,
         max_pool_connections=connections,
         connect_timeout=10,
         read_timeout=60,
-        **({"signature_version": UNSIGNED} if anonymous else {}),
+        signature_version=UNSIGNED if data.credentials == "anonymous" else None,
     )
     session = boto3.Session(profile_name=named)
     return session.client("s3", endpoint_url=data.endpoint, config=config)
@@ -91,12 +86,11 @@ def _fetch(client: Any, bucket: str, key: str, size: int, path: Path) -> None:
         for tries_left in reversed(range(_TRIES)):
             try:
                 client.download_file(bucket, key, str(path), Config=TRANSFER)
+                if path.stat().st_size == size:
+                    return
             except FlexibleChecksumError:
                 if not tries_left:
                     raise
-            else:
-                if path.stat().st_size == size:
-                    return
     except ERRORS as error:
         raise PatchDMError(f"{name}: cannot be read: {one_line(error)}") from None
     raise PatchDMError(f"{name}: found {path.stat().st_size} bytes, expected {size} as listed")

@@ -28,9 +28,6 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     """Yield the photograph of every row of a CSV or parquet file.
 
     A row without a name is named by its number and the suffix of its URL.
-
-    Raises:
-        PatchDMError: the table cannot be read, has no column `url` or no row, or a wrong hash.
     """
     rows = _read(workspace.root / data.location)
     with open_session(workspace.transfers) as session:
@@ -52,7 +49,7 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
 
 
 def _read(path: Path) -> list[list[str]]:
-    """Read the columns of a table as text."""
+    """Read COLUMNS of a table as text, empty where it is missing."""
     try:
         if path.suffix == ".parquet":
             found = pd.read_parquet(path)
@@ -70,22 +67,17 @@ def _read(path: Path) -> list[list[str]]:
         raise PatchDMError(f"{path}: found the columns {columns}, one must be url")
     if found.empty:
         raise PatchDMError(f"{path}: found no row")
-    rows = [_cells(found, column) for column in COLUMNS]
-    hashes = COLUMNS.index("sha256")
-    rows[hashes] = [sha256.lower() for sha256 in rows[hashes]]
-    for number, sha256 in enumerate(rows[hashes]):
+    present = [found.get(name, [""] * len(found)) for name in COLUMNS]
+    urls, hashes, *others = (
+        ["" if pd.isna(cell) else str(cell).strip() for cell in column] for column in present
+    )
+    hashes = [sha256.lower() for sha256 in hashes]
+    for number, sha256 in enumerate(hashes):
         if not re.fullmatch(r"([0-9a-f]{64})?", sha256):
             raise PatchDMError(
                 f"{path}: row {number} has sha256 {sha256!r}, expected 64 hex digits or nothing"
             )
-    return rows
-
-
-def _cells(found: pd.DataFrame, column: str) -> list[str]:
-    """Return a column as text, empty where it is missing."""
-    if column not in found.columns:
-        return [""] * len(found)
-    return ["" if pd.isna(cell) else str(cell).strip() for cell in found[column]]
+    return [urls, hashes, *others]
 
 
 def _suffix(url: str) -> str:
