@@ -31,14 +31,14 @@ def watched(
     Yields:
         The hooks of the training, and what shows a sheet of samples: items seen, (H, W, 3) uint8.
     """
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import
-
     with contextlib.ExitStack() as stack:
         stop_requested = stack.enter_context(_deferred_sigterm())
         hooks = functools.partial(Hooks, stop_requested=stop_requested, start_worker=_start_worker)
         if not is_main():
             yield hooks(report=_nothing, progress=_nothing), _nothing
             return
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import
+
         curves = stack.enter_context(live_curves(state / "curves"))
         shutil.rmtree(state / "tensorboard", ignore_errors=True)
         board = stack.enter_context(SummaryWriter(str(state / "tensorboard")))
