@@ -61,9 +61,10 @@ class Tools:
     state: Path
     show: Callable[[int], None]
 
-    def show_after(self, done: int) -> Callable[[int], None]:
-        """Return what shows progress of a task before which so many images were finished."""
-        return lambda finished: self.show(done + finished)
+    def drawing(self, done: int, batch: int) -> dict[str, Any]:
+        """Return how images are written of a task before which so many were finished."""
+        sizes = {"shard_size": batch, "batch_size": batch, "format": "png"}
+        return {**sizes, "on_progress": lambda finished: self.show(done + finished)}
 
 
 def restore(
@@ -72,8 +73,7 @@ def restore(
     """In- and outpaint photographs of the store.
 
     Args:
-        tools: the model and what measures.
-        rows: of the photographs, (n,).
+        tools, rows: the model and what measures; which photographs, (n,).
         fit: how codes are fitted to them; None where they come from elsewhere.
 
     Returns:
@@ -93,7 +93,7 @@ def restore(
         }
         for method, images in methods.items():
             scores = restoration(images, photographs, mask, extractor)
-            table.append((task, method, len(images), *scores))
+            table.append((task, method, len(rows), *scores))
         seam = mask_seam_score(photographs, mask)
         table.append((task, "photographs", len(rows), None, None, seam))
         masked = np.where(mask[..., None], np.uint8(GREY), photographs)
@@ -108,8 +108,7 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
     """Sample beyond the training size, as many images as there are `rows` of photographs.
 
     Args:
-        tools: the model and what measures.
-        rows: of the photographs that are measured next to them, (n,).
+        tools, rows: the model and what measures; the photographs measured next to them, (n,).
         done: images finished before.
 
     Returns:
@@ -137,8 +136,7 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
     }.items():
         folder = tools.state / name
         if positions:
-            before = done + len(pictures) * count
-            _sample(tools, range(count), folder, *size, positions, tools.show_after(before))
+            _sample(tools, count, folder, *size, positions, done + len(pictures) * count)
             pictures[name] = (image for _, image in read_images(folder))
         found = measured(read_images(folder) if positions else photographs_of(store, rows), count)
         maps = found.steps.means()
@@ -171,15 +169,8 @@ def _by_model(
 ) -> Pixels:
     """Let the model in- or outpaint photographs, the seed of each being its number."""
     config, cut = tools.config, int(mask[0].sum())  # columns on the right, in outpainting
-    options = {
-        **tools.options,
-        "code": config.code,
-        "fit": fit,
-        "resamplings": config.resamplings,
-        "blend_width": config.blend_width,
-        "output_type": "latent",
-        "return_dict": False,
-    }
+    options = {**tools.options, "fit": fit, "output_type": "latent", "return_dict": False}
+    options |= config.model_dump(include={"code", "resamplings", "blend_width"})
 
     def draw(seeds: Sequence[int]) -> Pixels:
         x0, each = to_tensor(photographs[list(seeds)]), options | {"generator": generators(seeds)}
@@ -192,37 +183,16 @@ def _by_model(
             functools.partial(map, draw),
             range(len(photographs)),
             tools.state / task,
-            shard_size=tools.batch_size,
-            batch_size=tools.batch_size,
-            format="png",
             settings={},
-            on_progress=tools.show_after(done),
+            **tools.drawing(done, tools.batch_size),
         )
     return np.stack([image for _, image in read_images(tools.state / task)])
 
 
 def _sample(
-    tools: Tools,
-    seeds: range,
-    folder: Path,
-    width: int,
-    height: int,
-    positions: str,
-    show: Callable[[int], None],
+    tools: Tools, count: int, folder: Path, width: int, height: int, positions: str, done: int
 ) -> None:
     area = tools.store.width * tools.store.height
     batch = max(1, tools.batch_size * area // (width * height))
-    generate(
-        tools.pipe,
-        seeds,
-        folder,
-        height=height,
-        width=width,
-        shard_size=batch,
-        batch_size=batch,
-        format="png",
-        key={},
-        on_progress=show,
-        positions=positions,
-        **tools.options,
-    )
+    options = tools.drawing(done, batch) | {"key": {}, "positions": positions, **tools.options}
+    generate(tools.pipe, range(count), folder, height=height, width=width, **options)

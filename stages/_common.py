@@ -55,10 +55,8 @@ _PR_SET_PDEATHSIG = 1
 class Run:
     """Where the files of a run lie: `run / SAMPLES` is its samples.
 
-    Attributes:
-        root: folder of the run.
-        elsewhere: paths from above that lie outside it -> where: what a cell of the ablation
-            shares with the run, and what DVC keeps of it.
+    `elsewhere` says where those paths from above are that lie outside `root`: what a cell of the
+    ablation shares with the run, and what DVC keeps of it.
     """
 
     root: Path = Path()
@@ -141,12 +139,12 @@ def state_dir(stage: str, params: Params, inputs: Iterable[Path], run: Run = RUN
     Raises:
         PatchDMError: another process runs the same stage on the same inputs.
     """
-    files = [file for path in inputs for file in _existing(path)]
-    facts = [
-        declared_params(stage, params),
-        declared_code(stage),
-        {file.as_posix(): sha256(file) for file in files},
-    ]
+    hashes = {}
+    for path in inputs:
+        if not path.exists():
+            raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
+        hashes |= {file.as_posix(): sha256(file) for file in files_of(path)}
+    facts = [declared_params(stage, params), declared_code(stage), hashes]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     with locked(f"{stage}/{key}", run) as folder:
         yield folder
@@ -201,13 +199,6 @@ def git_revision() -> str:
 
 def _git(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=check)  # noqa: S603, S607 - fixed
-
-
-def _existing(path: Path) -> list[Path]:
-    """Return the files of a path that must be there."""
-    if not path.exists():
-        raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")
-    return files_of(path)
 
 
 def die_with_parent() -> None:

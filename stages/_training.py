@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from patchdm.console import progress, warn
 from patchdm.formats.images import Pixels
@@ -38,43 +37,35 @@ def watched(
         if not is_main():
             yield hooks(report=_nothing, progress=_nothing), _nothing
             return
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import
+
         curves = stack.enter_context(live_curves(state / "curves"))
-        board = stack.enter_context(_tensorboard(state / "tensorboard"))
+        shutil.rmtree(state / "tensorboard", ignore_errors=True)
+        board = stack.enter_context(SummaryWriter(str(state / "tensorboard")))
         show = stack.enter_context(progress(stage, total, unit))
-        speed = _Speed()
         start = time.monotonic()
+        last, running = (0, start), False  # running: no longer repeating the past
 
         def report(seen: int, metrics: dict[str, float]) -> None:
+            nonlocal last
             curves(seen, metrics)
-            for name, value in (metrics | speed.since_last(seen, f"{unit} per second")).items():
+            (seen_before, before), now = last, time.monotonic()
+            last = (seen, now)
+            rate = {f"{unit} per second": (seen - seen_before) / (now - before)} if running else {}
+            for name, value in (metrics | rate).items():
                 board.add_scalar(name, value, seen)
 
         def step(seen: int) -> None:
-            if compiled and not speed.running:
+            nonlocal running
+            if compiled and not running:
                 warn(f"train.compile: the first step took {time.monotonic() - start:.0f} s")
-            speed.running = True
+            running = True
             show(seen)
 
         def picture(seen: int, pixels: Pixels) -> None:
             board.add_image("samples", pixels, seen, dataformats="HWC")
 
         yield hooks(report=report, progress=step), picture
-
-
-class _Speed:
-    """Items a second between two reports of a running training."""
-
-    running = False
-    """False while a resumed training repeats its past."""
-
-    def __init__(self) -> None:
-        self.seen, self.time = 0, time.monotonic()
-
-    def since_last(self, seen: int, name: str) -> dict[str, float]:
-        now = time.monotonic()
-        rate = (seen - self.seen) / (now - self.time)
-        self.seen, self.time = seen, now
-        return {name: rate} if self.running else {}
 
 
 def _nothing(*_: object) -> None:
@@ -95,15 +86,6 @@ def live_curves(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None
             live.sync()
 
         yield add
-
-
-@contextlib.contextmanager
-def _tensorboard(folder: Path) -> Iterator[Any]:
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - slow to import
-
-    shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder)) as board:
-        yield board
 
 
 @contextlib.contextmanager

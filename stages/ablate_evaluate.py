@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from patchdm.config import Params
+from stages import _common as paths
 from stages._cells import cell_run, run_cell_stage
-from stages._common import ABLATION_METRICS, ABLATIONS, LATENT, METRICS, PATCHDM, SAMPLES, locked
+from stages._common import locked
 from stages.evaluate import evaluate
 from stages.sample import sample
 
 
 def ablate_evaluate(params: Params, name: str) -> None:
     """Write data/ablations/NAME/samples/ and reports/ablations/NAME.json of a cell."""
-    folder = ABLATIONS / name
-    places = {PATCHDM: folder / "models/patchdm", LATENT: folder / "models/latent"}
-    places |= {SAMPLES: folder / "samples", METRICS: ABLATION_METRICS / f"{name}.json"}
+    folder = paths.ABLATIONS / name
+    places = {paths.PATCHDM: folder / "models/patchdm", paths.LATENT: folder / "models/latent"}
+    metrics = paths.ABLATION_METRICS / f"{name}.json"
+    places |= {paths.SAMPLES: folder / "samples", paths.METRICS: metrics}
     cell = cell_run("ablate_evaluate", name, places)
     with locked(f"ablate_evaluate/{name}"):
         sample(params, cell)

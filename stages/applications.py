@@ -20,28 +20,21 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.generate import sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import (
-    APPLICATION_TABLES,
-    APPLICATIONS,
-    LATENT,
-    PATCHDM,
-    PATCHES,
-    run_stage,
-    state_dir,
-    writing,
-)
+from stages import _common as paths
+from stages._common import run_stage, state_dir, writing
 
 
 def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
-    config, store, device = params.applications, PatchStore(PATCHES), default_device()
+    config, store, device = params.applications, PatchStore(paths.PATCHES), default_device()
     rows = store.rows("test")[: config.num_images]
     judge = load_judge(params.evaluate, params.base.seed, params.model.patch_size, device)
     with (
-        state_dir("applications", params, [PATCHES, PATCHDM, LATENT]) as state,
+        state_dir("applications", params, [paths.PATCHES, paths.PATCHDM, paths.LATENT]) as state,
         progress("applications", 5 * len(rows), "images") as show,
     ):
-        pipe = PatchDMPipeline.from_stages(PATCHDM, LATENT if params.model.code != "none" else None)
+        latent = paths.LATENT if params.model.code != "none" else None
+        pipe = PatchDMPipeline.from_stages(paths.PATCHDM, latent)
         pipe.set_progress_bar_config(disable=True)  # the stage has its own
         options = sampling_options(params) | {"num_inference_steps": config.num_steps}
         tools = Tools(
@@ -50,11 +43,11 @@ def applications(params: Params) -> None:
         restored, pictures = restore(tools, rows, _fit(params))
         pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
         large, samples = enlarge(tools, rows, done=2 * len(rows))
-        with writing(APPLICATIONS) as fresh:
+        with writing(paths.APPLICATIONS) as fresh:
             for folder, images in (pictures | samples).items():
                 for number, image in enumerate(images):
                     save_png(fresh / folder / png_name(number), image)
-        with writing(APPLICATION_TABLES) as fresh:
+        with writing(paths.APPLICATION_TABLES) as fresh:
             fresh.mkdir()
             restored.to_csv(fresh / "applications.csv", index=False)
             large.to_csv(fresh / "large.csv", index=False)
@@ -66,12 +59,7 @@ def _fit(params: Params) -> CodeFit | None:
     if params.model.code != "table" or config.code != "image":
         return None
     weights = Path(features.weights) if features.weights else None
-    return CodeFit(
-        load_backbone(features.backbone, weights, "cpu").features,
-        num_steps=config.code_steps,
-        windows=config.code_windows,
-        learning_rate=config.code_learning_rate,
-    )
+    return CodeFit.of(load_backbone(features.backbone, weights, "cpu").features, config)
 
 
 if __name__ == "__main__":

@@ -22,20 +22,8 @@ from patchdm.metrics.images import Samples
 from patchdm.metrics.judge import load_judge
 from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.samples import measure
-from stages._common import (
-    METRICS,
-    PATCHDM,
-    PATCHES,
-    REFERENCE,
-    RUN,
-    SAMPLES,
-    TABLES,
-    Run,
-    git_revision,
-    locked,
-    run_stage,
-    writing,
-)
+from stages import _common as paths
+from stages._common import RUN, Run, git_revision, locked, run_stage, writing
 from stages._declared import params_digest
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -43,11 +31,11 @@ UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 def evaluate(params: Params, run: Run = RUN) -> None:
     """Write metrics.json, and the tables metrics.csv, blocks.csv and nearest.csv."""
-    weights, store = run / PATCHDM / UNET_WEIGHTS, PatchStore(run / PATCHES)
+    weights, store = run / paths.PATCHDM / UNET_WEIGHTS, PatchStore(run / paths.PATCHES)
     if not weights.is_file():
         raise PatchDMError(f"{weights}: not found, run the stage train_patchdm (`dvc repro`)")
     first, count = params.sample.first_seed, params.sample.num_images
-    samples = Samples(run / SAMPLES, store)
+    samples = Samples(run / paths.SAMPLES, store)
     seeds = np.arange(first, first + count)
     if (found := np.isin(seeds, samples.seeds).sum()) < count:
         raise PatchDMError(
@@ -57,7 +45,7 @@ def evaluate(params: Params, run: Run = RUN) -> None:
     seed, device = params.base.seed, default_device()
     judge = load_judge(params.evaluate, seed, params.model.patch_size, device)
     about = describe(store, judge)
-    reference = read_reference(run / REFERENCE, about)
+    reference = read_reference(run / paths.REFERENCE, about)
     with locked("evaluate", run):
         with progress("evaluate", count, "images") as show:
             measured = measure(samples, seeds, judge, reference, show)
@@ -70,9 +58,9 @@ def evaluate(params: Params, run: Run = RUN) -> None:
             **about,
             "resizer": judge.extractor.resizer,
         }
-        with writing(run / METRICS) as fresh:
+        with writing(run / paths.METRICS) as fresh:
             fresh.write_text(json.dumps(metrics, indent=2) + "\n")
-        with writing(run / TABLES) as fresh:
+        with writing(run / paths.TABLES) as fresh:
             measured.write(fresh, judge.extractor.label)
 
 

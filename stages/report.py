@@ -15,73 +15,50 @@ from patchdm.report.applications import applications
 from patchdm.report.page import render
 from patchdm.report.parts import Section
 from patchdm.report.tables.write import paper_section, read_words
-from stages._common import (
-    ABLATION_METRICS,
-    ABLATIONS,
-    APPLICATION_TABLES,
-    APPLICATIONS,
-    FIGURES,
-    LATENT,
-    LATENT_CURVES,
-    METRICS,
-    PAPER_TABLES,
-    PATCHDM,
-    PATCHDM_CURVES,
-    PATCHES,
-    REPORT,
-    SAMPLES,
-    TABLES,
-    locked,
-    run_stage,
-    writing,
-)
+from stages import _common as paths
+from stages._common import locked, run_stage, writing
 
 LIBRARIES = ("patchdm", "torch", "diffusers", "accelerate", "torch-fidelity", "numpy")
 
 
 def report(params: Params) -> None:
     """Write the page, and its figures once more as files."""
-    metrics = inputs.read_metrics(METRICS, inputs.Metrics)
-    table = inputs.read_table(TABLES / "metrics.csv")
-    samples = Samples(SAMPLES, PatchStore(PATCHES))
-    weights = inputs.read_weights(PATCHDM)
-    curves = gallery.curve_pictures(PATCHDM_CURVES, "U-Net and codes", "images seen")
+    metrics = inputs.read_metrics(paths.METRICS, inputs.Metrics)
+    table = inputs.read_table(paths.TABLES / "metrics.csv")
+    samples = Samples(paths.SAMPLES, PatchStore(paths.PATCHES))
+    weights = inputs.read_weights(paths.PATCHDM)
+    curves = gallery.curve_pictures(paths.PATCHDM_CURVES, "U-Net and codes", "images seen")
     health = None
     if params.model.code != "none":  # otherwise there is no latent model
-        weights += inputs.read_weights(LATENT)
-        curves += gallery.curve_pictures(LATENT_CURVES, "Latent model", "codes seen")
-        health = inputs.read_metrics(LATENT_CURVES / "health.json", inputs.CodeHealth)
-    cells = {
-        f"{variant}-{seed}": inputs.read_metrics(
-            ABLATION_METRICS / f"{variant}-{seed}.json", inputs.Cell
-        )
-        for variant in params.ablation.variants
-        for seed in params.ablation.seeds
-    }
+        weights += inputs.read_weights(paths.LATENT)
+        curves += gallery.curve_pictures(paths.LATENT_CURVES, "Latent model", "codes seen")
+        health = inputs.read_metrics(paths.LATENT_CURVES / "health.json", inputs.CodeHealth)
+    names = [f"{v}-{seed}" for v in params.ablation.variants for seed in params.ablation.seeds]
+    files = {name: paths.ABLATION_METRICS / f"{name}.json" for name in names}
+    cells = {name: inputs.read_metrics(file, inputs.Cell) for name, file in files.items()}
+    nearest = paths.TABLES / "nearest.csv"
     images = len(samples.seeds) + len(samples.store.rows("train"))
     with locked("report"), progress("report", images, "images") as show:
         sections = [
             gallery.sheets(samples, params.report.sheet_images),
             *gallery.seams(samples, params.model.patch_size, show),
             *_ablation(params, samples.store, metrics.seam_real, cells),
-            gallery.memorisation(
-                TABLES / "nearest.csv", samples, metrics.nearest, params.report.nearest_images
-            ),
-            *applications(APPLICATIONS, APPLICATION_TABLES),
-            paper_section(PAPER_TABLES),
+            gallery.memorisation(nearest, samples, metrics.nearest, params.report.nearest_images),
+            *applications(paths.APPLICATIONS, paths.APPLICATION_TABLES),
+            paper_section(paths.PAPER_TABLES),
             gallery.training(curves, health),
-            gallery.development(PATCHDM_CURVES / "sheets"),
+            gallery.development(paths.PATCHDM_CURVES / "sheets"),
         ]
         versions = {"Python": platform.python_version()}
         versions |= {name: version(name) for name in LIBRARIES}
         page = render(
             params, metrics, table, sections, weights=weights, cells=cells, versions=versions
         )
-        with writing(FIGURES) as fresh:
+        with writing(paths.FIGURES) as fresh:
             fresh.mkdir()
             for picture in (picture for section in sections for picture in section.pictures):
                 (fresh / f"{picture.name}.png").write_bytes(picture.png)
-        with writing(REPORT) as fresh:
+        with writing(paths.REPORT) as fresh:
             fresh.write_text(page, encoding="utf-8")
 
 
@@ -91,9 +68,9 @@ def _ablation(
     p, variants = params.model.patch_size, {}
     for variant in params.ablation.variants:
         names = [f"{variant}-{seed}" for seed in params.ablation.seeds]
-        samples = [Samples(ABLATIONS / name / "samples", store) for name in names]
+        samples = [Samples(paths.ABLATIONS / name / "samples", store) for name in names]
         variants[variant] = read_variant([cells[name] for name in names], samples, p)
-    table = read_words(PAPER_TABLES, "ablation")
+    table = read_words(paths.PAPER_TABLES, "ablation")
     return ablation(variants, store, table=table, seam_real=seam_real, patch_size=p)
 
 

@@ -15,31 +15,22 @@ from patchdm.report.tables.build import (
 )
 from patchdm.report.tables.results import read_resolutions, read_result
 from patchdm.report.tables.write import write_tables
-from stages._common import (
-    ABLATION_METRICS,
-    METRICS,
-    PAPER_TABLES,
-    PATCHES,
-    locked,
-    run_stage,
-    writing,
-)
+from stages import _common as paths
+from stages._common import locked, run_stage, writing
 
 RESOLUTIONS = Path("benchmarks/results/resolution.csv")
 
 
 def tables(params: Params) -> None:
     """Write quality, ablation, parameters and resolution, as .csv, .md and .tex."""
-    run = read_result(METRICS)
+    run = read_result(paths.METRICS)
+    folder, seeds = paths.ABLATION_METRICS, params.ablation.seeds
     cells = {
-        variant: [
-            read_result(ABLATION_METRICS / f"{variant}-{seed}.json")
-            for seed in params.ablation.seeds
-        ]
+        variant: [read_result(folder / f"{variant}-{seed}.json") for seed in seeds]
         for variant in params.ablation.variants
     }
     size = f"{params.data.width}x{params.data.height}"
-    images = len(PatchStore(PATCHES).rows("train"))
+    images = len(PatchStore(paths.PATCHES).rows("train"))
     counted = count_parameters(meta_networks(params.model, params.latent, images))
     built = {
         "quality": quality_table(_data_set(params), size, cells.get("full") or [run]),
@@ -47,7 +38,7 @@ def tables(params: Params) -> None:
         "parameters": parameters_table(counted),
         "resolution": resolution_table(read_resolutions(RESOLUTIONS)),
     }
-    with locked("tables"), writing(PAPER_TABLES) as fresh:
+    with locked("tables"), writing(paths.PAPER_TABLES) as fresh:
         fresh.mkdir()
         write_tables(fresh, built)
 

@@ -22,17 +22,8 @@ from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.latent import code_draw, latent_optimizer, latent_training
 from patchdm.training.loop import fit, make_accelerator
 from patchdm.training.plan import plan_of
-from stages._common import (
-    CODES,
-    LATENT,
-    LATENT_CURVES,
-    RUN,
-    Run,
-    publish,
-    run_stage,
-    state_dir,
-    writing,
-)
+from stages import _common as paths
+from stages._common import RUN, Run, publish, run_stage, state_dir, writing
 from stages._training import watched
 
 HEALTH_CODES = 1000
@@ -42,27 +33,26 @@ SMALL = 2**16
 
 def train_latent(params: Params, run: Run = RUN) -> None:
     """Write data/models/latent/ and reports/curves/latent/; both empty without a global code."""
-    with state_dir("train_latent", params, [run / CODES], run) as state:
-        _, vectors, _ = read_vectors(run / CODES)
+    with state_dir("train_latent", params, [run / paths.CODES], run) as state:
+        _, vectors, _ = read_vectors(run / paths.CODES)
         (state / "curves").mkdir(exist_ok=True)
         small = params.latent.batch_size * params.latent.hidden <= SMALL
         with one_thread(small=small):
             average = _train(params, torch.tensor(vectors), state) if len(vectors) else None
-        with writing(run / LATENT) as fresh:
+        with writing(run / paths.LATENT) as fresh:
             fresh.mkdir()
             if average is not None:
                 average.save_pretrained(fresh / "latent")
                 latent_scheduler(params.latent.beta).save_pretrained(fresh / "scheduler")
                 health = _health(params, average, vectors)
                 (state / "curves/health.json").write_text(json.dumps(health, indent=2) + "\n")
-        publish(run / LATENT_CURVES, {".": state / "curves"})
+        publish(run / paths.LATENT_CURVES, {".": state / "curves"})
 
 
 def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, float]:
     """Compare codes of the trained model with the table's: see `patchdm.metrics.codes`."""
-    z_T = torch.stack(
-        [torch.randn(codes.shape[1], generator=g) for g in generators(range(HEALTH_CODES))]
-    )
+    seeds = generators(range(HEALTH_CODES))
+    z_T = torch.stack([torch.randn(codes.shape[1], generator=seed) for seed in seeds])
     scheduler = latent_scheduler(params.latent.beta)
     sampled = sample_codes(latent, scheduler, z_T, num_steps=params.latent.num_steps)
     health = code_health(sampled.numpy(), codes)

@@ -22,19 +22,8 @@ from patchdm.training.image import (
 from patchdm.training.loop import fit, make_accelerator
 from patchdm.training.plan import plan_of
 from patchdm.training.sheets import sheet_writer
-from stages._common import (
-    FEATURES,
-    PATCHDM,
-    PATCHDM_CURVES,
-    PATCHES,
-    RUN,
-    Run,
-    is_main,
-    publish,
-    run_stage,
-    state_dir,
-    writing,
-)
+from stages import _common as paths
+from stages._common import RUN, Run, is_main, publish, run_stage, state_dir, writing
 from stages._processes import join, launched, processes_of, train_together
 from stages._training import watched
 
@@ -49,16 +38,16 @@ def train_patchdm(
     if not launched() and (processes := processes_of(params)) > 1:
         train_together(command, processes)
         return
-    store = PatchStore(run / PATCHES)
+    store = PatchStore(run / paths.PATCHES)
     check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
-    features = run / FEATURES
+    features = run / paths.FEATURES
     with state_dir("train_patchdm", params, [store.folder / INDEX, features], run) as state:
         average = _train(params, store, features, state)
         if is_main():
-            with writing(run / PATCHDM) as fresh:
+            with writing(run / paths.PATCHDM) as fresh:
                 save_models(average, fresh)
             curves = {".": state / "curves", "sheets": state / "sheets"}
-            publish(run / PATCHDM_CURVES, curves)
+            publish(run / paths.PATCHDM_CURVES, curves)
 
 
 def _train(params: Params, store: PatchStore, features: Path, state: Path) -> ImageTraining:

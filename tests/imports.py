@@ -127,7 +127,7 @@ def sections_read(stage: Path) -> set[str]:
 
 
 def paths_used(stage: Path) -> set[Path]:
-    """Return the outputs named in _common that a stage reads or writes: NAME and `run / NAME`.
+    """Return the outputs named in _common that a stage reads or writes: `NAME`, `run / NAME`.
 
     Places in another folder are none of them: `folder / NAME`, and the keys of `{NAME: target}`.
     What a cell shares with the run is read by the stages that are called for it.
@@ -136,7 +136,9 @@ def paths_used(stage: Path) -> set[Path]:
     joins = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div))
     elsewhere = {join.right for join in joins if ast.unparse(join.left) != "run"}
     elsewhere |= {key for node in nodes if isinstance(node, ast.Dict) for key in node.keys if key}
-    names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in elsewhere}
+    here = [node for node in nodes if node not in elsewhere]
+    names = {node.id for node in here if isinstance(node, ast.Name)}
+    names |= {node.attr for node in here if isinstance(node, ast.Attribute)}
     shared = {path for file in called(stage) for path in paths_used(file)} & {*_cells.SHARED}
     return shared | {path for name, path in DATA_PATHS.items() if name in names}
 

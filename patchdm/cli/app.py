@@ -171,20 +171,13 @@ def plan(
     paper = PAPER.get(name.stem)
     photographs = paper.photographs if paper else count(params.data)
     table = tabulate(params, workload(params, photographs), rate, paper)
-    data = data_cost(
-        name.stem,
-        params.data,
-        photographs,
-        workers=params.machine.workers,
-        megabytes=transfer,
-        photographs_a_second=extraction,
-    )
+    rates = {"megabytes": transfer, "photographs_a_second": extraction}
+    workers = params.machine.workers
+    data = data_cost(name.stem, params.data, photographs, workers=workers, **rates)
     print(f"{'':34}{name.stem:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
-    for quantity, value, unit, reference in table.itertuples(index=False):
-        digits = 2 if unit else 0
-        print(f"{quantity:34}{value:14,.{digits}f} {unit:6}{reference}".rstrip())
-    for quantity, value, unit in data.itertuples(index=False):
-        print(f"{quantity:34}{value:14,.2f} {unit}")
+    for row in [*table.itertuples(), *data.assign(paper="").itertuples()]:
+        digits = 2 if row.unit else 0
+        print(f"{row.quantity:34}{row.value:14,.{digits}f} {row.unit:6}{row.paper}".rstrip())
     print(PLAN_NOTES.format(rate=rate, transfer=transfer, extraction=extraction))
 
 
@@ -228,10 +221,8 @@ def sample(
         done = sample(folder, seeds, out, on_start, size, solver, **shards, **options.given(others))
     if not done:
         print(f"{out}: other processes are at work on the rest")
-    elif grid:
-        print(f"{out}: done, see {write_contact_sheet(out)}")
     else:
-        print(f"{out}: done")
+        print(f"{out}: done{f', see {write_contact_sheet(out)}' if grid else ''}")
 
 
 @app.command()

@@ -32,15 +32,12 @@ def data_cost(
     megabytes: float,
     photographs_a_second: float,
 ) -> pd.DataFrame:
-    """Return bytes and hours as a table with columns quantity, value, unit.
+    """Return bytes and hours of so many photographs as a table with columns quantity, value, unit.
 
     Args:
-        name: of the preset.
-        data: section data of the run.
-        photographs: how many there are.
-        workers: processes that extract.
-        megabytes: transferred in a second, in 10^6.
-        photographs_a_second: extracted by one worker.
+        name, data: of the preset; its section data.
+        workers: processes that extract, `photographs_a_second` each.
+        megabytes: transferred in a second, in 10^6 bytes.
     """
     rows = []
     total = PUBLISHED_BYTES.get(name) or _local_bytes(Path(data.location))

@@ -24,9 +24,7 @@ PAPER_STEPS = {"num_inference_steps": 50}
 def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
     """Load a folder of `save_pretrained`, or the one that the training stages write.
 
-    Args:
-        model: the folder.
-        device: as torch names it; None: a GPU where there is one.
+    `device` is as torch names it; None: a GPU where there is one.
 
     Raises:
         PatchDMError: a part is missing or damaged, or there is no such device.
@@ -36,9 +34,8 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         pipe = _saved(model)
     else:
         latent = model / "latent"  # empty without a global code
-        pipe = PatchDMPipeline.from_stages(
-            model / "patchdm", latent if any(latent.glob("*")) else None
-        )
+        has_code = any(latent.glob("*"))
+        pipe = PatchDMPipeline.from_stages(model / "patchdm", latent if has_code else None)
     try:
         return pipe.to(device or default_device())
     except (RuntimeError, AssertionError) as error:
@@ -50,10 +47,6 @@ def run_of(model: Path, pipe: PatchDMPipeline) -> Params | None:
 
     That is one of `ROOT/data/models`, however it is named, if `ROOT/params.yaml` describes its
     network. Another project's file does not; a warning then says that it is passed over.
-
-    Args:
-        model: a folder as in `load_pipeline`.
-        pipe: what that returned.
     """
     folder = model.resolve()
     file = Path(*folder.parts[:-2], "params.yaml")

@@ -40,15 +40,10 @@ STATE_BYTES = 20
 
 @dataclass(frozen=True)
 class Paper:
-    """What is known of the paper's run of a preset: see patchdm/report/tables/paper.csv.
+    """What is known of the paper's run of a preset: see patchdm/report/tables/paper.csv."""
 
-    Attributes:
-        photographs: of the data set.
-        column: numbers with their tags, by the rows of `tabulate` they belong to.
-    """
-
-    photographs: int
-    column: dict[str, str]
+    photographs: int  # of the data set
+    column: dict[str, str]  # row of `tabulate` -> numbers with their tags
 
 
 def _papers() -> dict[str, Paper]:
@@ -72,28 +67,16 @@ PAPER = _papers()
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """The counts of a run; operations (FLOP) and activations are those of one image or code.
+    """The counts of a run; operations (FLOP) and activations are those of one image or code."""
 
-    Attributes:
-        photographs: in the data set, of which some are held out.
-        training_images: rows of the patch store to train on, mirror images included.
-        store_bytes: of the patch store, which holds raw pixels.
-        parameters: of each part: "U-Net", "table" or "encoder", "latent model".
-        train_flops: loss and gradient of the image model.
-        activation_bytes: what autograd keeps for the gradient, in float32. Mixed precision and
-            fused attention keep less.
-        sample_flops: sampling one image, its code and guidance included.
-        latent_flops: loss and gradient of the latent model.
-    """
-
-    photographs: int
-    training_images: int
+    photographs: int  # in the data set, of which some are held out
+    training_images: int  # of the patch store, mirror images included
     store_bytes: int
-    parameters: dict[str, int]
-    train_flops: float
-    activation_bytes: float
-    sample_flops: int
-    latent_flops: float
+    parameters: dict[str, int]  # of "U-Net", "table" or "encoder", "latent model"
+    train_flops: float  # loss and gradient of the image model
+    activation_bytes: float  # what autograd keeps for the gradient, in float32
+    sample_flops: int  # one image, its code and guidance included
+    latent_flops: float  # loss and gradient of the latent model
 
     @property
     def state_bytes(self) -> int:
@@ -126,13 +109,10 @@ def workload(params: Params, photographs: int) -> Workload:
 def tabulate(
     params: Params, workload: Workload, tflops: float, paper: Paper | None
 ) -> pd.DataFrame:
-    """Return the workload as a table with columns quantity, value, unit, paper.
+    """Return the `workload` of a run as a table with columns quantity, value, unit, paper.
 
-    Args:
-        params: the run.
-        workload: what `workload` counted of it.
-        tflops: what the device achieves, in 10^12 operations a second.
-        paper: the references beside it, if it is one of the paper's runs.
+    `tflops` are what the device achieves, in 10^12 operations per second; `paper` has the
+    references, if it is one of the paper's runs.
     """
     train, sample, latent = params.train, params.sample, params.latent
     batch = train.batch_size
@@ -167,14 +147,10 @@ def tabulate(
 
 
 def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor | None]) -> tuple[int, int]:
-    """Return the operations of a loss and its gradient, and the bytes kept in between.
+    """Return the operations of a loss and its gradient, and the bytes that autograd keeps for it.
 
-    Args:
-        module: forward(**inputs) returns losses of which "loss" is differentiated.
-        inputs: on the module's device, which may be meta.
-
-    Returns:
-        Floating-point operations, and bytes that autograd keeps, parameters aside.
+    `module(**inputs)` returns losses, of which "loss" is differentiated; all may be on device meta.
+    Parameters do not count as kept.
     """
     kept: dict[int, torch.UntypedStorage] = {}
 

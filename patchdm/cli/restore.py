@@ -28,12 +28,9 @@ WHITE = 127.5
 def inpaint(
     model: Path, image: Path, mask: Path, paths: Mapping[int, Path], **options: Any
 ) -> Iterator[Path]:
-    """Regenerate the white part of a mask; yield the files written.
+    """Regenerate the white part of a mask of the image's size; yield the files written.
 
-    Args:
-        image: of any size.
-        mask: image of the same size.
-        model, paths, options: as in `_restore`.
+    Model, paths and options are as in `_restore`.
 
     Raises:
         PatchDMError: something does not fit.
@@ -65,10 +62,7 @@ def outpaint(
 ) -> Iterator[Path]:
     """Generate what lies beyond the borders of an image; yield the files written.
 
-    Args:
-        image: of any size.
-        margins: pixels to generate at "left", "top", "right", "bottom".
-        model, paths, options: as in `_restore`.
+    Margins are pixels at "left", "top", "right", "bottom", all else as in `_restore`.
 
     Raises:
         PatchDMError: something does not fit.
@@ -93,9 +87,8 @@ def _restore(
 
     Args:
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
-        pixels: the image.
+        pixels, paths: the image (H, W, 3); seed -> PNG file.
         model, device: as in `load_pipeline`.
-        paths: seeds -> PNG files.
         options: of the pipeline's `inpaint`, as in `sample`.
     """
     pipe = load_pipeline(model, device)
@@ -120,13 +113,9 @@ def _restoring_options(pipe: PatchDMPipeline, run: Params | None) -> dict[str, A
     if run is None:
         code = "latent" if pipe.encoder is None else "image"
         return {**PAPER_STEPS, "code": code, "output_type": "latent"}
-    return sampling_options(run) | {
-        "num_inference_steps": run.applications.num_steps,
-        "resamplings": run.applications.resamplings,
-        "blend_width": run.applications.blend_width,
-        "code": run.applications.code,
-        "output_type": "latent",
-    }
+    chosen = run.applications.model_dump(include={"resamplings", "blend_width", "code"})
+    chosen |= {"num_inference_steps": run.applications.num_steps, "output_type": "latent"}
+    return sampling_options(run) | chosen
 
 
 def _fit(run: Params | None, pipe: PatchDMPipeline) -> CodeFit:
@@ -135,9 +124,4 @@ def _fit(run: Params | None, pipe: PatchDMPipeline) -> CodeFit:
         raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
     weights = Path(run.features.weights) if run.features.weights else None
     backbone = load_backbone(pipe.code_table.config.backbone, weights, "cpu")
-    return CodeFit(
-        backbone.features,
-        num_steps=run.applications.code_steps,
-        windows=run.applications.code_windows,
-        learning_rate=run.applications.code_learning_rate,
-    )
+    return CodeFit.of(backbone.features, run.applications)

@@ -34,18 +34,14 @@ def sample(
     device: str | None = None,
     **options: Any,
 ) -> bool:
-    """Sample one image per seed into shards.
+    """Sample one image per seed into shards; return False if other processes hold some of them.
 
     Args:
         model, device: as in `load_pipeline`.
-        seeds, out: as in `generate`.
+        seeds, out, options: of `generate`; what is left out is as in the model's run.
         on_start: called with the number of images; returns what to call with how many are done.
         size: "height" and "width" in pixels; None: those of the training images.
         solver_name: as in params.yaml; None: that of the model's run, or as it was saved.
-        options: of `generate`; what is left out is as in the params.yaml of the model's run.
-
-    Returns:
-        Whether all is finished; if not, other processes hold the rest.
 
     Raises:
         PatchDMError: something does not fit.
@@ -60,14 +56,8 @@ def sample(
     if name := solver_name or (run and run.sample.solver):
         pipe.scheduler = solver(pipe.scheduler, name)
     defaults = sampling_options(run) if run else PAPER_STEPS
-    return generate(
-        pipe,
-        seeds,
-        out,
-        key={},
-        on_progress=on_start(len(seeds)),
-        **defaults | sides | options,
-    )
+    chosen = {"key": {}, "on_progress": on_start(len(seeds)), **defaults, **sides, **options}
+    return generate(pipe, seeds, out, **chosen)
 
 
 def write_contact_sheet(folder: Path) -> Path:

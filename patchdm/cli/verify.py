@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.extract.findings import CHECKSUMS
 from patchdm.extract.store_writer import shard_header
 from patchdm.files import sha256
@@ -24,21 +24,16 @@ _BATCH = 1024
 class Verdict(NamedTuple):
     """What came of a check."""
 
-    checked: int
-    """Photographs or images."""
-    flaws: int
-    """Of them, and of the files beside them, those that are missing or have other bytes."""
-    first: str | None
-    """What is wrong with the first one, beginning with the name of its file."""
+    checked: int  # photographs or images
+    flaws: int  # of them and of the files next to them: missing, or of other bytes
+    first: str | None  # what is wrong with the first one, beginning with the name of its file
 
 
 def verify(folder: Path, start: Callable[[int], Callable[[int], None]]) -> Verdict:
     """Check every photograph of a data/raw, or every image and table of a data/patches.
 
-    Args:
-        folder: either of them.
-        start: called with the number of photographs or images; returns what is called with how
-            many are done.
+    `start` is called with the number of photographs or images; what it returns with how many are
+    done.
 
     Raises:
         PatchDMError: it is neither, or the table of its hashes cannot be read.
@@ -64,7 +59,7 @@ def verify(folder: Path, start: Callable[[int], Callable[[int], None]]) -> Verdi
                     flaws += 1
                     first = first or flaw
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise PatchDMError(f"{table}: damaged: {' '.join(str(error).split())}") from None
+        raise PatchDMError(f"{table}: damaged: {one_line(error)}") from None
     return Verdict(done, flaws, first)
 
 

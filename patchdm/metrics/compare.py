@@ -51,25 +51,12 @@ def compare(
     """Return the number of a set's images, `n`, and all metrics by their keys, rounded.
 
     NaN stands for what cannot be measured: sfid where the extractor has no spatial layer, recall
-    where there are not more images than nearest_k.
-
-    Args:
-        images, real: statistics of the set and of the real images.
-        real_radii: of the kept real features, (k,).
-        judge: of both.
+    where there are not more images than nearest_k. `real_radii` (k,) are of the kept real features.
     """
-    k = judge.config.nearest_k
-    subsets = kid(
-        images.features, real.features, subset_size=judge.config.kid_subset_size, seed=judge.seed
-    )
-    enough = len(images.features) > k
-    manifolds = manifold(
-        images.features,
-        real.features,
-        sample_radii=radii(images.features, k) if enough else None,
-        real_radii=real_radii,
-        k=k,
-    )
+    k, sets = judge.config.nearest_k, (images.features, real.features)
+    subsets = kid(*sets, subset_size=judge.config.kid_subset_size, seed=judge.seed)
+    own_radii = radii(images.features, k) if len(images.features) > k else None
+    manifolds = manifold(*sets, sample_radii=own_radii, real_radii=real_radii, k=k)
     measured = {
         "fid": fid(images.pooled, real.pooled),
         "sfid": fid(images.spatial, real.spatial) if images.spatial and real.spatial else math.nan,

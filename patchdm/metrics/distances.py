@@ -19,11 +19,8 @@ def distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, Tenso
     Both are moved by the mean of `b` first: distances come from products of vectors, whose
     rounding grows with their length.
 
-    Args:
-        a, b: (n, dim) and (m, dim), any number type.
-
     Yields:
-        The rows of `a`, and their distances (rows, m) float32.
+        The rows of `a` (n, dim), and their distances to `b` (m, dim): (rows, m) float32.
     """
     size, centre = max(1, BLOCK // len(b)), b.mean(axis=0, dtype=np.float64)
     for start in range(0, len(a), size):

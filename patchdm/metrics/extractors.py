@@ -26,7 +26,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from patchdm.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 
 INCEPTION_ADM = "inception-adm"
 _WEIGHTS_PATH = "feature_extractor_weights_path"
@@ -56,16 +56,6 @@ class EfficientNetLite0Extractor(FeatureExtractorBase):
     def get_default_feature_layer_for_metric(_metric: str) -> str:
         """Return the layer of every metric."""
         return "1280"
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Say that torch.compile works."""
-        return True
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """Return an image to compile for."""
-        return torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
 
 
 class InceptionADMExtractor(FeatureExtractorBase):
@@ -104,18 +94,12 @@ class InceptionADMExtractor(FeatureExtractorBase):
         """Return the layer of FID, KID and precision/recall; there are no logits here."""
         return {"fid": "2048", "kid": "2048", "prc": "2048"}[metric]
 
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Say that torch.compile does not see through the hook."""
-        return False
-
 
 register_feature_extractor(EFFICIENTNET_LITE0, EfficientNetLite0Extractor)
 register_feature_extractor(INCEPTION_ADM, InceptionADMExtractor)
 
 
-@dataclass(frozen=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What metrics are named after, and the layers: pooled, then spatial where there is one."""
 
     label: str
@@ -142,21 +126,13 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class Extractor:
-    """A loaded feature extractor.
+    """A loaded feature extractor."""
 
-    Attributes:
-        name: as in params.yaml and torch-fidelity's registry.
-        label: what metrics are named after, e.g. `FID-EffNetLite0`.
-        resizer: how images come to the network's size.
-        weights_hash: `state_hash` of the weights.
-        network: (B, 3, H, W) uint8 -> features of each layer, pooled first.
-    """
-
-    name: str
-    label: str
-    resizer: str
-    weights_hash: str
-    network: Callable[[Tensor], tuple[Tensor, ...]]
+    name: str  # as in params.yaml and torch-fidelity's registry
+    label: str  # what metrics are named after, e.g. `FID-EffNetLite0`
+    resizer: str  # how images come to the network's size
+    weights_hash: str  # `state_hash`
+    network: Callable[[Tensor], tuple[Tensor, ...]]  # (B, 3, H, W) uint8 -> layers, pooled first
     device: torch.device
 
     @torch.inference_mode()
@@ -206,11 +182,8 @@ def _weights_hash_and_resizer(network: FeatureExtractorBase) -> tuple[str, str]:
         return network.backbone.weights_hash, "bilinear 224x224, antialiased"
     if isinstance(network, InceptionADMExtractor):
         network = network.network
-    side = (
-        network.resolution
-        if isinstance(network, FeatureExtractorCLIP)
-        else network.INPUT_IMAGE_SIZE
-    )
+    clip = isinstance(network, FeatureExtractorCLIP)
+    side = network.resolution if clip else network.INPUT_IMAGE_SIZE
     return state_hash(network.state_dict()), f"bilinear {side}x{side} of TensorFlow 1"
 
 
@@ -230,5 +203,5 @@ def _create(name: str, layers: tuple[str, ...], weights: Path | None) -> Feature
                 raise PatchDMError(f"{weights}: weights do not fit the extractor {name}") from None
             raise PatchDMError(
                 f"extractor {name!r}: weights cannot be downloaded, set a local weights file "
-                f"({' '.join(str(error).split())})"
+                f"({one_line(error)})"
             ) from None

@@ -29,17 +29,10 @@ class Manifold(NamedTuple):
 
 
 def radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Return each image's distance to its k-th nearest neighbour in the set.
-
-    Args:
-        features: (n, dim) float.
-        k: from 1 to n - 1.
-
-    Returns:
-        (n,) float32.
+    """Return each image's distance to its k-th nearest neighbour: (n, dim) -> (n,) float32.
 
     Raises:
-        ValueError: there are too few images for k.
+        ValueError: k is not 1 to n - 1.
     """
     if not 1 <= k < len(features):
         raise ValueError(f"k is {k}, expected 1 to {len(features) - 1}")
@@ -61,11 +54,9 @@ def manifold(
     """Compare samples with real images.
 
     Args:
-        samples: features (n, dim) float.
-        real: features (m, dim) float.
-        sample_radii: `radii` of the samples, (n,); None where they are too few for k, and recall
-            is then NaN.
-        real_radii: `radii` of the real images, (m,).
+        samples, real: features (n, dim) and (m, dim) float.
+        sample_radii, real_radii: their `radii`, (n,) and (m,); None where the samples are too few
+            for k, and recall is then NaN.
         k: of these radii.
     """
     in_real_balls = torch.zeros(len(samples), dtype=torch.int64)

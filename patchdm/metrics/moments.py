@@ -10,17 +10,10 @@ class Moments:
 
     Batches are merged by the pairwise update of Chan, Golub and LeVeque (1983), which keeps its
     precision where the mean is large. Memory: dim * dim * 8 bytes, whatever the number of vectors.
-
-    Args:
-        dim: length of a vector.
-
-    Attributes:
-        count: vectors so far.
-        mean, scatter: (dim,) and (dim, dim) float64; the covariance is scatter / (count - 1).
     """
 
     def __init__(self, dim: int) -> None:
-        self.count = 0
+        self.count = 0  # vectors so far
         self.mean = np.zeros(dim)
         self.scatter = np.zeros((dim, dim))
 

@@ -22,12 +22,7 @@ class Nearest(NamedTuple):
 
 
 def nearest(vectors: np.ndarray, others: np.ndarray) -> Nearest:
-    """Find the nearest of other vectors; the first of equally near ones.
-
-    Args:
-        vectors: (n, ..) of any number type; all axes but the first are one.
-        others: (m, ..) alike.
-    """
+    """Find the nearest of other vectors, (n, ..) and (m, ..); the first of equally near ones."""
     a, b = vectors.reshape(len(vectors), -1), others.reshape(len(others), -1)
     found, exact = np.empty(len(a), np.int64), np.empty(len(a))
     for rows, distances in distance_blocks(a, b):
@@ -54,14 +49,7 @@ def nearer_share(samples: np.ndarray, held_out: np.ndarray) -> float:
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
-    """Shrink images by area means until no side exceeds `THUMBNAIL` pixels.
-
-    Args:
-        images: (n, H, W, 3) uint8.
-
-    Returns:
-        (n, h, w, 3) uint8.
-    """
+    """Shrink images (n, H, W, 3) uint8 by area means until no side exceeds `THUMBNAIL` pixels."""
     height, width = images.shape[1:3]
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.images import Batches, batched, counted, photographs_of
@@ -38,19 +38,14 @@ _REMEDY = "run the stage reference (`dvc repro`)"
 class Reference:
     """Statistics of the real images.
 
-    Attributes:
-        real: of the training images, flips included, in the order of their rows.
-        radii: of the kept features, (k,) float32.
-        held_out_features, held_out_pixels: distance of each held-out image to the nearest kept
-            training image, by features and by thumbnails, (t,) float64.
-        sets: `n` and the metrics of each of `SETS`; of `train` the seams alone.
+    The distances are those of each held-out image to the nearest kept training image, (t,) float64.
     """
 
-    real: Statistics
-    radii: np.ndarray
-    held_out_features: np.ndarray
-    held_out_pixels: np.ndarray
-    sets: pd.DataFrame
+    real: Statistics  # of the training images, flips included, in the order of their rows
+    radii: np.ndarray  # of the kept features, (k,) float32
+    held_out_features: np.ndarray  # distances by features
+    held_out_pixels: np.ndarray  # distances by thumbnails
+    sets: pd.DataFrame  # `n` and the metrics of each of `SETS`; of `train` the seams alone
 
 
 def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:
@@ -104,13 +99,7 @@ def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], Non
 
 
 def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]) -> None:
-    """Write a reference into a new folder.
-
-    Args:
-        folder: created.
-        reference: the statistics.
-        about: what `describe` says, and whatever else shall stand in reference.json.
-    """
+    """Write a reference into a new folder; reference.json has what it is `about`."""
     folder.mkdir()
     description, arrays, sets = (folder / name for name in _FILES)
     description.write_text(json.dumps(about, indent=2) + "\n")
@@ -120,11 +109,7 @@ def write_reference(folder: Path, reference: Reference, about: Mapping[str, Any]
 
 
 def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference:
-    """Read a reference, if it is the one that is expected.
-
-    Args:
-        folder: written by `write_reference`.
-        expected: what `describe` says of the data and settings at hand.
+    """Read a reference, if it is of the data and settings that `describe` expects.
 
     Raises:
         PatchDMError: it is missing, damaged, or of other data or settings.
@@ -148,6 +133,4 @@ def read_reference(folder: Path, expected: Mapping[str, str | int]) -> Reference
     except FileNotFoundError as error:
         raise PatchDMError(f"{error.filename}: not found, {_REMEDY}") from None
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise PatchDMError(
-            f"{folder}: damaged statistics ({' '.join(str(error).split())}), {_REMEDY}"
-        ) from None
+        raise PatchDMError(f"{folder}: damaged statistics ({one_line(error)}), {_REMEDY}") from None

@@ -31,12 +31,10 @@ def restoration(
         mask: (H, W) bool, True where the images were restored.
         extractor: of the features of whole images.
     """
-    features = [
-        extractor.features(batch).pooled.astype(np.float64) for batch in (images, originals)
-    ]
+    made, real = (extractor.features(of).pooled.astype(np.float64) for of in (images, originals))
     return Restoration(
         psnr=float(masked_psnr(images, originals, mask).mean()),
-        distance=float(np.linalg.norm(features[0] - features[1], axis=1).mean()),
+        distance=float(np.linalg.norm(made - real, axis=1).mean()),
         seam=mask_seam_score(images, mask),
     )
 

@@ -23,19 +23,15 @@ from patchdm.metrics.statistics import Statistics, collect
 class Measured:
     """What was found.
 
-    Attributes:
-        blocks: `first_seed`, `n` and the metrics of each block.
-        neighbours: `seed` of each kept sample, row and distance of its nearest training image by
-            features (`train_row`, `distance`) and by the pixels of thumbnails (`pixel_..`).
-        sets: `n` and the metrics of the training images, of the samples (mean of the blocks), of
-            the blurred and the held-out images.
-        memorisation: distances of the samples next to those of held-out images, by kind.
+    `neighbours` has the `seed` of each kept sample, and row and distance of its nearest training
+    image by features and by the pixels of thumbnails (`pixel_..`). `sets` has the training images,
+    the samples (mean of the blocks), the blurred and the held-out images.
     """
 
-    blocks: pd.DataFrame
+    blocks: pd.DataFrame  # `first_seed`, `n` and the metrics of each
     neighbours: pd.DataFrame
-    sets: pd.DataFrame
-    memorisation: dict[str, dict[str, float]]
+    sets: pd.DataFrame  # `n` and the metrics of each
+    memorisation: dict[str, dict[str, float]]  # by kind: samples next to held-out images
 
     def numbers(self) -> dict[str, Any]:
         """Return what metrics.json has of it; what was not measured is left out.
@@ -59,12 +55,7 @@ class Measured:
         }
 
     def write(self, folder: Path, label: str) -> None:
-        """Write metrics.csv, blocks.csv and nearest.csv into a new folder.
-
-        Args:
-            folder: created.
-            label: of the extractor, after which metrics are named.
-        """
+        """Write metrics.csv, blocks.csv and nearest.csv, metrics named after the `label`."""
         folder.mkdir()
         titles = columns(label)
         self.sets.rename(columns=titles).to_csv(folder / "metrics.csv", index_label="set")
@@ -82,10 +73,8 @@ def measure(
     """Measure samples in `judge.config.blocks` equal blocks of seeds, each by itself.
 
     Args:
-        samples: where they are, and the photographs of the reference.
-        seeds: which, (n,), consecutive.
-        judge: what measures.
-        reference: of the real images.
+        samples, seeds: where they are, and which, (n,), consecutive.
+        judge, reference: what measures, and what it measured of the real images.
         show: called with the number of samples that are measured.
     """
     found, neighbours, real = [], [], reference.real

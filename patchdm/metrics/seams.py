@@ -10,18 +10,10 @@ import torch.nn.functional as F
 
 
 class StepMaps:
-    """Absolute steps between neighbouring pixels at each place, summed over images that come in.
-
-    Args:
-        height, width: of every image.
-
-    Attributes:
-        count: images so far.
-        across, down: sums (H, W-1) and (H-1, W) int64, over images and colours.
-    """
+    """Absolute steps between neighbouring pixels at each place, summed over images and colours."""
 
     def __init__(self, height: int, width: int) -> None:
-        self.count = 0
+        self.count = 0  # images so far
         self.across = np.zeros((height, width - 1), np.int64)
         self.down = np.zeros((height - 1, width), np.int64)
 
@@ -41,12 +33,8 @@ class StepMaps:
 def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean absolute step between neighbouring pixels, at each place in the image.
 
-    Args:
-        batches: arrays (n, H, W, 3) uint8 of one size.
-
-    Returns:
-        (H, W-1) step from column x to x+1 and (H-1, W) step from row y to y+1, float64 in grey
-        levels, averaged over images and colours.
+    Of batches (n, H, W, 3) uint8 of one size: (H, W-1) step from column x to x+1 and (H-1, W) step
+    from row y to y+1, float64 in grey levels, averaged over images and colours.
 
     Raises:
         ValueError: there is no image.
@@ -99,12 +87,9 @@ def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset:
 
 
 def blur8(images: np.ndarray) -> np.ndarray:
-    """Shrink images 8 times (area means) and enlarge them again (bilinear).
+    """Shrink images (n, H, W, 3) uint8 8 times (area means) and enlarge them again (bilinear).
 
     The reference point of FID: all palettes and layouts right, no detail.
-
-    Args:
-        images: (n, H, W, 3) uint8.
     """
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     height, width = x.shape[-2:]

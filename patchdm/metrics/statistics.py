@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import numpy as np
 
-from patchdm.metrics.crops import random_crops
 from patchdm.metrics.extractors import Features
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
@@ -26,24 +25,15 @@ KID, precision .. coverage and neighbours need features; FID needs moments only.
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a set of images.
-
-    Attributes:
-        pooled, spatial, crops: moments of the features; spatial is None where the extractor has no
-            spatial layer.
-        steps: between neighbouring pixels.
-        kept: positions in the set of the images of `features` and `thumbs`, (k,) int64, ascending.
-        features: pooled, (k, dim) float32.
-        thumbs: thumbnails, (k, h, w, 3) uint8.
-    """
+    """Of a set of images: moments of features, steps, and what is kept of single images."""
 
     pooled: Moments
-    spatial: Moments | None
+    spatial: Moments | None  # None: the extractor has no spatial layer
     crops: Moments
     steps: StepMaps
-    kept: np.ndarray
-    features: np.ndarray
-    thumbs: np.ndarray
+    kept: np.ndarray  # positions in the set of the images below, (k,) int64, ascending
+    features: np.ndarray  # pooled, (k, dim) float32
+    thumbs: np.ndarray  # (k, h, w, 3) uint8
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what `from_arrays` takes back."""
@@ -81,13 +71,11 @@ def _restored(part: _Part, arrays: Mapping[str, np.ndarray], name: str) -> _Part
 def collect(
     batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int, judge: Judge
 ) -> Statistics:
-    """Return the statistics of a set of images, each read once.
+    """Return the statistics of a set of `count` images, each read once.
 
     Args:
-        batches: keys (n,) and images (n, H, W, 3) uint8; key and seed say where an image is
-            cropped.
-        count: images in all batches together.
-        judge: extractor, seed and crops.
+        batches: keys (n,), which say where an image is cropped, and images (n, H, W, 3) uint8.
+        count, judge: images in all batches together; extractor, seed and crops.
 
     Raises:
         PatchDMError: a feature is no finite number.
@@ -106,6 +94,29 @@ def collect(
     if statistics is None or done != count or count < 2:
         raise ValueError(f"found {done} images, expected are {count}, at least 2")
     return statistics
+
+
+def random_crops(
+    images: np.ndarray, keys: np.ndarray, *, size: int, per_image: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield one square crop of every image, `per_image` times.
+
+    They show detail at full resolution, which squashing a whole image to 299 pixels hides. Where
+    an image is cropped depends on its key and the seed alone, not on its neighbours.
+
+    Args:
+        images: (n, H, W, 3) uint8, of `keys` (n,), 0 or more.
+        size: side of the crops in pixels, at most that of an image.
+
+    Yields:
+        (n, size, size, 3) uint8.
+    """
+    most = np.array(images.shape[1:3]) - size
+    draws = [np.random.default_rng([seed, key]) for key in keys]
+    corners = np.stack([draw.integers(most + 1, size=(per_image, 2)) for draw in draws], axis=1)
+    for tops_and_lefts in corners:
+        places = zip(images, tops_and_lefts.tolist(), strict=True)
+        yield np.stack([image[y : y + size, x : x + size] for image, (y, x) in places])
 
 
 def _empty(features: Features, images: np.ndarray, count: int) -> Statistics:

@@ -15,8 +15,9 @@ from patchdm.report import figures
 from patchdm.report.inputs import read_frame
 from patchdm.report.parts import Picture, Section, Table
 
-RESTORED_IMAGES = 6
-LARGE_IMAGES = 4
+RESTORED = 6
+LARGE = 4
+"""Images shown of each task and set."""
 _SIZES = {
     "training-size": ("Training size", "What the model was trained for."),
     "extrapolated": ("Positions extrapolated", "Counted on beyond the training grid."),
@@ -27,9 +28,7 @@ _SIZES = {
 def applications(pictures: Path, tables: Path) -> list[Section]:
     """Show in- and outpainting, and images beyond the training size.
 
-    Args:
-        pictures: folder with a folder of pictures for each task and set.
-        tables: folder of applications.csv and large.csv.
+    `pictures` has a folder of each task and set, `tables` has applications.csv and large.csv.
 
     Raises:
         PatchDMError: a table or a picture is missing or damaged.
@@ -42,8 +41,11 @@ def applications(pictures: Path, tables: Path) -> list[Section]:
 def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
     methods = [name for name in scores["method"].unique() if name != "photographs"]
     columns = ["the photograph", "what is known of it", *methods]
-    strips = {task: _first(pictures / task, RESTORED_IMAGES) for task in scores["task"].unique()}
     note = f"From left to right: {', '.join(columns)}."
+    strips = [
+        Picture(task, task.capitalize(), note, figures.column(_first(pictures / task, RESTORED)))
+        for task in scores["task"].unique()
+    ]
     return Section(
         key="restoring",
         title="Inpainting and outpainting",
@@ -51,20 +53,17 @@ def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
         "photograph; a mask seam of 1 means that steps at the mask's border are as those beside "
         "it. PSNR rewards blur: the mean of all that is possible scores best.",
         tables=[_table(scores)],
-        pictures=[
-            Picture(task, task.capitalize(), note, figures.column(images))
-            for task, images in strips.items()
-        ],
+        pictures=strips,
         shape="wide",
     )
 
 
 def _beyond(scores: pd.DataFrame, pictures: Path) -> Section:
     shown = []
-    for name, width, height in zip(scores["set"], scores["width"], scores["height"], strict=True):
+    for name, width, height in scores[["set", "width", "height"]].itertuples(index=False):
         if name in _SIZES:
             title, note = _SIZES[name]
-            images = figures.row(_first(pictures / name, LARGE_IMAGES))
+            images = figures.row(_first(pictures / name, LARGE))
             caption = f"{width} × {height} pixels. {note}"
             shown.append(Picture(f"beyond-{name}", title, caption, images))
     return Section(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -41,14 +41,10 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "text.color": "#22262b",
 }
+_styled = mpl.rc_context(_STYLE)
 _ERROR_BAR: dict[str, Any] = {"fmt": "none", "ecolor": "#22262b", "capsize": 4, "zorder": 3}
 _MARK = (200, 68, 46)
-_BORDER: dict[str, Any] = {
-    "color": "#8a8f98",
-    "linewidth": 0.9,
-    "linestyle": (0, (2, 3)),
-    "zorder": 1,
-}
+_BORDER: dict[str, Any] = {"color": "#8a8f98", "lw": 0.9, "ls": (0, (2, 3)), "zorder": 1}
 
 
 def sheet(images: Pixels) -> bytes:
@@ -101,6 +97,7 @@ def picture(image: Pixels) -> bytes:
     return _png(_fitted(image, SHEET_WIDTH))
 
 
+@_styled
 def curves(series: Mapping[str, pd.Series], *, x_label: str, log: bool) -> bytes:
     """Plot training curves over the images or codes seen.
 
@@ -109,23 +106,22 @@ def curves(series: Mapping[str, pd.Series], *, x_label: str, log: bool) -> bytes
         x_label: what has been seen.
         log: whether the values span decades.
     """
-
-    def draw(_: Figure, axes: Axes) -> None:
-        for name, values in series.items():
-            marker = "o" if len(values) == 1 else None  # a line needs two points
-            axes.plot(values.index, values, label=name, marker=marker)
-        axes.set_xlabel(x_label)
-        if log:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(_PlainLogFormatter())
-            axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.4)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        if len(series) > 1:
-            axes.legend()
-
-    return _figure(draw)
+    figure, axes = _figure()
+    for name, values in series.items():
+        marker = "o" if len(values) == 1 else None  # a line needs two points
+        axes.plot(values.index, values, label=name, marker=marker)
+    axes.set_xlabel(x_label)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(_PlainLogFormatter())
+        axes.yaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(1.5, 0.4)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    if len(series) > 1:
+        axes.legend()
+    return _saved(figure)
 
 
+@_styled
 def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> bytes:
     """Plot mean steps along one axis of the image, dotted lines at the patch borders.
 
@@ -134,22 +130,21 @@ def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> 
         patch_size: borders lie at its multiples.
         x_label: names the axis.
     """
-
-    def draw(_: Figure, axes: Axes) -> None:
-        side = len(next(iter(steps.values()))) + 1
-        for border in range(patch_size, side, patch_size):
-            axes.axvline(border, **_BORDER)
-        for name, values in steps.items():
-            axes.plot(np.arange(1, side), values, label=name)
-        axes.set(xlabel=x_label, ylabel="mean step, grey levels", xlim=(0, side))
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MultipleLocator(_tick_distance(side, patch_size)))
-        axes.grid(visible=False, axis="x")
-        axes.legend()
-
-    return _figure(draw)
+    figure, axes = _figure()
+    side = len(next(iter(steps.values()))) + 1
+    for border in range(patch_size, side, patch_size):
+        axes.axvline(border, **_BORDER)
+    for name, values in steps.items():
+        axes.plot(np.arange(1, side), values, label=name)
+    axes.set(xlabel=x_label, ylabel="mean step, grey levels", xlim=(0, side))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_distance(side, patch_size)))
+    axes.grid(visible=False, axis="x")
+    axes.legend()
+    return _saved(figure)
 
 
+@_styled
 def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
     """Plot mean steps by their place, a patch border in the middle, half a patch to each side.
 
@@ -157,22 +152,21 @@ def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
         steps: (p,) by legend entry, from `by_place`.
         patch_size: p.
     """
-
-    def draw(_: Figure, axes: Axes) -> None:
-        middle = patch_size // 2
-        axes.axvline(0, **_BORDER)
-        for name, values in steps.items():
-            places = np.arange(-middle, middle + 1)  # both ends are the same place
-            axes.plot(places, values[places % patch_size], label=name)
-        axes.set(xlabel="pixels from the patch border", ylabel="mean step, grey levels")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
-        axes.grid(visible=False, axis="x")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-
-    return _figure(draw)
+    figure, axes = _figure()
+    middle = patch_size // 2
+    axes.axvline(0, **_BORDER)
+    for name, values in steps.items():
+        places = np.arange(-middle, middle + 1)  # both ends are the same place
+        axes.plot(places, values[places % patch_size], label=name)
+    axes.set(xlabel="pixels from the patch border", ylabel="mean step, grey levels")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return _saved(figure)
 
 
+@_styled
 def bars(values: Mapping[str, Sequence[float]], x_label: str, mark: float | None = None) -> bytes:
     """Draw a bar to the mean of each group, its sample standard deviation, a dot for each value.
 
@@ -181,25 +175,24 @@ def bars(values: Mapping[str, Sequence[float]], x_label: str, mark: float | None
         x_label: what they are.
         mark: where a dotted line stands, if anywhere.
     """
-
-    def draw(_: Figure, axes: Axes) -> None:
-        axes.grid(visible=False, axis="y")
-        axes.set_axisbelow(True)
-        for place, of_group in enumerate(values.values()):
-            spread = np.std(of_group, ddof=1) if len(of_group) > 1 else None
-            axes.barh(place, np.mean(of_group), 0.62, color="#a9c1d3", zorder=2)
-            axes.errorbar(np.mean(of_group), place, xerr=spread, **_ERROR_BAR)
-            axes.plot(of_group, [place] * len(of_group), "o", color="#c8442e", ms=4, zorder=4)
-        if mark is not None:
-            axes.axvline(mark, **_BORDER | {"zorder": 3})
-        axes.set_yticks(range(len(values)), list(values))
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.set_xlabel(x_label)
-
-    return _figure(draw, height=1 + 0.32 * len(values))
+    figure, axes = _figure(1 + 0.32 * len(values))
+    axes.grid(visible=False, axis="y")
+    axes.set_axisbelow(True)
+    for place, of_group in enumerate(values.values()):
+        spread = np.std(of_group, ddof=1) if len(of_group) > 1 else None
+        axes.barh(place, np.mean(of_group), 0.62, color="#a9c1d3", zorder=2)
+        axes.errorbar(np.mean(of_group), place, xerr=spread, **_ERROR_BAR)
+        axes.plot(of_group, [place] * len(of_group), "o", color="#c8442e", ms=4, zorder=4)
+    if mark is not None:
+        axes.axvline(mark, **_BORDER | {"zorder": 3})
+    axes.set_yticks(range(len(values)), list(values))
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.set_xlabel(x_label)
+    return _saved(figure)
 
 
+@_styled
 def step_map(steps: np.ndarray, patch_size: int, highest: float) -> bytes:
     """Draw the mean step at each pixel of the canvas, ticks at the patch borders.
 
@@ -209,20 +202,18 @@ def step_map(steps: np.ndarray, patch_size: int, highest: float) -> bytes:
         highest: value of the brightest colour, to be shared by maps that are compared.
     """
     height, width = steps.shape[0] + 1, steps.shape[1] + 1
-
-    def draw(figure: Figure, axes: Axes) -> None:
-        extent = (0.5, width - 0.5, height - 0.5, 0.5)  # a step lies between two pixels
-        colors = Normalize(0, highest)
-        shown = axes.imshow(steps, cmap="magma", norm=colors, extent=extent, interpolation="none")
-        axes.set(xlabel="x, pixels", ylabel="y, pixels", xlim=(0, width), ylim=(height, 0))
-        axes.xaxis.set_major_locator(MultipleLocator(_tick_distance(width, patch_size)))
-        axes.yaxis.set_major_locator(MultipleLocator(_tick_distance(height, patch_size)))
-        axes.grid(visible=False)
-        figure.colorbar(
-            shown, ax=axes, orientation="horizontal", label="mean step, grey levels", aspect=40
-        )
-
-    return _figure(draw, height=1.3 + 4.6 * height / width)
+    figure, axes = _figure(1.3 + 4.6 * height / width)
+    extent = (0.5, width - 0.5, height - 0.5, 0.5)  # a step lies between two pixels
+    colors = Normalize(0, highest)
+    shown = axes.imshow(steps, cmap="magma", norm=colors, extent=extent, interpolation="none")
+    axes.set(xlabel="x, pixels", ylabel="y, pixels", xlim=(0, width), ylim=(height, 0))
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_distance(width, patch_size)))
+    axes.yaxis.set_major_locator(MultipleLocator(_tick_distance(height, patch_size)))
+    axes.grid(visible=False)
+    figure.colorbar(
+        shown, ax=axes, orientation="horizontal", label="mean step, grey levels", aspect=40
+    )
+    return _saved(figure)
 
 
 class _PlainLogFormatter(LogFormatter):
@@ -232,12 +223,14 @@ class _PlainLogFormatter(LogFormatter):
         return f"{x:g}" if super().__call__(x, pos) else ""
 
 
-def _figure(draw: Callable[[Figure, Axes], None], height: float = 2.9) -> bytes:
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, height), dpi=160, layout="constrained")
-        draw(figure, figure.add_subplot())
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+def _figure(height: float = 2.9) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, height), dpi=160, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _saved(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

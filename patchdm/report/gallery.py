@@ -11,7 +11,7 @@ import pandas as pd
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.images import Samples, counted, photographs_of
+from patchdm.metrics.images import Keyed, Samples, counted, photographs_of
 from patchdm.metrics.seams import step_maps
 from patchdm.report import figures
 from patchdm.report.inputs import CodeHealth, Nearness, read_curves, read_frame, read_sheets
@@ -21,21 +21,22 @@ REAL = "training images"
 ROW_IMAGES = 7
 """Images next to each other in rows that compare."""
 PROGRESS_SHEETS = 6
+_HEALTH = (
+    "Codes that the latent model samples, beside those of the training images; every dimension in "
+    "units of its deviation there. Error of the mean and distances are root mean squares over "
+    "dimensions; a model that copies codes has a distance of 0."
+)
 NEAREST = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
 """Columns of nearest.csv."""
 
 
 def sheets(samples: Samples, most: int) -> Section:
     """Lay at most so many samples, training images and held-out images out on a sheet each."""
+    store = samples.store
     sets = [
         ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
-        (
-            "train",
-            "Training images",
-            "mirror images left out",
-            _spread(samples.store, "train", most),
-        ),
-        ("test", "Held-out images", "never trained on", _spread(samples.store, "test", most)),
+        ("train", "Training images", "mirror images left out", _spread(store, "train", most)),
+        ("test", "Held-out images", "never trained on", _spread(store, "test", most)),
     ]
     return Section(
         key="sheets",
@@ -51,15 +52,16 @@ def sheets(samples: Samples, most: int) -> Section:
 
 def seams(samples: Samples, patch_size: int, show: Callable[[int], None]) -> list[Section]:
     """Draw where steps are, and magnify a few places; `show(n)` says that n images are read."""
-    store, rows = samples.store, samples.store.rows("train")
-    train = counted(photographs_of(store, rows), show, len(samples.seeds))
-    profiles = seam_profiles(
-        (image[None] for _, image in counted(samples.each(samples.seeds), show)),
-        (image[None] for _, image in train),
-        patch_size,
-    )
-    few = _spread(store, "train", ROW_IMAGES)
-    return [profiles, seam_crops(samples.images(samples.seeds[:ROW_IMAGES]), few, patch_size)]
+    store, seeds = samples.store, samples.seeds
+    own = counted(samples.each(seeds), show)
+    train = counted(photographs_of(store, store.rows("train")), show, len(seeds))
+    profiles = seam_profiles(_pixels(own), _pixels(train), patch_size)
+    few = samples.images(seeds[:ROW_IMAGES]), _spread(store, "train", ROW_IMAGES)
+    return [profiles, _seam_crops(*few, patch_size)]
+
+
+def _pixels(images: Iterable[Keyed]) -> Iterable[Pixels]:
+    return (image[None] for _, image in images)
 
 
 def _spread(store: PatchStore, split: str, most: int) -> Pixels:
@@ -71,11 +73,7 @@ def _spread(store: PatchStore, split: str, most: int) -> Pixels:
 
 
 def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:
-    """Draw the mean steps of samples and training images, by column, by row and by pixel.
-
-    Args:
-        samples, train: batches (n, H, W, 3) uint8 of one size, read as they are asked for.
-        patch_size: borders lie at its multiples.
+    """Draw mean steps by column, by row and by pixel, of batches (n, H, W, 3) uint8 of one size.
 
     Raises:
         ValueError: a set has no image.
@@ -87,31 +85,16 @@ def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size
     maps = {name: (across[:-1] + down[:, :-1]) / 2 for name, (across, down) in steps.items()}
     highest = max(float(np.percentile(steps, 99.5)) for steps in maps.values())
     note = f"Dotted lines: borders of the {patch_size}-pixel patches."
+    ticks = "Ticks at patch borders; colours as in the map of training images."
+    columns = figures.profiles(by_column, patch_size, "x, pixels")
+    rows = figures.profiles(by_row, patch_size, "y, pixels")
+    own, real = (figures.step_map(maps[name], patch_size, highest) for name in steps)
+    title = "Steps at each pixel"
     pictures = [
-        Picture(
-            "profile-columns",
-            "Steps from column to column",
-            note,
-            figures.profiles(by_column, patch_size, "x, pixels"),
-        ),
-        Picture(
-            "profile-rows",
-            "Steps from row to row",
-            note,
-            figures.profiles(by_row, patch_size, "y, pixels"),
-        ),
-        Picture(
-            "steps-samples",
-            "Steps at each pixel: samples",
-            "Ticks at patch borders; colours as in the map of training images.",
-            figures.step_map(maps["samples"], patch_size, highest),
-        ),
-        Picture(
-            "steps-train",
-            "Steps at each pixel: training images",
-            "What no seam looks like.",
-            figures.step_map(maps[REAL], patch_size, highest),
-        ),
+        Picture("profile-columns", "Steps from column to column", note, columns),
+        Picture("profile-rows", "Steps from row to row", note, rows),
+        Picture("steps-samples", f"{title}: samples", ticks, own),
+        Picture("steps-train", f"{title}: {REAL}", "What no seam looks like.", real),
     ]
     return Section(
         key="seams",
@@ -124,7 +107,7 @@ def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size
     )
 
 
-def seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
+def _seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
     """Magnify regions around patch borders of samples and photographs, uint8 (n, H, W, 3)."""
     note = "Marks in the margins point at the borders; pixels are square blocks."
     return Section(
@@ -157,11 +140,8 @@ def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], mo
     nearest = [neighbours["train_row"], neighbours["pixel_train_row"]]
     if not pd.concat(nearest).isin(store.rows("train")).all():
         raise PatchDMError(f"{path}: found rows that are no training images of {store.folder}")
-    shown = [
-        samples.images(neighbours["seed"].to_numpy()),
-        *(store.images(rows) for rows in nearest),
-    ]
-    triples = np.stack(shown, axis=1)
+    shown = samples.images(neighbours["seed"].to_numpy())
+    triples = np.stack([shown, *(store.images(rows) for rows in nearest)], axis=1)
     rows = zip(neighbours.itertuples(index=False), triples, strict=True)
     return Section(
         key="memorisation",
@@ -183,27 +163,17 @@ def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], mo
 
 def training(pictures: Sequence[Picture], health: CodeHealth | None) -> Section:
     """Show the curves of all trainings, and the health of the latent model if there is one."""
-    return Section(
-        key="curves",
-        title="Training",
-        text="Each point is the mean since the point before it.",
-        tables=[_health_table(health)] if health else [],
-        pictures=pictures,
-    )
-
-
-def _health_table(health: CodeHealth) -> Table:
-    sampled = (health.mean_error, health.std_ratio, health.nearest)
-    return Table(
-        "Codes that the latent model samples, beside those of the training images; every dimension "
-        "in units of its deviation there. Error of the mean and distances are root mean squares "
-        "over dimensions; a model that copies codes has a distance of 0.",
-        ["codes", "error of the mean", "deviation", "distance to the nearest training code"],
-        [
+    text = "Each point is the mean since the point before it."
+    tables = []
+    if health:
+        sampled = (health.mean_error, health.std_ratio, health.nearest)
+        rows = [
             ["training", "0", "1", f"{health.nearest_training:.3f}"],
             ["sampled", *(f"{value:.3f}" for value in sampled)],
-        ],
-    )
+        ]
+        header = ["codes", "error of the mean", "deviation"]
+        tables = [Table(_HEALTH, [*header, "distance to the nearest training code"], rows)]
+    return Section(key="curves", title="Training", text=text, tables=tables, pictures=pictures)
 
 
 def curve_pictures(folder: Path, model: str, seen: str) -> list[Picture]:
@@ -217,45 +187,30 @@ def curve_pictures(folder: Path, model: str, seen: str) -> list[Picture]:
     """
     name = folder.name
     curves = read_curves(folder / "plots/metrics", ["loss", "learning_rate", "grad_norm"])
-    quarters = {
-        f"quarter {curve[-1]}": values
-        for curve, values in curves.items()
-        if curve.startswith("loss_q")
-    }
+    quarters = {f"quarter {key[-1]}": of for key, of in curves.items() if key.startswith("loss_q")}
     losses = {
-        curve.replace("_", ", "): values
-        for curve, values in curves.items()
-        if curve.startswith("loss") and not curve.startswith("loss_q")
+        key.replace("_", ", "): of
+        for key, of in curves.items()
+        if key.startswith("loss") and not key.startswith("loss_q")
     }
     rate, norm = curves["learning_rate"], curves["grad_norm"]
-    by_time = [
-        Picture(
-            f"{name}-loss-by-time",
-            f"{model}: loss by time step",
-            "Unweighted, for each quarter of the time steps; the first has least noise.",
-            figures.curves(quarters, x_label=seen, log=True),
-        )
+    by_time = "Unweighted, for each quarter of the time steps; the first has least noise."
+    last = f"Before clipping. Last: {norm.iloc[-1]:.3g}."
+    shown = [
+        ("loss", "loss", f"Last: {losses['loss'].iloc[-1]:.4f}.", losses),
+        ("loss-by-time", "loss by time step", by_time, quarters),
+        ("learning-rate", "learning rate", f"Highest: {rate.max():.3g}.", {"learning rate": rate}),
+        ("grad-norm", "norm of the gradients", last, {"norm": norm}),
     ]
     return [
         Picture(
-            f"{name}-loss",
-            f"{model}: loss",
-            f"Last: {losses['loss'].iloc[-1]:.4f}.",
-            figures.curves(losses, x_label=seen, log=True),
-        ),
-        *(by_time if quarters else []),
-        Picture(
-            f"{name}-learning-rate",
-            f"{model}: learning rate",
-            f"Highest: {rate.max():.3g}.",
-            figures.curves({"learning rate": rate}, x_label=seen, log=False),
-        ),
-        Picture(
-            f"{name}-grad-norm",
-            f"{model}: norm of the gradients",
-            f"Before clipping. Last: {norm.iloc[-1]:.3g}.",
-            figures.curves({"norm": norm}, x_label=seen, log=True),
-        ),
+            f"{name}-{key}",
+            f"{model}: {title}",
+            caption,
+            figures.curves(series, x_label=seen, log=key != "learning-rate"),
+        )
+        for key, title, caption, series in shown
+        if series
     ]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ValidationError
@@ -120,12 +120,8 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         PatchDMError: the file is missing or not such a table.
     """
     try:
-        table = pd.read_csv(
-            _existing(path),
-            index_col=False,  # a surplus cell shifts none
-            keep_default_na=False,
-            na_values=[""],
-        )
+        options: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+        table = pd.read_csv(_existing(path), index_col=False, **options)  # surplus cells shift none
     except ValueError as error:
         raise PatchDMError(f"{path}: not a table: {one_line(error)}") from None
     if missing := [name for name in columns if name not in table.columns]:
@@ -136,14 +132,10 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:
-    """Read all curves of a training by name, each a series over the images (or codes) seen.
-
-    Args:
-        folder: holds NAME.tsv with the columns `step` and NAME.
-        required: names that must be there.
+    """Read all curves of a training, NAME.tsv: series over the images or codes seen, by name.
 
     Raises:
-        PatchDMError: a curve is missing, empty or damaged.
+        PatchDMError: a required curve is missing, or one is empty or damaged.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.tsv"))}
     paths |= {name: folder / f"{name}.tsv" for name in required}
@@ -151,11 +143,9 @@ def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:
 
 
 def read_sheets(folder: Path, most: int) -> dict[int, Pixels]:
-    """Read the sheets of a training by the images seen: first, last, and evenly between.
+    """Read at most so many sheets of a training, such as 000025600.png, by the images seen.
 
-    Args:
-        folder: holds files like 000025600.png.
-        most: return no more than these, at least 2.
+    The first, the last, and evenly between.
 
     Raises:
         PatchDMError: there is none, or one is damaged or wrongly named.
@@ -177,9 +167,9 @@ def read_weights(folder: Path) -> list[Weights]:
     paths = sorted(folder.rglob("*.safetensors"))
     if not paths:
         raise PatchDMError(f"{folder}: found no weights, {_REMEDY}")
+    names = (path.parent.name.replace("_", " ") for path in paths)
     return [
-        Weights(path.parent.name.replace("_", " "), _count_numbers(path), sha256(path))
-        for path in paths
+        Weights(name, _count(path), sha256(path)) for name, path in zip(names, paths, strict=True)
     ]
 
 
@@ -208,7 +198,7 @@ def _images_seen(path: Path) -> int:
     return int(path.stem)
 
 
-def _count_numbers(path: Path) -> int:
+def _count(path: Path) -> int:
     try:
         with safe_open(path, framework="numpy") as file:
             return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping

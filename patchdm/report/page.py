@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
@@ -37,8 +36,7 @@ _FORMATS = {
 """How a column of metrics.csv is written, by the start of its name."""
 
 
-@dataclass(frozen=True)
-class Headline:
+class Headline(NamedTuple):
     """A number in large print; `met` says whether it reaches its target, if it has one."""
 
     title: str
@@ -61,11 +59,9 @@ def render(
     """Return the report as HTML; equal input gives equal text.
 
     Args:
-        params: the run.
-        metrics: its measures.
-        table: metrics.csv, a row a set, the extractor named in the headers.
+        params, metrics, weights: the run, its measures, its networks.
+        table: metrics.csv, one row per set, the extractor named in the headers.
         sections: what follows the metrics, in order.
-        weights: the networks of the run.
         cells: those of its ablation, by name.
         versions: library -> version.
     """
@@ -80,15 +76,23 @@ def render(
         headlines=_headlines(metrics, table),
         metrics_table=_words(table),
         summary=_summary(params, metrics, weights),
-        provenance=_provenance(metrics, weights, cells, versions),
+        provenance=[
+            ("Git revision", metrics.git_revision),
+            ("Parameters", metrics.params_hash),
+            ("Images", metrics.data_hash),
+            ("Extractor", metrics.extractor_weights_hash),
+            *((f"Weights of {part.name}", part.sha256) for part in weights),
+            *((f"U-Net of {name}", cell.unet_weights_hash) for name, cell in cells.items()),
+            ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
+        ],
         yaml=_yaml(params),
     )
 
 
 def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
     fid_name = next(name for name in table.columns if name.startswith("FID-"))
-    ratio = _ratio(metrics.fid_samples, metrics.fid_blurred)
-    excess = _ratio(metrics.seam_samples, metrics.seam_real) - 1
+    ratio = metrics.fid_samples / (metrics.fid_blurred or math.nan)
+    excess = metrics.seam_samples / (metrics.seam_real or math.nan) - 1
     return [
         Headline(
             f"{fid_name} of the samples",
@@ -114,10 +118,6 @@ def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
             abs(excess) <= SEAM_TOLERANCE,
         ),
     ]
-
-
-def _ratio(value: float, reference: float) -> float:
-    return value / reference if reference else math.nan
 
 
 def _words(table: pd.DataFrame) -> Table:
@@ -150,23 +150,6 @@ def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> li
         "Extractor": f"{metrics.extractor}, images resized {metrics.resizer}",
     }
     return list(facts.items())
-
-
-def _provenance(
-    metrics: Metrics,
-    weights: Sequence[Weights],
-    cells: Mapping[str, Cell],
-    versions: Mapping[str, str],
-) -> list[tuple[str, str]]:
-    return [
-        ("Git revision", metrics.git_revision),
-        ("Parameters", metrics.params_hash),
-        ("Images", metrics.data_hash),
-        ("Extractor", metrics.extractor_weights_hash),
-        *((f"Weights of {part.name}", part.sha256) for part in weights),
-        *((f"U-Net of {name}", cell.unet_weights_hash) for name, cell in cells.items()),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
-    ]
 
 
 def _count(number: int) -> str:

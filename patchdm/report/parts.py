@@ -42,19 +42,11 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page with a heading; one without tables and pictures is left out.
+    """A part of the page with a heading; one without tables and pictures is left out."""
 
-    Attributes:
-        key: its id in the page.
-        title: its heading.
-        text: what it shows.
-        tables, pictures: shown in this order.
-        shape: how wide pictures are: some beside each other, two, or one, with its words aside.
-    """
-
-    key: str
+    key: str  # its id in the page
     title: str
     text: str
     tables: Sequence[Table] = ()
-    pictures: Sequence[Picture] = ()
-    shape: Literal["", "wide", "rows"] = ""
+    pictures: Sequence[Picture] = ()  # after the tables
+    shape: Literal["", "wide", "rows"] = ""  # some side by side, two, or one with its words aside

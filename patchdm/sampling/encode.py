@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
+from patchdm.config import Applications
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
 from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
@@ -35,6 +37,11 @@ class CodeFit:
     num_steps: int
     windows: int
     learning_rate: float
+
+    @classmethod
+    def of(cls, features: Callable[[Pixels], NDArray[np.float32]], config: Applications) -> Self:
+        """Return the fit that the section `applications` of params.yaml describes."""
+        return cls(features, config.code_steps, config.code_windows, config.code_learning_rate)
 
 
 @torch.enable_grad()

@@ -40,18 +40,15 @@ def batches(
     device: torch.device,
     start_worker: Callable[[int], None] | None,
 ) -> Generator[Batch, None, None]:
-    """Yield the micro-batches of one process, on its device.
+    """Yield the micro-batches of one process from a step on, on its device.
 
     The micro-batches of a step go round the processes in turn.
 
     Args:
-        draw: makes a micro-batch.
-        plan: sizes and length of the training.
-        first_step: where to begin.
+        draw, plan: makes a micro-batch; sizes and length of the training.
         rank: of this process.
         num_processes: that share each step; a divisor of `plan.micro_batches`.
         workers: processes that draw ahead; 0 draws here, when asked.
-        device: where batches go.
         start_worker: called in each worker with its number.
     """
     first, end = first_step * plan.micro_batches, plan.steps * plan.micro_batches
@@ -82,7 +79,7 @@ def workers_named(workers: int) -> Iterator[None]:
     """Say in one line that a worker died: torch tells us by a signal, amid whatever we do.
 
     Raises:
-        PatchDMError: one did, most likely by lack of shared memory.
+        PatchDMError: one did, most likely for lack of shared memory.
     """
     try:
         yield

@@ -23,12 +23,7 @@ def seed_dropout(seed: int, first_item: int) -> None:
 
 
 def draw_rows(count: int, items: range, seed: int) -> np.ndarray:
-    """Return the images of some items: consecutive places in one shuffled epoch after another.
-
-    Args:
-        count: images in the training set.
-        items: numbers of the items, from 0.
-        seed: root of the shuffling.
+    """Return which of `count` images some items are: places in one shuffled epoch after another.
 
     Returns:
         (len(items),) int, 0 .. count - 1.

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import signal
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,48 +16,9 @@ import pytest
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.shards import read_image, read_images, read_manifest
-from patchdm.sampling.write import PROGRESS
-from tests.photographs import contents
-from tests.sampling.drawing import SETTINGS, Process, draw, write
+from tests.sampling.drawing import SETTINGS, draw, pngs, published, write
 
 FORMATS = ["png", "webdataset"]
-
-
-def published(out: Path) -> dict[str, bytes]:
-    """Return what a reader sees: everything but the progress."""
-    found = contents(out)
-    return {name: found[name] for name in found if not name.startswith(PROGRESS)}
-
-
-def pngs(out: Path) -> dict[int, bytes]:
-    """Return the bytes of every image, from folders or tars."""
-    found = {}
-    for name, content in contents(out).items():
-        if name.endswith(".tar"):
-            with tarfile.open(out / name) as tar:
-                images = [member for member in tar if member.name.endswith(".png")]
-                found |= {int(m.name[:-4]): tar.extractfile(m).read() for m in images}
-        elif name.endswith(".png"):
-            found[int(Path(name).stem)] = content
-    return found
-
-
-def drawn(log: Path) -> list[int]:
-    """Return the seeds that were drawn, in order."""
-    return [int(seed) for seed in log.read_text().split()] if log.exists() else []
-
-
-def kill(process: Process) -> None:
-    process.kill()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-
-
-def wait_for(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_shard_is_a_folder_of_png(tmp_path: Path):

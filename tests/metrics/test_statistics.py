@@ -10,11 +10,10 @@ from torch import Tensor
 
 from patchdm.errors import PatchDMError
 from patchdm.metrics import statistics
-from patchdm.metrics.crops import random_crops
 from patchdm.metrics.extractors import Extractor
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.seams import step_maps
-from patchdm.metrics.statistics import Statistics, collect
+from patchdm.metrics.statistics import Statistics, collect, random_crops
 from tests.stages.tiny import tiny_params
 
 KEYS = np.arange(100, 124)

@@ -24,7 +24,6 @@ from patchdm.report.inputs import (
 )
 from patchdm.report.parts import Table
 from patchdm.report.tables.build import CAPTIONS
-from patchdm.report.tables.build import Table as Written
 from patchdm.report.tables.write import read_words, write_tables
 from tests.report.runs import METRICS_VALUES
 from tests.stages.tiny import tiny_params
@@ -39,7 +38,7 @@ def test_metrics_are_read_and_more_is_allowed(tmp_path: Path) -> None:
 
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     frame = pd.DataFrame({"variant": ["full", "no-code"], "FID": [1234.5, None], "n": [8, None]})
-    write_tables(tmp_path, {"ablation": Written(CAPTIONS["ablation"], frame)})
+    write_tables(tmp_path, {"ablation": frame})
     rows = [["full", "1,234.50", "8"], ["no-code", "", ""]]
     found = read_words(tmp_path, "ablation")
     assert found == Table(CAPTIONS["ablation"], ["variant", "FID", "n"], rows)

@@ -13,7 +13,7 @@ import pytest
 from patchdm.ablation import VARIANTS
 from patchdm.errors import PatchDMError
 from patchdm.report.tables.build import (
-    Table,
+    CAPTIONS,
     ablation_table,
     parameters_table,
     quality_table,
@@ -38,11 +38,10 @@ def result(fid: float, source: Source = LITE, **scores: float) -> Result:
     return Result(source, {"fid": fid, **scores})
 
 
-def row(table: Table, **place: str) -> pd.Series:
-    frame = table.frame
+def row(table: pd.DataFrame, **place: str) -> pd.Series:
     for column, value in place.items():
-        frame = frame[frame[column] == value]
-    (only,) = [one for _, one in frame.iterrows()]
+        table = table[table[column] == value]
+    (only,) = [one for _, one in table.iterrows()]
     return only
 
 
@@ -98,7 +97,7 @@ def test_seeds_give_mean_sample_deviation_minimum_and_tolerance():
 
 def test_a_run_on_its_own_data_stands_apart_from_the_papers():
     table = quality_table("landscapes", "64x32", [result(30.0, kid=0.1), result(33.0, kid=0.2)])
-    assert table.frame[PAPER].notna().sum() == len(paper_numbers("quality"))
+    assert table[PAPER].notna().sum() == len(paper_numbers("quality"))
     own = row(table, data="landscapes", metric="FID")
     assert math.isnan(own[PAPER])
     assert (own[MEASURED], own["extractor"], own["n"], own["seeds"]) == (31.5, *LITE, 2)
@@ -123,7 +122,7 @@ def test_the_ablation_has_a_row_a_variant():
     seam = {"seam": 1.1, "seam_padded": 1.2, "kid": 0.1}
     cells = {"full": [result(30.0, **seam), result(34.0, **seam)], "no-collage": [result(90.0)]}
     table = ablation_table(cells, result(30.0))
-    assert list(table.frame["variant"]) == list(VARIANTS)
+    assert list(table["variant"]) == list(VARIANTS)
     full, none = row(table, variant="full"), row(table, variant="no-collage")
     fid, paper = "FID (efficientnet-lite0, n = 224)", "paper FID (FFHQ, Inception, n = 1,000)"
     assert (full[paper], full[fid], full["FID min"], full["seeds"]) == (37.99, 32.0, 30.0, 2)
@@ -150,17 +149,18 @@ def test_parameters_are_counted_beside_the_papers():
 def test_resolutions_nobody_measured_are_empty():
     found = [("128x64", "demo", "whole", 9.0, 0.5, "2 CPU threads")]
     table = resolution_table(pd.DataFrame(found, columns=list(RESOLUTION_COLUMNS)))
-    assert list(table.frame["size"])[:2] == ["128x64", "256x256"]
-    assert table.frame["paper memory"].isna().all()  # nobody has told
+    assert list(table["size"])[:2] == ["128x64", "256x256"]
+    assert table["paper memory"].isna().all()  # nobody has told
     assert row(table, size="128x64")["time (s a step)"] == 0.5
     assert math.isnan(row(table, size="2048x1024")["time (s a step)"])
 
 
-def test_files_say_what_the_frame_says(tmp_path: Path):
+def test_files_say_what_the_frame_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(CAPTIONS, "t", "Half of 100 % is_50")
     frame = pd.DataFrame(
         {"a_b": ["x & y_z", ""], "FID (lite, n = 5)": [1.9, None], "n": [50_000, None]}
     )
-    write_tables(tmp_path, {"t": Table("Half of 100 % is_50", frame)})
+    write_tables(tmp_path, {"t": frame})
     csv, markdown, latex = (
         (tmp_path / f"t.{ending}").read_text() for ending in ("csv", "md", "tex")
     )

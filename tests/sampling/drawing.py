@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import signal
+import tarfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from patchdm.formats.images import Pixels
-from patchdm.sampling.write import write_shards
+from patchdm.sampling.write import PROGRESS, write_shards
+from tests.photographs import contents
 
 SETTINGS = {"weights": "abc", "num_steps": 3}
 Drawing = Callable[[Sequence[int]], Pixels]
@@ -54,3 +57,33 @@ def start(*arguments: Any, **changes: Any) -> Process:
     )
     process.start()
     return process
+
+
+def published(out: Path) -> dict[str, bytes]:
+    """Return what a reader sees: everything but the progress."""
+    found = contents(out)
+    return {name: found[name] for name in found if not name.startswith(PROGRESS)}
+
+
+def pngs(out: Path) -> dict[int, bytes]:
+    """Return the bytes of every image, from folders or tars."""
+    found = {}
+    for name, content in contents(out).items():
+        if name.endswith(".tar"):
+            with tarfile.open(out / name) as tar:
+                images = [member for member in tar if member.name.endswith(".png")]
+                found |= {int(m.name[:-4]): tar.extractfile(m).read() for m in images}
+        elif name.endswith(".png"):
+            found[int(Path(name).stem)] = content
+    return found
+
+
+def drawn(log: Path) -> list[int]:
+    """Return the seeds that were drawn, in order."""
+    return [int(seed) for seed in log.read_text().split()] if log.exists() else []
+
+
+def kill(process: Process) -> None:
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import pandas as pd
 
 from patchdm.ablation import VARIANTS
 from patchdm.report.tables.paper import Number, Source, one_source, paper_numbers
-from patchdm.report.tables.results import Result, sources, spread
+from patchdm.report.tables.results import Result, Spread, spread
 
-METRICS = {
-    "FID": "fid",
-    "sFID": "sfid",
-    "KID": "kid",
-    "Precision": "precision",
-    "Recall": "recall",
-}
-"""Metric of the paper's tables, and KID, which few images suffice for -> its key."""
+METRICS = ("FID", "sFID", "KID", "Precision", "Recall")
+"""Metrics of the paper's tables, and KID, which few images suffice for; keys are in lower case."""
 TOLERANCE = "the tolerance is two standard deviations over the training seeds."
 TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
@@ -42,14 +37,7 @@ CAPTIONS = {
 }
 
 
-class Table(NamedTuple):
-    """A table and what has to be said of it."""
-
-    caption: str
-    frame: pd.DataFrame
-
-
-def quality_table(data: str, size: str, results: Sequence[Result]) -> Table:
+def quality_table(data: str, size: str, results: Sequence[Result]) -> pd.DataFrame:
     """Compare with the paper on its data sets.
 
     Args:
@@ -62,18 +50,20 @@ def quality_table(data: str, size: str, results: Sequence[Result]) -> Table:
     """
     known = {(n.data, n.size, n.model, n.quantity): n for n in paper_numbers("quality") if n.source}
     paper = one_source((n.source for n in known.values() if n.source), "paper")
-    measured = one_source(sources(results), "measured")
-    own = {(data, size, "Patch-DM", metric): key for metric, key in METRICS.items()}
+    measured = one_source((result.source for result in results), "measured")
+    own = {(data, size, "Patch-DM", metric): metric.lower() for metric in METRICS}
     rows = []
     for place in known | own:
-        row = dict(zip(("data", "size", "model", "metric"), place, strict=True))
+        titles = ("data", "size", "model", "metric")
+        row: dict[str, Any] = dict(zip(titles, place, strict=True))
         row |= _paper_cells(known.get(place), f"paper ({paper})")
-        row |= _measured_cells(results, measured, own.get(place, ""))
-        rows.append(row)
-    return Table(CAPTIONS["quality"], pd.DataFrame(rows))
+        of = spread(results if place in own else [], own.get(place, ""))
+        row[f"measured ({measured})"] = of.mean
+        rows.append(row | _about(of, len(results), measured))
+    return pd.DataFrame(rows)
 
 
-def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> Table:
+def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.DataFrame:
     """Compare the variants.
 
     Args:
@@ -85,30 +75,25 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> Table:
     """
     known = {n.model: n for n in paper_numbers("ablation")}
     paper = one_source((n.source for n in known.values() if n.source), "paper FID")
-    every = [run, *(result for results in cells.values() for result in results)]
-    measured = one_source(sources(every), "measured")
+    measured = one_source((of.source for of in chain([run], *cells.values())), "measured")
     rows = []
     for variant in VARIANTS:
         results = cells.get(variant, [])
         row: dict[str, Any] = {"variant": variant}
         row |= _paper_cells(known.get(variant), f"paper FID (FFHQ, {paper})")
-        for title, key in {"FID": "fid", "KID": "kid"}.items():
-            of = spread(results, key)
+        for title in ("FID", "KID"):
+            of = spread(results, title.lower())
             row[f"{title} ({measured})"] = of.mean
             row |= {f"{title} std": of.std, f"{title} min": of.least}
         for title, key in {"seam": "seam", "padded seam": "seam_padded"}.items():
             of = spread(results, key)
             row |= {title: of.mean, f"{title} std": of.std}
-        rows.append(row | _about(results, measured, "fid"))
-    return Table(CAPTIONS["ablation"], pd.DataFrame(rows))
+        rows.append(row | _about(spread(results, "fid"), len(results), measured))
+    return pd.DataFrame(rows)
 
 
-def parameters_table(counted: Mapping[str, int]) -> Table:
-    """Compare the sizes of networks.
-
-    Args:
-        counted: parameters of each network of the run, by the names of `meta_networks`.
-    """
+def parameters_table(counted: Mapping[str, int]) -> pd.DataFrame:
+    """Compare the parameters of each network, by the names of `meta_networks`."""
     ours = {name: count / 1e6 for name, count in counted.items()}
     ours["all parameters"] = sum(ours.values())
     numbers = paper_numbers("parameters")
@@ -124,15 +109,11 @@ def parameters_table(counted: Mapping[str, int]) -> Table:
         row["its layout, counted (M)"] = layout
         row["this run (M)"] = ours.get(part) if model == "Patch-DM" else None
         rows.append(row)
-    return Table(CAPTIONS["parameters"], pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
-def resolution_table(measured: pd.DataFrame) -> Table:
-    """Show memory and time of a sampling step by the size of the image.
-
-    Args:
-        measured: columns RESOLUTION_COLUMNS.
-    """
+def resolution_table(measured: pd.DataFrame) -> pd.DataFrame:
+    """Show memory and time of a sampling step by the size of the image: RESOLUTION_COLUMNS."""
     numbers = {(n.size, n.quantity): n.value for n in paper_numbers("resolution")}
     sizes = pd.DataFrame({"size": list(dict.fromkeys(size for size, _ in numbers))})
     sizes["paper memory"] = [numbers[size, "memory"] for size in sizes["size"]]
@@ -140,8 +121,7 @@ def resolution_table(measured: pd.DataFrame) -> Table:
     titles = {"memory_mib": "memory (MiB)", "seconds_per_step": "time (s a step)"}
     frame = sizes.merge(measured.rename(columns=titles), on="size", how="outer", sort=False)
     pixels = frame["size"].map(lambda size: math.prod(map(int, size.split("x"))))
-    frame = frame.iloc[pixels.argsort(kind="stable")]
-    return Table(CAPTIONS["resolution"], frame)
+    return frame.iloc[pixels.argsort(kind="stable")]
 
 
 def _paper_cells(number: Number | None, title: str) -> dict[str, Any]:
@@ -151,20 +131,8 @@ def _paper_cells(number: Number | None, title: str) -> dict[str, Any]:
     return {title: number.value, "tag": f"{number.tag} {note}".strip()}
 
 
-def _measured_cells(results: Sequence[Result], source: Source, key: str) -> dict[str, Any]:
-    return {f"measured ({source})": spread(results if key else [], key).mean} | _about(
-        results if key else [], source, key
-    )
-
-
-def _about(results: Sequence[Result], source: Source, key: str) -> dict[str, Any]:
+def _about(of: Spread, seeds: int, source: Source) -> dict[str, Any]:
     """Say how the metric of a row was measured, if it was."""
-    of = spread(results, key)
     if math.isnan(of.mean):
         return {"extractor": "", "n": None, "seeds": None, "tolerance": math.nan}
-    return {
-        "extractor": source.extractor,
-        "n": source.n,
-        "seeds": len(results),
-        "tolerance": of.tolerance,
-    }
+    return {**source._asdict(), "seeds": seeds, "tolerance": of.tolerance}

@@ -40,27 +40,16 @@ def one_source(sources: Iterable[Source], column: str) -> Source:
 
 @dataclass(frozen=True)
 class Number:
-    """A number of the paper, or of those it compares with.
+    """A number of the paper, or of those it compares with."""
 
-    Attributes:
-        data: preset of the data set, or empty.
-        size: WIDTHxHEIGHT, or empty.
-        model: that it is of, or the variant of Patch-DM.
-        quantity: what it is.
-        value: None: nobody has told.
-        source: what a metric is measured by; None for what is counted.
-        tag: where the value comes from, explained in paper.csv.
-        note: a word more.
-    """
-
-    data: str
-    size: str
-    model: str
+    data: str  # preset of the data set, or empty
+    size: str  # WIDTHxHEIGHT, or empty
+    model: str  # or the variant of Patch-DM
     quantity: str
-    value: float | None
-    source: Source | None
-    tag: str
-    note: str
+    value: float | None  # None: nobody has told
+    source: Source | None  # what a metric is measured by; None for what is counted
+    tag: str  # where the value comes from, explained in paper.csv
+    note: str  # a word more
 
     def quote(self, decimals: int = 0) -> str:
         """Write it with where it comes from: `71.40 counted`, `128 [C], 32 a GPU`."""
@@ -69,23 +58,17 @@ class Number:
         return ", ".join(filter(None, [value, self.note]))
 
 
+@cache
 def paper_numbers(table: str) -> list[Number]:
     """Return the numbers of a table: quality, ablation, parameters, resolution or run."""
-    return [number for name, number in _all() if name == table]
-
-
-@cache
-def _all() -> list[tuple[str, Number]]:
     text = files("patchdm.report.tables").joinpath("paper.csv").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return [
-        (
-            row["table"],
-            Number(
-                **{key: row[key] for key in ("data", "size", "model", "quantity", "tag", "note")},
-                value=float(row["value"]) if row["value"] else None,
-                source=Source(row["extractor"], int(row["n"])) if row["extractor"] else None,
-            ),
+        Number(
+            **{key: row[key] for key in ("data", "size", "model", "quantity", "tag", "note")},
+            value=float(row["value"]) if row["value"] else None,
+            source=Source(row["extractor"], int(row["n"])) if row["extractor"] else None,
         )
         for row in csv.DictReader(lines)
+        if row["table"] == table
     ]

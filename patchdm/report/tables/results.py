@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.report.inputs import read_metrics
 from patchdm.report.tables.paper import Source
 
@@ -82,15 +82,10 @@ def read_resolutions(path: Path) -> pd.DataFrame:
     except OSError as error:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:  # what pandas raises for each kind of damage
-        raise PatchDMError(f"{path}: not a table: {' '.join(str(error).split())}") from None
+        raise PatchDMError(f"{path}: not a table: {one_line(error)}") from None
     if missing := set(RESOLUTION_COLUMNS) - set(table.columns):
         raise PatchDMError(f"{path}: found no column {', '.join(sorted(missing))}")
     return table[list(RESOLUTION_COLUMNS)]
-
-
-def sources(results: Iterable[Result]) -> list[Source]:
-    """Return what each result is measured by."""
-    return [result.source for result in results]
 
 
 def _rounded(value: float) -> float:

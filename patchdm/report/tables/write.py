@@ -9,12 +9,13 @@ import pandas as pd
 
 from patchdm.report import parts
 from patchdm.report.inputs import read_frame
-from patchdm.report.tables.build import CAPTIONS, Table
+from patchdm.report.tables.build import CAPTIONS
 
 
-def write_tables(folder: Path, tables: dict[str, Table]) -> None:
-    """Write NAME.csv, NAME.md and NAME.tex of each table into a folder."""
-    for name, (caption, numbers) in tables.items():
+def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    """Write NAME.csv, NAME.md and NAME.tex of each table, with its caption, into a folder."""
+    for name, numbers in tables.items():
+        caption = CAPTIONS[name]
         frame = numbers.convert_dtypes()  # n and seeds are whole numbers, also next to empty cells
         words = _words(frame)
         markdown = words.to_markdown(index=False, disable_numparse=True)
