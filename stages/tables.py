@@ -1,4 +1,4 @@
-"""Stage tables: the paper's tables rebuilt, its numbers beside the run's -> reports/paper/."""
+"""Stage tables: the paper's tables rebuilt, its numbers next to the run's -> reports/paper/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the photographs of a run cost before training: bytes to bring, hours to bring and extract.
+"""What the photographs of a run cost before training: bytes to download, hours to download and extract.
 
 Sizes as published: FFHQ's 1024 x 1024 PNGs in its README, LHQ's in ALIS's, LSUN's zips in its
 README. That of Nature is an estimate: 21,443 JPEGs of 2560 x 1024 at a quarter of a byte a pixel.
@@ -42,7 +42,7 @@ def data_cost(
     rows = []
     total = PUBLISHED_BYTES.get(name) or _local_bytes(Path(data.location))
     if total:
-        rows.append(("photographs to bring", total / 1e9, "GB"))
+        rows.append(("photographs to download", total / 1e9, "GB"))
         rows.append(("bringing them", total / (megabytes * 1e6) / 3600, "h"))
     seconds = photographs / (photographs_a_second * workers)
     rows.append((f"extraction, {workers} workers", seconds / 3600, "h"))

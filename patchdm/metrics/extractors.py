@@ -1,7 +1,7 @@
 """The feature extractors of all metrics, as torch-fidelity registers them.
 
 Two are ours. `efficientnet-lite0` has its ImageNet weights from a Python package, so it works
-offline; its metrics are named after it and never stand beside those of Inception.
+offline; its metrics are named after it and never stand next to those of Inception.
 `inception-adm` adds the spatial features of sFID to torch-fidelity's Inception, as the reference
 evaluator of the field has them (PAPER section 4). CLIP and DINOv2 are torch-fidelity's own.
 """

@@ -1,4 +1,4 @@
-"""Memorisation: how near do samples lie to training images, beside held-out photographs?"""
+"""Memorisation: how near do samples lie to training images, compared with held-out photographs?"""
 
 from __future__ import annotations
 

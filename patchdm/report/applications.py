@@ -50,7 +50,7 @@ def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
         key="restoring",
         title="Inpainting and outpainting",
         text="Held-out photographs, the first of them, not chosen by eye. Distances are to the "
-        "photograph; a mask seam of 1 means that steps at the mask's border are as those beside "
+        "photograph; a mask seam of 1 means that steps at the mask's border are as those next to "
         "it. PSNR rewards blur: the mean of all that is possible scores best.",
         tables=[_table(scores)],
         pictures=strips,

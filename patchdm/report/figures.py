@@ -54,7 +54,7 @@ def sheet(images: Pixels) -> bytes:
 
 
 def row(images: Pixels) -> bytes:
-    """Lay images (n, H, W, 3) out beside each other."""
+    """Lay images (n, H, W, 3) out next to each other."""
     return _sheet(images, len(images), ROW_WIDTH)
 
 

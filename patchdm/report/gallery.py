@@ -22,7 +22,7 @@ ROW_IMAGES = 7
 """Images next to each other in rows that compare."""
 PROGRESS_SHEETS = 6
 _HEALTH = (
-    "Codes that the latent model samples, beside those of the training images; every dimension in "
+    "Codes that the latent model samples, next to those of the training images; every dimension in "
     "units of its deviation there. Error of the mean and distances are root mean squares over "
     "dimensions; a model that copies codes has a distance of 0."
 )
@@ -40,7 +40,7 @@ def sheets(samples: Samples, most: int) -> Section:
     ]
     return Section(
         key="sheets",
-        title="Samples beside photographs",
+        title="Samples next to photographs",
         text="The first samples by seed, not chosen by eye; photographs are spread evenly over "
         "their set.",
         pictures=[

@@ -20,7 +20,7 @@ _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
 class Nearness(BaseModel):
-    """How near samples lie to the training images, beside held-out photographs."""
+    """How near samples lie to the training images, compared with held-out photographs."""
 
     nearer_than_held_out: float
     median_samples: float

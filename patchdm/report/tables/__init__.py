@@ -1,1 +1,1 @@
-"""The paper's tables, rebuilt: its numbers beside those of a run."""
+"""The paper's tables, rebuilt: its numbers next to those of a run."""

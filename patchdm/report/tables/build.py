@@ -1,4 +1,4 @@
-"""The tables, each the paper's numbers beside those of a run.
+"""The tables, each the paper's numbers next to those of a run.
 
 What was measured by other features or on another number of images stands in another column,
 whose title says so. A cell is empty where nothing is known or was measured.
