@@ -1,4 +1,4 @@
-"""What the photographs of a run cost before training: bytes to download, hours to download and extract.
+"""What the photographs of a run cost before training: bytes and hours.
 
 Sizes as published: FFHQ's 1024 x 1024 PNGs in its README, LHQ's in ALIS's, LSUN's zips in its
 README. That of Nature is an estimate: 21,443 JPEGs of 2560 x 1024 at a quarter of a byte a pixel.
