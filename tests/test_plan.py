@@ -242,7 +242,9 @@ def test_hours_of_data_are_counts_over_rates(name: str):
     data = load_params(REPO / f"presets/{name}.yaml").data
     table = data_cost(name, data, 7200, workers=8, megabytes=10.0, photographs_a_second=0.5)
     values = table.set_index("quantity")["value"]
-    assert values["bringing them"] == pytest.approx(values["photographs to download"] * 100 / 3600)
+    assert values["downloading them"] == pytest.approx(
+        values["photographs to download"] * 100 / 3600
+    )
     assert values["extraction, 8 workers"] == pytest.approx(4 / 8)
 
 

@@ -31,8 +31,8 @@ PLAN_NOTES = """
 Hours: at {rate:g} TFLOP/s achieved; photographs at {transfer:g} MB/s (assumed),
 {extraction:g} per second and worker (of 2 megapixels benchmarks/extraction.py measured 25-100).
 FLOP: of matrix products and convolutions, a multiplication and an addition being two. State:
-weights, gradients, Adam's two moments and EMA in float32. Activations: what autograd keeps in float32;
-mixed precision and fused attention keep less.
+weights, gradients, Adam's two moments and EMA in float32. Activations: what autograd keeps in
+float32; mixed precision and fused attention keep less.
 [C]: from the authors' code, [2nd]: quoted by a second text, counted: in the authors' layout."""
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})

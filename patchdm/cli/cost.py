@@ -43,7 +43,7 @@ def data_cost(
     total = PUBLISHED_BYTES.get(name) or _local_bytes(Path(data.location))
     if total:
         rows.append(("photographs to download", total / 1e9, "GB"))
-        rows.append(("bringing them", total / (megabytes * 1e6) / 3600, "h"))
+        rows.append(("downloading them", total / (megabytes * 1e6) / 3600, "h"))
     seconds = photographs / (photographs_a_second * workers)
     rows.append((f"extraction, {workers} workers", seconds / 3600, "h"))
     return pd.DataFrame(rows, columns=["quantity", "value", "unit"])
