@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import random
 import signal
@@ -84,13 +85,20 @@ def start(stage: str, *arguments: str) -> subprocess.Popen[str]:
 
 def kill_amid(stage: str, pattern: str, *arguments: str) -> None:
     """Start a stage and kill it at a random moment after a new file of its state appears."""
-    before = set((STATE / stage).rglob(pattern))
+    before = _state_files(stage, pattern)
     process = start(stage, *arguments)
-    wait_for(process, lambda: set((STATE / stage).rglob(pattern)) - before)
+    wait_for(process, lambda: _state_files(stage, pattern) - before)
     time.sleep(random.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors
+
+
+def _state_files(stage: str, pattern: str) -> set[str]:
+    """Return the files of a stage's state, of which folders may vanish meanwhile."""
+    state = STATE / stage
+    found = glob.glob(f"**/{pattern}", root_dir=state, recursive=True, include_hidden=True)  # noqa: PTH207 - Path.glob raises then
+    return set(found)
 
 
 def wait_for(process: subprocess.Popen[str], happened: Any) -> None:
