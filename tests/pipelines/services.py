@@ -20,6 +20,7 @@ import psutil
 
 from tests.conftest import REPO
 from tests.pipelines import toy
+from tests.stages.models import holds
 
 
 def clone(folder: Path, preset: str = "smoke") -> Path:
@@ -60,7 +61,7 @@ def _note_place(folder: Path) -> None:
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Return what a condition gives as soon as it holds."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (found := holds(condition)):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.1)
     return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,25 +85,26 @@ def start(stage: str, *arguments: str) -> subprocess.Popen[str]:
 
 def kill_amid(stage: str, pattern: str, *arguments: str) -> None:
     """Start a stage and kill it at a random moment after a new file of its state appears."""
-    before = _state_files(stage, pattern)
+    before = set((STATE / stage).rglob(pattern))
     process = start(stage, *arguments)
-    wait_for(process, lambda: _state_files(stage, pattern) - before)
+    wait_for(process, lambda: set((STATE / stage).rglob(pattern)) - before)
     time.sleep(random.uniform(0, 0.1))
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, errors
 
 
-def _state_files(stage: str, pattern: str) -> set[str]:
-    """Return the files of a stage's state, of which folders may vanish meanwhile."""
-    state = STATE / stage
-    found = glob.glob(f"**/{pattern}", root_dir=state, recursive=True, include_hidden=True)  # noqa: PTH207 - Path.glob raises then
-    return set(found)
+def holds(condition: Callable[[], Any]) -> Any:
+    """Return what a condition gives; nothing, if a folder vanished that it read."""
+    try:
+        return condition()
+    except FileNotFoundError:
+        return None
 
 
 def wait_for(process: subprocess.Popen[str], happened: Any) -> None:
     deadline = time.monotonic() + 60
-    while not happened() and process.poll() is None and time.monotonic() < deadline:
+    while not holds(happened) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     assert process.poll() is None, process.communicate()[1]
 
