@@ -16,8 +16,9 @@ import pytest
 
 from patchdm.cli import restore
 from patchdm.cli.app import main
+from tests.cli.runs import refusal
+from tests.conftest import REPO
 
-REPO = Path(__file__).parents[1]
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
 
 
@@ -27,16 +28,6 @@ def repository(tmp_dir: Path) -> Path:
     shutil.copy(REPO / "params.yaml", tmp_dir)
     shutil.copytree(REPO / "presets", tmp_dir / "presets")
     return tmp_dir
-
-
-def refusal(*argv: str) -> str:
-    """Return the message with which the command exits."""
-    with pytest.raises(SystemExit) as exit_:
-        main(argv)
-    message = str(exit_.value)
-    assert message.startswith("error: ")
-    assert "\n" not in message
-    return message.removeprefix("error: ")
 
 
 @pytest.mark.usefixtures("repository")
