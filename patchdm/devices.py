@@ -1,4 +1,4 @@
-"""The default device, and torch's threads on a CPU that other programs use too."""
+"""The default device, its precision, and torch's threads on a CPU that other programs use too."""
 
 from __future__ import annotations
 
@@ -6,11 +6,31 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 
 def default_device() -> str:
     """Return the name of the default device: "cuda" if available, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision(name: str) -> str:
+    """Resolve "auto" of params.yaml: "bf16" if the device computes in it natively, else "no"."""
+    if name != "auto":
+        return name
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    able = torch.cpu.get_capabilities()
+    native = able.get("amx_bf16") or able.get("avx512_bf16")
+    # oneDNN may be told to use less of the CPU (ONEDNN_MAX_CPU_ISA), then bf16 is very slow.
+    return "bf16" if native and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"  # noqa: SLF001
+
+
+def cast(network: nn.Module, name: str) -> None:
+    """Let a network compute in a `mixed_precision` of params.yaml, its weights included."""
+    types = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    # That of diffusers' models warns of parts to keep in float32, and there are none.
+    nn.Module.to(network, types[precision(name)])
 
 
 @contextlib.contextmanager

@@ -26,10 +26,19 @@ _GRACE = 20.0
 
 
 def processes_of(params: Params) -> int:
-    """Return how many processes train: none starts for a training that ends before it could."""
-    config, model = params.train, params.model
-    if params.machine.processes or torch.accelerator.is_available():
-        return params.machine.processes or 1
+    """Return how many processes train: none starts for a training that ends before it could.
+
+    Raises:
+        PatchDMError: more are wanted than there are GPUs.
+    """
+    config, model, wanted = params.train, params.model, params.machine.processes
+    if wanted and torch.cuda.is_available() and wanted > torch.cuda.device_count():
+        raise PatchDMError(
+            f"machine.processes is {wanted}, expected at most the {torch.cuda.device_count()} GPUs "
+            "here"
+        )
+    if wanted or torch.accelerator.is_available():
+        return wanted or 1
     window = (2 * model.patch_size // model.pixel_fold) ** 2
     work = config.images_seen * window * model.channels[0]
     return config.cpu_shares(params.base.threads) if work > WORTH_A_START else 1

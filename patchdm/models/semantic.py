@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from patchdm.models.blocks import Attention, Block, Residual, group_norm
@@ -55,6 +56,7 @@ class CodeTable(ModelMixin, ConfigMixin):
         """(B,) image numbers -> (B, code_dim)."""
         return F.embedding(images, self.codes)
 
+    @apply_forward_hook
     def start(self, features: Tensor) -> Tensor:
         """Return the start of an image's code: features (B, dim) float32 -> (B, code_dim)."""
         if self.config.feature_dim is None:

@@ -27,8 +27,8 @@ Bands = Iterator[tuple[slice, Tensor]]
 """Pixel rows and their prediction (B, C, rows, W), from top to bottom."""
 
 _KEPT_PLACES = 1024
-"""Patches whose projected positions are kept between the steps of a canvas that is worked on as a
-whole; 64 kB each in the paper's network."""
+"""Patches whose projected positions are kept between the steps; 64 kB each in the paper's network,
+so that memory does not grow with the canvas."""
 
 
 def predict_eps(
@@ -119,9 +119,6 @@ class Denoiser:
         self._cols_per_chunk = cols_per_chunk or grid.cols + 1
         rows, cols = grid_shape or (grid.rows, grid.cols)
         self._scale = torch.tensor([rows / grid.rows, cols / grid.cols])
-        # Who asks for chunks wants memory that does not grow with the canvas.
-        chunked = rows_per_chunk is not None or cols_per_chunk is not None
-        self._most_places = 0 if chunked else _KEPT_PLACES
         self._places: dict[tuple[tuple[float, float], ...] | None, Projected] = {}
 
     @property
@@ -287,7 +284,7 @@ class Denoiser:
             return self._places[places]
         at = None if places is None else torch.tensor(places) * self._scale
         projected = self.unet.project_positions(at)
-        if sum(len(kept) for kept in self._places.values()) < self._most_places:
+        if sum(len(kept) for kept in self._places.values()) < _KEPT_PLACES:
             self._places[places] = projected
         return projected
 

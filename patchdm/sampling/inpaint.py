@@ -48,7 +48,8 @@ def inpaint(
     Returns:
         (B, C, H, W); `known` exactly where not masked.
     """
-    pull, nearest = _pull(mask, blend_width)
+    pull, nearest = (part.to(known.device) for part in _pull(mask, blend_width))
+    mask = mask.to(known.device)
     timesteps, noise, turn = scheduler.timesteps, x_T, 0
 
     def on_step(x_prev: Tensor, step: Step) -> Tensor:
@@ -69,7 +70,7 @@ def inpaint(
 
 
 def checked_mask(mask: Tensor, known: Tensor) -> Tensor:
-    """Return a mask for each image, (B, 1, H, W).
+    """Return a mask for each image, (B, 1, H, W), on the CPU, where its distances are computed.
 
     Args:
         mask: (H, W), (1, 1, H, W) or (B, 1, H, W) bool, True where pixels are to be made.
@@ -86,7 +87,7 @@ def checked_mask(mask: Tensor, known: Tensor) -> Tensor:
         raise ValueError(
             f"`mask` has shape {shape}, expected {(height, width)} and {(batch, 1, height, width)}"
         )
-    mask = mask.expand(batch, 1, height, width).to(known.device)
+    mask = mask.cpu().expand(batch, 1, height, width)
     if not mask.flatten(1).any(dim=1).all():
         raise ValueError("`mask` is False everywhere, expected masks of something to make")
     return mask
@@ -103,7 +104,7 @@ def _pull(mask: Tensor, blend_width: int) -> tuple[Tensor, Tensor]:
         pulls.append(1 - torch.from_numpy(distance) / (blend_width + 1))
         numbers.append(torch.from_numpy(nearest).flatten())
     pull = torch.stack(pulls)[:, None].clamp(min=0)
-    return pull.to(mask.device), torch.stack(numbers)[:, None].to(mask.device)
+    return pull, torch.stack(numbers)[:, None]
 
 
 def _signals(scheduler: DDIMScheduler, index: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -25,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from patchdm.devices import precision
 from patchdm.errors import PatchDMError
 from patchdm.training.batches import Batch, Draw, batches, workers_named
 from patchdm.training.checkpoint import Checkpoints
@@ -112,7 +114,7 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     # accelerate joins processes without GPUs only where it is told that there are none.
     cpu = not torch.accelerator.is_available()
     AcceleratorState._reset_state()  # noqa: SLF001 - of an earlier training, by another precision
-    accelerator = Accelerator(cpu=cpu, mixed_precision=_precision(mixed_precision))
+    accelerator = Accelerator(cpu=cpu, mixed_precision=precision(mixed_precision))
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:
         raise PatchDMError(
@@ -122,18 +124,6 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
         )
     accelerator.gradient_accumulation_steps = share
     return accelerator
-
-
-def _precision(name: str) -> str:
-    """Resolve `auto`: bf16 where the device computes in it natively."""
-    if name != "auto":
-        return name
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    able = torch.cpu.get_capabilities()
-    native = able.get("amx_bf16") or able.get("avx512_bf16")
-    # oneDNN may be told to use less of the CPU (ONEDNN_MAX_CPU_ISA), then bf16 is very slow.
-    return "bf16" if native and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"  # noqa: SLF001
 
 
 def fit(
@@ -173,6 +163,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     average = copy.deepcopy(module).eval().requires_grad_(False).to(accelerator.device)
     if compile_module:
+        place_schedules(module, accelerator.device)
         module.compile()
     prepared, stepper = accelerator.prepare(module, optimizer)
     parameters = list(prepared.parameters())
@@ -182,6 +173,8 @@ def fit(
         at.load(saved)
     for seen, metrics in at.history:
         hooks.report(seen, metrics)
+    if at.step:
+        _act(at, plan, hooks, average)  # a kill may have come between saving and this
 
     prepared.train()
     drawn = batches(
@@ -194,6 +187,7 @@ def fit(
         device=accelerator.device,
         start_worker=hooks.start_worker,
     )
+    saves = [plan.checkpoint_every, *(every for every, _ in hooks.every)]
     step = partial(_step, prepared, parameters, stepper, drawn, plan, accelerator)
     with workers_named(workers), contextlib.closing(drawn):
         while at.step < plan.steps:
@@ -207,26 +201,39 @@ def fit(
             at.step += 1
             at.recent.append(losses)
             seen = at.step * plan.batch_size
-            _tell(at, seen, plan, hooks, average, learning_rate=rates[0] * factor)
-            if stop or plan.due(plan.checkpoint_every, at.step):
-                _save(checkpoints, at, accelerator)
+            _report(at, seen, plan, hooks, learning_rate=rates[0] * factor)
+            if stop or any(plan.due(every, at.step) for every in saves):
+                _save(checkpoints, at, accelerator)  # first: an action may run out of memory
+            _act(at, plan, hooks, average)
             hooks.progress(seen)
             if stop:
                 raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
     return at.ema.copy_to(average).to("cpu")
 
 
-def _tell(
-    at: _Progress, seen: int, plan: Plan, hooks: Hooks, average: nn.Module, *, learning_rate: float
-) -> None:
-    """Report and act, where it is time to."""
+def place_schedules(module: nn.Module, device: torch.device) -> None:
+    """Move the noise schedules of a module to a device.
+
+    diffusers moves a schedule in its first call, after which torch would compile a second time.
+    """
+    for part in module.modules():
+        if isinstance(scheduler := getattr(part, "scheduler", None), DDIMScheduler):
+            scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
+
+
+def _report(at: _Progress, seen: int, plan: Plan, hooks: Hooks, *, learning_rate: float) -> None:
+    """Report the means since the last report, if one is due."""
     if plan.due(plan.log_every, at.step):
         at.history.append((seen, _means(at.recent) | {"learning_rate": learning_rate}))
         at.recent.clear()
         hooks.report(*at.history[-1])
+
+
+def _act(at: _Progress, plan: Plan, hooks: Hooks, average: nn.Module) -> None:
+    """Call the actions that are due."""
     for every, action in hooks.every:
         if plan.due(every, at.step):
-            action(seen, at.ema.copy_to(average))
+            action(at.step * plan.batch_size, at.ema.copy_to(average))
 
 
 def _save(checkpoints: Checkpoints, at: _Progress, accelerator: Accelerator) -> None:

@@ -47,7 +47,7 @@ def sheet_writer(
         size = (average.unet.config.in_channels, store.height, store.width)
         x_T = torch.stack([torch.randn(size, generator=g) for g in generators(range(IMAGES))])
         grid = PatchGrid.of(store.height, store.width, average.unet.config.patch_size)
-        denoiser = Denoiser(average.unet, grid, cond)
+        denoiser = Denoiser(average.unet, grid, cond, rows_per_chunk=1)  # next to the training
         samples = solve(denoiser, average.scheduler, x_T.to(device), num_steps=STEPS)
         sheet = contact_sheet(to_uint8(samples), columns=4)
         save_png(folder / f"{seen:09d}.png", sheet)

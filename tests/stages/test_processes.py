@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
 
 from patchdm.config import Params, load_params
+from patchdm.errors import PatchDMError
 from stages._common import PATCHDM, PATCHDM_CURVES, STATE
 from stages._processes import processes_of
 from stages.train_patchdm import train_patchdm
@@ -110,6 +112,15 @@ def test_the_threads_of_a_cpu_become_processes(threads: int, train: dict, proces
         {name: section | changes.get(name, {}) for name, section in values.items()}
     )
     assert processes_of(params) == processes
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    values = load_params(REPO / "presets/demo.yaml").model_dump()
+    values["machine"]["processes"] = 4
+    with pytest.raises(PatchDMError, match="processes is 4, expected at most the 2 GPUs here"):
+        processes_of(Params.model_validate(values))
 
 
 @pytest.mark.slow

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from patchdm.devices import precision
+from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.models import LatentMLP
 from patchdm.training.batches import Batch
 from patchdm.training.ema import Ema
-from patchdm.training.loop import _precision
+from patchdm.training.latent import LatentTraining
+from patchdm.training.loop import place_schedules
 from tests.conftest import REPO
 from tests.training.toy import Toy, Training, toy_draw, toy_plan
 
@@ -44,6 +48,28 @@ def test_a_stopped_training_goes_on_bit_by_bit(tmp_path: Path, whole, after: int
     assert_same_bits(second.run(), weights)
     assert second.reported == undisturbed.reported
     assert first.progress + second.progress == undisturbed.progress
+
+
+def test_what_was_trained_is_saved_before_an_action(tmp_path: Path, whole) -> None:
+    """A sheet of samples may need more memory than there is."""
+
+    def fail(_seen: int, _average: object) -> None:
+        raise MemoryError
+
+    _, weights = whole
+    with pytest.raises(MemoryError):
+        Training(tmp_path, every=[(12, fail)]).run()
+    acts: list[int] = []
+    second = Training(tmp_path, every=[(12, lambda seen, _: acts.append(seen))])
+    assert_same_bits(second.run(), weights)
+    assert second.progress[0] == 16
+    assert acts == [12, 24, 36, 48, 60, 72, 80]
+
+
+def test_a_noise_schedule_moves_before_a_module_is_compiled() -> None:
+    module = LatentTraining(LatentMLP(4, 2, 8), latent_scheduler())
+    place_schedules(module, torch.device("meta"))
+    assert module.scheduler.alphas_cumprod.device.type == "meta"
 
 
 @pytest.mark.parametrize("at", [0, 4, 5, 13, 19])
@@ -309,5 +335,5 @@ def test_auto_is_bf16_where_the_cpu_computes_in_it(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
-    assert _precision("auto") == (expected if onednn else "no")
-    assert _precision("fp16") == "fp16"
+    assert precision("auto") == (expected if onednn else "no")
+    assert precision("fp16") == "fp16"
