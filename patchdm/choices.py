@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 Solver = Literal["ddim", "dpm-solver++", "unipc"]
 Tiling = Literal["shifted", "alternate", "average", "blend"]
 Positions = Literal["extrapolate", "rescale"]
+Precision = Literal["no", "bf16", "fp16", "auto"]
 Code = Literal["image", "latent"]
 Format = Literal["png", "webdataset"]
 OutputType = Literal["pil", "np", "pt", "latent"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import cast, default_device
 from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
@@ -46,6 +46,7 @@ def sample(params: Params, run: Run = RUN) -> None:
 def _pipeline(params: Params, patchdm: Path, latent: Path) -> PatchDMPipeline:
     pipe = PatchDMPipeline.from_stages(patchdm, latent if params.model.code != "none" else None)
     pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
+    cast(pipe.unet, params.sample.mixed_precision)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
     return pipe.to(default_device())
 

@@ -64,8 +64,10 @@ def test_unknown_variants_are_refused():
 
 def test_the_study_is_the_demo_with_an_ablation():
     study, demo = (load_params(REPO / f"presets/{name}.yaml") for name in ("study", "demo"))
-    for section in ("data", "features", "model", "diffusion", "sample", "evaluate"):
+    for section in ("data", "features", "model", "diffusion", "evaluate"):
         assert getattr(study, section) == getattr(demo, section)
+    of_the_paper = demo.sample.model_copy(update={"solver": "ddim", "num_steps": 50})
+    assert study.sample == of_the_paper
     assert study.ablation.variants == list(VARIANTS)
     assert len(study.ablation.seeds) >= 2
     assert study.base.seed in study.ablation.seeds  # the run is one of the cells

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 from typer import Argument, BadParameter, Option
 
-from patchdm.choices import Code, Positions, Tiling
+from patchdm.choices import Code, Positions, Precision, Tiling
 from patchdm.errors import PatchDMError
 
 MODELS = Path("data/models")
@@ -129,6 +129,7 @@ class Solving(TypedDict):
     guidance_scale: Annotated[
         float | None, number(GUIDANCE, "W", "at least 0", "--guidance", least=0)
     ]
+    mixed_precision: Annotated[str | None, choice("what the network computes in", Precision)]
     tiling: Annotated[str | None, choice("how a step joins patches", Tiling)]
     positions: Annotated[str | None, choice("beyond the training size", Positions)]
     rows_per_chunk: Annotated[int | None, count("patch rows worked on at once, to save memory")]

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
+from patchdm.devices import cast
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png
 from patchdm.formats.shards import read_images, read_manifest
@@ -32,6 +33,7 @@ def sample(
     solver_name: str | None,
     *,
     device: str | None = None,
+    mixed_precision: str | None = None,
     **options: Any,
 ) -> bool:
     """Sample one image per seed into shards; return False if other processes hold some of them.
@@ -41,7 +43,8 @@ def sample(
         seeds, out, options: of `generate`; what is left out is as in the model's run.
         on_start: called with the number of images; returns what to call with how many are done.
         size: "height" and "width" in pixels; None: those of the training images.
-        solver_name: as in params.yaml; None: that of the model's run, or as it was saved.
+        solver_name, mixed_precision: as in params.yaml; None: that of the model's run, or as it was
+            saved.
 
     Raises:
         PatchDMError: something does not fit.
@@ -55,6 +58,8 @@ def sample(
     run = run_of(model, pipe)
     if name := solver_name or (run and run.sample.solver):
         pipe.scheduler = solver(pipe.scheduler, name)
+    if name := mixed_precision or (run and run.sample.mixed_precision):
+        cast(pipe.unet, name)
     defaults = sampling_options(run) if run else PAPER_STEPS
     chosen = {"key": {}, "on_progress": on_start(len(seeds)), **defaults, **sides, **options}
     return generate(pipe, seeds, out, **chosen)

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from patchdm.choices import Code, Format, Solver, Tiling
+from patchdm.choices import Code, Format, Precision, Solver, Tiling
 from patchdm.config.section import NotNegative, Positive, Rate, Section
 
 
@@ -28,6 +28,9 @@ class Sample(Section):
     """Predictions that a step of feature collage uses: those of the shifted patches (the paper),
     shifted and padded in turn, the mean of both, or both blended across each other's borders. The
     other collage modes sample as they train and ignore this key."""
+    mixed_precision: Precision
+    """What the network computes in; the solver computes in float32. `auto` is bf16 if the device
+    computes in it natively, else float32: the images of two devices then differ."""
     batch_size: Positive
     """Images denoised together; it changes speed, not images."""
     shard_size: Positive

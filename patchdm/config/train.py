@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from patchdm.choices import Precision
 from patchdm.config.section import NotNegative, Positive, Probability, Rate, Section, check_multiple
 
 _Trained = TypeVar("_Trained", "Train", "Latent")
@@ -59,7 +60,7 @@ class Train(Section):
     """Probability of training a window without its position."""
     windows: Literal["image", "batch"]
     """Draw the window position per image, or per batch as the authors do."""
-    mixed_precision: Literal["no", "bf16", "fp16", "auto"]
+    mixed_precision: Precision
     """auto: bf16 if the device computes in it, else no."""
     channels_last: bool
     """Memory layout of the convolutions; it changes speed."""

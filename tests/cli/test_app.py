@@ -174,11 +174,11 @@ COMMANDS = {
     "import-official": "",
     "data verify": "",
     "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --device --steps "
-    "--guidance --tiling --positions --rows-per-chunk",
-    "inpaint": "--seeds --out --device --steps --guidance --tiling --positions --rows-per-chunk "
-    "--code --resamplings --blend-width",
-    "outpaint": "--seeds --out --device --steps --guidance --tiling --positions --rows-per-chunk "
-    "--code --resamplings --blend-width --left --top --right --bottom",
+    "--guidance --mixed-precision --tiling --positions --rows-per-chunk",
+    "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
+    "--rows-per-chunk --code --resamplings --blend-width",
+    "outpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
+    "--rows-per-chunk --code --resamplings --blend-width --left --top --right --bottom",
 }
 """Commands -> their options, which scripts rely on."""
 

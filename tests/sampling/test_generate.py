@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from patchdm.devices import cast
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import to_uint8
@@ -153,10 +154,12 @@ def generated(pipe: PatchDMPipeline, out: Path, seeds: range = range(8), **chang
 
 
 @pytest.mark.parametrize("solver_name", ["ddim", "unipc"])
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
 def test_batches_and_shards_leave_no_trace_in_an_image(
-    models: Path, tmp_path: Path, solver_name: str
+    models: Path, tmp_path: Path, solver_name: str, mixed_precision: str
 ):
     pipe = load(models, "feature")
+    cast(pipe.unet, mixed_precision)
     pipe.scheduler = solver(pipe.scheduler, solver_name)
     found = []
     for number, sizes in enumerate(
