@@ -116,12 +116,8 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     ids=["symlink", "hardlink", "character", "block", "fifo"],
 )
 def test_what_is_no_file_in_a_tar(tmp_path: Path, compression: str, kind: bytes) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in GOOD.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+    buffer = io.BytesIO(tar_of(GOOD))
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
         evil = tarfile.TarInfo("evil.jpg")
         evil.type, evil.linkname = kind, "/etc/passwd"
         archive.addfile(evil)
