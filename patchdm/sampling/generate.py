@@ -24,6 +24,7 @@ from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import shared
 from patchdm.sampling.checks import check_count, check_guidance
+from patchdm.sampling.denoise import row_numbers
 from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import begin
@@ -106,8 +107,8 @@ def generate(
         "solver": type(pipe.scheduler).__name__,
         "model": model_hash(pipe),
     }
-    rows = height // pipe.unet.config.patch_size + 1
-    work = len(seeds) * num_inference_steps * rows * _row_numbers(pipe.unet, width)
+    rows, cols = (side // pipe.unet.config.patch_size for side in (height, width))
+    work = len(seeds) * num_inference_steps * (rows + 1) * row_numbers(pipe.unet, cols)
     with _drawing(pipe, group, len(seeds), work, **sampling, **chunks) as draw:
         return write_shards(
             draw,
@@ -170,14 +171,8 @@ def group_size(unet: PatchUNet, width: int) -> int:
     number to the next are always computed together. Small networks are faster so; where a row of
     patches fills the cache, an image is computed by itself.
     """
-    return max(1, min(16, 2**20 // _row_numbers(unet, width)))
-
-
-def _row_numbers(unet: PatchUNet, width: int) -> int:
-    """Return how many numbers the first feature maps of a row of patches have."""
-    config = unet.config
-    row = width // config.patch_size + 1
-    return int(row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
+    cols = width // unet.config.patch_size
+    return max(1, min(16, 2**20 // row_numbers(unet, cols)))
 
 
 def sampling_options(params: Params) -> dict[str, Any]:
