@@ -282,7 +282,7 @@ def _latent(state: _Checkpoint, code_dim: int) -> _Network:
     scales = [key for key in weights if "cond_layers.1" in key]
     aliases = {key.replace("cond_layers.1", "linear_emb"): key for key in scales}
     if any(key in state.tensors for key in authors.STATISTICS.values()):
-        weights |= {key: [[getattr(model, ours)]] for ours, key in authors.STATISTICS.items()}
+        weights |= {key: [[model.get_buffer(ours)]] for ours, key in authors.STATISTICS.items()}
     return _Network(model, weights, aliases)
 
 

@@ -35,7 +35,7 @@ LATENT_LAYER = {"linear": "linear", "scale": "cond_layers.1", "norm": "norm"}
 CODE_TABLE = "encoder.semantic_enc.weight"
 OLD_NAMES = {"semantic_enc.semantic_enc.weight": CODE_TABLE}
 """Names of early checkpoints."""
-STATISTICS = {"mean": "conds_mean", "std": "conds_std"}
+STATISTICS = {"scale.mean": "conds_mean", "scale.std": "conds_std"}
 """Our buffers of the latent model -> theirs, which are outside the networks."""
 IGNORED = "x_T"
 """Also outside the networks: the noise of progress pictures."""

@@ -247,7 +247,7 @@ def test_a_folder_of_other_samples_is_refused(models: Path, tmp_path: Path, chan
     with pytest.raises(PatchDMError, match="samples.json: the folder was begun with"):
         generated(pipe, tmp_path / "out", **change)
     with torch.no_grad():
-        pipe.latent.std[3] *= 1.01
+        pipe.latent.scale.std[3] *= 1.01
     with pytest.raises(PatchDMError, match="samples.json: the folder was begun with model"):
         generated(pipe, tmp_path / "out")
     assert contents(tmp_path / "out") == before
