@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def default_device() -> str:
@@ -31,6 +32,20 @@ def cast(network: nn.Module, name: str) -> None:
     types = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     # That of diffusers' models warns of parts to keep in float32, and there are none.
     nn.Module.to(network, types[precision(name)])
+
+
+def arriving(values: Tensor) -> Callable[[], list[Any]]:
+    """Begin to copy values from their device; return what waits for them, and for no later work."""
+    if not values.is_cuda:
+        return values.tolist
+    copy = values.to("cpu", non_blocking=True)
+    copied = torch.cuda.current_stream(values.device).record_event()
+
+    def wait() -> list[Any]:
+        copied.synchronize()
+        return copy.tolist()
+
+    return wait
 
 
 @contextlib.contextmanager
