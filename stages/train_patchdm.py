@@ -80,7 +80,7 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
     )
     with threads(own), watching as (hooks, picture):
         hooks.every.append((config.sheet_every, sheet_writer(store, state / "sheets", picture)))
-        return fit(
+        average = fit(
             module,
             image_optimizer(module, config),
             draw,
@@ -91,6 +91,8 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
             workers=params.machine.loaders,
             compile_module=config.compile,
         )
+    accelerator.end_training()  # the processes part
+    return average
 
 
 if __name__ == "__main__":
