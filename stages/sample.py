@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
+
 from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.devices import cast, default_device
@@ -36,6 +38,7 @@ def sample(params: Params, run: Run = RUN) -> None:
             format=config.format,
             key={"params_hash": params_digest("sample", params)},
             on_progress=show,
+            gpus=torch.cuda.device_count(),
             **sampling_options(params),
         )
         with writing(run / SAMPLES) as fresh:
