@@ -15,6 +15,23 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_for(*, deterministic: bool, training: bool = False) -> str:
+    """Return the name of the default device, and say which kernels GPUs may use from now on.
+
+    Args:
+        deterministic: those alone that give the same bytes every time; RuntimeError where there is
+            none, as in cuBLAS if CUBLAS_WORKSPACE_CONFIG is not ":4096:8" when CUDA starts.
+        training: else also products in TF32, and the convolutions that are found to be fastest.
+    """
+    if torch.cuda.is_available():
+        free = training and not deterministic
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.deterministic = deterministic
+        torch.backends.cudnn.benchmark = free
+        torch.backends.cuda.matmul.allow_tf32 = free
+    return default_device()
+
+
 def precision(name: str) -> str:
     """Resolve "auto" of params.yaml: "bf16" if the device computes in it natively, else "no"."""
     if name != "auto":

@@ -9,7 +9,7 @@ import torch
 
 from patchdm.config import Params, check_counts
 from patchdm.console import warn
-from patchdm.devices import threads
+from patchdm.devices import device_for, threads
 from patchdm.formats.patch_store import INDEX, PatchStore
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import (
@@ -52,6 +52,7 @@ def train_patchdm(
 
 def _train(params: Params, store: PatchStore, features: Path, state: Path) -> ImageTraining:
     config, shares = params.train, (processes := join())
+    device_for(deterministic=params.machine.deterministic, training=True)
     if not torch.accelerator.is_available():
         most = config.cpu_shares(params.base.threads)
         shares = most if most % processes == 0 else processes

@@ -17,7 +17,7 @@ from diffusers import DiffusionPipeline
 
 from patchdm.choices import Format, Tiling, check_choice
 from patchdm.config import Params
-from patchdm.devices import one_thread
+from patchdm.devices import device_for, one_thread
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
@@ -151,7 +151,8 @@ def _shared(
     device = pipe.device
     pickled = pickle.dumps(pipe.to("cpu", silence_dtype_warnings=True))
     pipe.to(device)
-    there = functools.partial(_draw_there, draw, pickled, device.type)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    there = functools.partial(_draw_there, draw, pickled, device.type, deterministic)
     with shared(there, processes, knob="sampling") as mapped:
         yield mapped
 
@@ -160,17 +161,20 @@ def _draw_there(
     draw: Callable[[DiffusionPipeline, Sequence[int]], Pixels],
     pickled: bytes,
     device: str,
+    deterministic: bool,
     batch: Sequence[int],
 ) -> Pixels:
-    """Draw a batch in a process of `shared`, on the GPU of its number."""
-    torch.set_num_threads(1)
-    name = "cpu" if device == "cpu" else f"{device}:{process_number()}"
-    return draw(_unpickled(pickled, name), batch)
+    """Draw a batch in a process of `shared`."""
+    return draw(_begun(pickled, device, deterministic), batch)
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(pipe: bytes, device: str) -> DiffusionPipeline:
-    return cast(DiffusionPipeline, pickle.loads(pipe).to(device))  # noqa: S301 - by `_shared`
+def _begun(pickled: bytes, device: str, deterministic: bool) -> DiffusionPipeline:
+    """Begin to draw in a process of `shared`, on one thread and, of GPUs, on that of its number."""
+    torch.set_num_threads(1)
+    device_for(deterministic=deterministic)
+    pipe = cast(DiffusionPipeline, pickle.loads(pickled))  # noqa: S301 - by `_shared`
+    return pipe.to("cpu" if device == "cpu" else f"{device}:{process_number()}")
 
 
 def _draw(
