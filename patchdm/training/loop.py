@@ -31,7 +31,7 @@ from patchdm.errors import PatchDMError
 from patchdm.training.batches import Batch, Draw, batches, workers_named
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.draws import seed_dropout
-from patchdm.training.ema import Ema
+from patchdm.training.ema import Ema, unsharded
 from patchdm.training.plan import Plan
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -274,7 +274,7 @@ def _step(
             origin = {name: batch[name].to(losses["loss"]) for name in ("t", "image")}  # type: ignore[union-attr]
             parts.append({name: value.detach() for name, value in (losses | origin).items()})
             if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(parameters, plan.grad_clip)
+                norm = unsharded(accelerator.clip_grad_norm_(parameters, plan.grad_clip))
                 found = _everywhere(parts, stop_requested(), accelerator)
             optimizer.step()
             optimizer.zero_grad()
