@@ -55,6 +55,9 @@ class Machine(Section):
     """Further processes of each of these that read and draw ahead; 0: none."""
     rows_per_chunk: Positive | None
     """Patch rows of the canvas that sampling decodes at once; null: all."""
+    deterministic: bool
+    """Use only those kernels of GPUs that give the same bytes every time, which is slower. Those of
+    CPUs always do."""
 
 
 class Params(Section):

@@ -63,7 +63,7 @@ def test_stopped_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         if name == "stopped":
             with monkeypatch.context() as patch:
                 patch.setattr(_training, "progress", interrupting_progress)
-                with pytest.raises(PatchDMError, match="stopped after 96 of 256; run again"):
+                with pytest.raises(PatchDMError, match="stopped after 112 of 256; run again"):
                     train_latent(small_params())
             assert not LATENT.exists()
         train_latent(small_params())
