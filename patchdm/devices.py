@@ -14,6 +14,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_memory(given: float | None) -> float | None:
+    """Return the GB (10^9 bytes) of a device: those given, or else the GPU's; None: a CPU's."""
+    if given is None and torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory / 1e9)
+    return given
+
+
 def precision(name: str) -> str:
     """Resolve "auto" of params.yaml: "bf16" if the device computes in it natively, else "no"."""
     if name != "auto":
