@@ -40,7 +40,7 @@ def sheet_writer(
     def write(seen: int, average: ImageTraining) -> None:
         table = isinstance(average.code, CodeTable)
         inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
-        samples = sample_sheet(average, inputs, (store.height, store.width))
+        samples = sample_sheet(average, inputs, (store.height, store.width), num_steps=STEPS)
         sheet = contact_sheet(to_uint8(samples), columns=4)
         save_png(folder / f"{seen:09d}.png", sheet)
         show(seen, sheet)
@@ -50,7 +50,7 @@ def sheet_writer(
 
 @torch.no_grad()
 def sample_sheet(
-    average: ImageTraining, images: Tensor, size: tuple[int, int], num_steps: int = STEPS
+    average: ImageTraining, images: Tensor, size: tuple[int, int], *, num_steps: int
 ) -> Tensor:
     """Sample the codes of training images from equal noise at every call.
 

@@ -1,0 +1,168 @@
+"""Peaks of memory: against real tensors, and against those of a GPU that is not there."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from patchdm import peaks
+from patchdm.config import Params, load_params
+from patchdm.devices import device_memory
+from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
+from patchdm.errors import PatchDMError
+from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.vectors import write_vectors
+from patchdm.models.build import build_code, build_latent, build_unet
+from patchdm.peaks import LiveBytes, Peaks, check_memory
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import sampling_options
+from patchdm.training.checkpoint import Checkpoints
+from patchdm.training.image import ImageTraining, image_optimizer, image_training, window_draw
+from patchdm.training.loop import Hooks, fit, make_accelerator
+from patchdm.training.plan import plan_of
+from patchdm.training.sheets import IMAGES, sample_sheet
+from tests.conftest import REPO
+from tests.fake_cuda import fake_cuda
+from tests.stages.tiny import tiny_params, write_tiny_store
+
+close = partial(pytest.approx, rel=0.15)
+
+
+def test_bytes_count_once_and_while_they_live():
+    with LiveBytes("cpu") as live:
+        x = torch.empty(1000)
+        y = x[:500].view(20, 25)
+        assert live.now == 4000
+        z = torch.cat([y, y])
+        del x
+        assert live.now == 8000
+        del y, z
+    assert (live.now, live.peak) == (0, 8000)
+
+
+@pytest.mark.parametrize("name", ["ffhq256", pytest.param("ffhq1024", marks=pytest.mark.slow)])
+def test_sampling_takes_what_a_gpu_would(name: str):
+    """Guided, by an encoder's model; and by a table's, whose canvases are large."""
+    params = load_params(REPO / f"presets/{name}.yaml")
+    found, batch = peaks.peaks(params, 1000), params.sample.batch_size
+    options = sampling_options(params) | {"num_inference_steps": 2, "output_type": "latent"}
+    with fake_cuda(values=False) as device:
+        schedulers = image_scheduler(params.diffusion), latent_scheduler(params.latent.beta)
+        with LiveBytes("cuda") as live:
+            with device:
+                unet, code = build_unet(params.model), build_code(params.model, 1000)
+                latent = build_latent(params.latent, params.model.code_dim)
+            pipe = PatchDMPipeline(unet, schedulers[0], latent, schedulers[1])
+            pipe.set_progress_bar_config(disable=True)
+            pipe(batch, params.data.height, params.data.width, **options)
+        assert found.sampling(batch) == close(live.peak)
+        with LiveBytes("cuda") as live:
+            size = (params.data.height, params.data.width)
+            numbers = torch.zeros(IMAGES, dtype=torch.long)
+            shown = numbers if params.model.code == "table" else torch.zeros(IMAGES, 3, *size)
+            average = ImageTraining(unet.eval(), code, schedulers[0])
+            sample_sheet(average, shown, size, num_steps=2)
+        assert found.sheet - found.state == close(live.peak)
+
+
+@pytest.mark.parametrize("code", ["table", "encoder"])
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_training_takes_what_its_loop_takes(
+    tmp_path: Path, landscapes: Path, code: str, precision: str
+):
+    params = tiny_params(
+        model={"code": code, "channels": [32, 64], "dropout": 0.1},
+        train={"batch_size": 16, "micro_batch_size": 8, "images_seen": 32}
+        | {"mixed_precision": precision},
+    )
+    write_tiny_store(tmp_path / "data/patches", landscapes)
+    live, state = train(
+        params, PatchStore(tmp_path / "data/patches"), tmp_path / "features.parquet"
+    )
+    found = peaks.peaks(params, 18)
+    assert found.training == close(live.peak)
+    assert found.state == close(state)
+
+
+def train(params: Params, store: PatchStore, features: Path) -> tuple[LiveBytes, int]:
+    """Train as the stage does; return the bytes, and those between two steps."""
+    count, config = len(store.rows("train")), params.train
+    starts = np.eye(count, params.model.code_dim)
+    write_vectors(features, np.arange(count), starts, {"backbone": "", "weights_hash": ""})
+    plan = plan_of(config, seed=0, items_seen=config.images_seen, warmup_items=0)
+    between: list[int] = []
+    with LiveBytes("cpu") as live:
+        module = image_training(params.model, config, params.diffusion, store, features)
+        fit(
+            module,
+            image_optimizer(module, config),
+            window_draw(
+                store,
+                config,
+                patch_size=params.model.patch_size,
+                num_timesteps=params.diffusion.num_train_timesteps,
+                whole_images=params.model.code == "encoder",
+                seed=0,
+            ),
+            plan,
+            accelerator=make_accelerator(plan, config.mixed_precision),
+            checkpoints=Checkpoints(features.parent, pytest.fail),
+            hooks=Hooks(
+                report=lambda *_: None,
+                progress=lambda _: between.append(live.now),
+                stop_requested=lambda: False,
+            ),
+        )
+    return live, between[0]
+
+
+def test_images_add_up():
+    found = Peaks(state=1, training=1, sheet=1, first=10**9, each=10**8)
+    assert found.sampling(5) == 1.4 * 10**9
+    assert found.most(2) == 9  # 1.8 GB
+    assert found.sampling(found.most(2)) <= 0.9 * 2e9 < found.sampling(found.most(2) + 1)
+    assert found.most(1) == 0
+
+
+GIGA = {"state": 10**9, "training": 10**9, "sheet": 10**9, "first": 10**9, "each": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"training": 20 * 10**9},
+            "train.micro_batch_size = 16 needs 20.0 GB, expected at most 9.0, 90% of the device's",
+        ),
+        ({"training": 20 * 10**9}, "memory (machine.device_memory): 6 or less"),
+        ({"sheet": 10**10}, "a sheet of the training needs 10.0 GB, expected at most 9.0"),
+        ({"each": 3 * 10**9}, "sample.batch_size = 4 needs 10.0 GB, expected at most 9.0"),
+        ({"each": 3 * 10**9}, "(machine.device_memory): 3 or less"),
+        ({"first": 10**10}, "(machine.device_memory): fewer machine.rows_per_chunk"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    changes: dict[str, int], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    params = tiny_params(train={"micro_batch_size": 16}, sample={"batch_size": 4})
+    monkeypatch.setattr(peaks, "peaks", lambda *_: Peaks(**GIGA | changes))
+    monkeypatch.setattr(peaks, "_training", lambda *_: (10**9, 2 * 10**9))
+    with pytest.raises(PatchDMError, match=re.escape(message)):
+        check_memory(params, 100, 10.0)
+
+
+def test_what_fits_is_not(monkeypatch: pytest.MonkeyPatch):
+    check_memory(tiny_params(), 18, 1.0)
+    assert device_memory(24.0) == 24.0
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_memory(None) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    properties: Any = type("Properties", (), {"total_memory": 80 * 10**9})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    assert device_memory(None) == 80
