@@ -110,24 +110,26 @@ def check_memory(params: Params, images: int, memory: float) -> None:
     Raises:
         PatchDMError: its training, a sheet of it or its sampling needs too much.
     """
-    limit, found, micro = USABLE * memory * 1e9, peaks(params, images), micro_batch(params)
-    batch = params.sample.batch_size
-
-    def refuse(key: str, needed: int, expected: str) -> None:
+    limit, found, batch = USABLE * memory * 1e9, peaks(params, images), params.sample.batch_size
+    most = found.most(memory)
+    for what, needed, cure in (
+        (
+            f"train.micro_batch_size is {micro_batch(params)}: training",
+            found.training,
+            "use a smaller one, or train.gradient_checkpointing",
+        ),
+        ("a sheet of samples next to the training", found.sheet, "use smaller images"),
+        (
+            f"sample.batch_size is {batch}: sampling",
+            found.sampling(batch),
+            f"use {most} or fewer" if most else "use machine.rows_per_chunk",
+        ),
+    ):
         if needed > limit:
             raise PatchDMError(
-                f"{key} needs {needed / 1e9:.1f} GB, expected at most {limit / 1e9:.1f}, "
-                f"{USABLE:.0%} of the device's memory (machine.device_memory): {expected}"
+                f"{what} needs {needed / 1e9:.3g} GB, expected at most {limit / 1e9:.3g}, "
+                f"{USABLE:.0%} of the device's (machine.device_memory): {cure}"
             )
-
-    if found.training > limit:
-        one = _training(params, images, 1)[1]
-        most = int((limit - one) // max(1, (found.training - one) // max(1, micro - 1))) + 1
-        fewer = f"{most} or less" if most > 0 else "train.gradient_checkpointing"
-        refuse(f"train.micro_batch_size = {micro}", found.training, fewer)
-    refuse("a sheet of the training", found.sheet, "smaller images")
-    fewer = f"{most} or less" if (most := found.most(memory)) else "fewer machine.rows_per_chunk"
-    refuse(f"sample.batch_size = {batch}", found.sampling(batch), fewer)
 
 
 def _training(params: Params, images: int, micro: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,20 @@ def test_command_counts_the_photographs_of_other_presets(
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["photographs", "141"] for line in lines)
     assert not any("PAPER" in line for line in lines)
+
+
+def test_command_says_what_a_device_cannot_hold(
+    tmp_dir: Path, landscapes: Path, capsys: pytest.CaptureFixture[str]
+):
+    """After the table, which says how much it is."""
+    text = (REPO / "presets/smoke.yaml").read_text()
+    text = re.sub("location: .*", f"location: {landscapes}", text.replace("bundled", "folder"))
+    (tmp_dir / "presets").mkdir()
+    path = tmp_dir / "presets/small.yaml"
+    path.write_text(text.replace("device_memory: null", "device_memory: 0.001"))
+    with pytest.raises(SystemExit, match=r"^error: train\.micro_batch_size is 16: training needs"):
+        main(["plan", "small"])
+    assert "memory: training, 16 at once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
