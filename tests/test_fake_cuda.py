@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -15,11 +14,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from patchdm.choices import OutputType, Solver
-from patchdm.config import Params
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.vectors import write_vectors
 from patchdm.grid import PatchGrid
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.denoise import Denoiser
@@ -27,14 +24,12 @@ from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.solve import solve_in_place
 from patchdm.sampling.solvers import solver
 from patchdm.training import sheets
-from patchdm.training.checkpoint import Checkpoints
-from patchdm.training.image import ImageTraining, image_optimizer, image_training, window_draw
-from patchdm.training.loop import Hooks, fit, make_accelerator
-from patchdm.training.plan import plan_of
+from patchdm.training.image import ImageTraining
 from tests.fake_cuda import cuda
 from tests.models.test_unet import small_unet
 from tests.small_pipeline import CODE, P, images, pipeline
 from tests.stages.tiny import tiny_params, write_tiny_store
+from tests.training.whole import train
 
 __all__ = ["cuda"]
 
@@ -77,73 +72,42 @@ def test_training_stops_and_goes_on(
         model={"code": code}, train=TRAIN | {"mixed_precision": precision}, machine={"loaders": 0}
     )
     write_tiny_store(tmp_path / "data/patches", landscapes)
-    stopped, finished = (Watched(tmp_path, stop_after=step) for step in (1, None))
+    store, progress, losses = PatchStore(tmp_path / "data/patches"), [], []
+    sheet = sheets.sheet_writer(store, tmp_path, lambda *_: None)
+    averages: list[torch.device] = []
+    computed: set[tuple[torch.device, torch.dtype]] = set()
+
+    def see(part: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        if part.training:  # the average is not
+            computed.add((inputs[0].device, out.dtype))
+
+    def watch(module: ImageTraining) -> None:
+        next(p for p in module.modules() if isinstance(p, nn.Conv2d)).register_forward_hook(see)
+
+    def act(seen: int, average: ImageTraining) -> None:
+        averages.append(next(average.parameters()).device)
+        sheet(seen, average)
+
+    run = partial(
+        train,
+        params,
+        store,
+        tmp_path,
+        watch=watch,
+        report=lambda _, metrics: losses.append(metrics["loss"]),
+        progress=progress.append,
+        every=[(params.train.sheet_every, act)],
+    )
     with pytest.raises(PatchDMError, match="stopped after 4 of 8"):
-        stopped.train(params)
-    average = finished.train(params)
-    assert stopped.progress + finished.progress == [4, 8]
-    assert len(finished.losses) == 2
-    assert np.isfinite(finished.losses).all()
-    assert finished.computed == {(cuda, torch.bfloat16 if precision == "bf16" else torch.float32)}
-    assert finished.averages == [cuda]
+        run(stop_requested=lambda: True)
+    average = run()
+    assert progress == [4, 8]
+    assert len(losses) == 3  # of the first step again
+    assert np.isfinite(losses).all()
+    assert computed == {(cuda, torch.bfloat16 if precision == "bf16" else torch.float32)}
+    assert averages == [cuda]
     assert {weight.device.type for weight in average.parameters()} == {"cpu"}
     assert [file.name for file in tmp_path.glob("*.png")] == ["000000008.png"]
-
-
-@dataclass
-class Watched:
-    """A training, and what was seen of it."""
-
-    folder: Path
-    stop_after: int | None = None
-    progress: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    averages: list[torch.device] = field(default_factory=list)
-    computed: set[tuple[torch.device, torch.dtype]] = field(default_factory=set)
-
-    def see(self, part: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
-        """Note where the trained network, not its average, computes in what."""
-        if part.training:
-            self.computed.add((inputs[0].device, out.dtype))
-
-    def train(self, params: Params) -> ImageTraining:
-        """Train as the stage does, without its files."""
-        config = params.train
-        store, features = PatchStore(self.folder / "data/patches"), self.folder / "features.parquet"
-        count = len(store.rows("train"))
-        starts = np.eye(count, params.model.code_dim)
-        write_vectors(features, np.arange(count), starts, {"backbone": "", "weights_hash": ""})
-        plan = plan_of(config, seed=0, items_seen=config.images_seen, warmup_items=0)
-        module = image_training(params.model, config, params.diffusion, store, features)
-        first = next(part for part in module.modules() if isinstance(part, nn.Conv2d))
-        first.register_forward_hook(self.see)
-        sheet = sheets.sheet_writer(store, self.folder, lambda *_: None)
-
-        def act(seen: int, average: ImageTraining) -> None:
-            self.averages.append(next(average.parameters()).device)
-            sheet(seen, average)
-
-        return fit(
-            module,
-            image_optimizer(module, config),
-            window_draw(
-                store,
-                config,
-                patch_size=params.model.patch_size,
-                num_timesteps=params.diffusion.num_train_timesteps,
-                whole_images=params.model.code == "encoder",
-                seed=0,
-            ),
-            plan,
-            accelerator=make_accelerator(plan, config.mixed_precision),
-            checkpoints=Checkpoints(self.folder, pytest.fail),
-            hooks=Hooks(
-                report=lambda _, metrics: self.losses.append(metrics["loss"]),
-                progress=self.progress.append,
-                stop_requested=lambda: len(self.progress) + 1 == self.stop_after,
-                every=[(config.sheet_every, act)],
-            ),
-        )
 
 
 @pytest.mark.parametrize(

@@ -7,30 +7,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from patchdm import peaks
 from patchdm.cli.plan import PAPER
-from patchdm.config import Params, load_params
+from patchdm.config import load_params
 from patchdm.devices import device_memory
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.vectors import write_vectors
 from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.peaks import LiveBytes, Peaks, check_memory
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import sampling_options
-from patchdm.training.checkpoint import Checkpoints
-from patchdm.training.image import ImageTraining, image_optimizer, image_training, window_draw
-from patchdm.training.loop import Hooks, fit, make_accelerator
-from patchdm.training.plan import plan_of
+from patchdm.training.image import ImageTraining
 from patchdm.training.sheets import IMAGES, sample_sheet
 from tests.conftest import REPO
 from tests.fake_cuda import fake_cuda
 from tests.stages.tiny import tiny_params, write_tiny_store
+from tests.training.whole import train
 
 close = partial(pytest.approx, rel=0.15)
 
@@ -47,10 +43,21 @@ def test_bytes_count_once_and_while_they_live():
     assert (live.now, live.peak) == (0, 8000)
 
 
-@pytest.mark.parametrize("name", ["ffhq256", pytest.param("ffhq1024", marks=pytest.mark.slow)])
-def test_sampling_takes_what_a_gpu_would(name: str):
+SHALLOW = {"channels": [64, 128], "res_blocks": 1, "attention_levels": [1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("ffhq256", SHALLOW),
+        pytest.param("ffhq256", {}, marks=pytest.mark.slow),
+        pytest.param("ffhq1024", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_sampling_takes_what_a_gpu_would(name: str, model: dict[str, Any]):
     """Guided, by an encoder's model; and by a table's, whose canvases are large."""
     params = load_params(REPO / f"presets/{name}.yaml")
+    params = params.model_copy(update={"model": params.model.model_copy(update=model)})
     found, batch = peaks.peaks(params, 1000), params.sample.batch_size
     options = sampling_options(params) | {"num_inference_steps": 2, "output_type": "latent"}
     with fake_cuda(values=False) as device:
@@ -83,44 +90,13 @@ def test_training_takes_what_its_loop_takes(
         | {"mixed_precision": precision},
     )
     write_tiny_store(tmp_path / "data/patches", landscapes)
-    live, state = train(
-        params, PatchStore(tmp_path / "data/patches"), tmp_path / "features.parquet"
-    )
-    found = peaks.peaks(params, 18)
-    assert found.training == close(live.peak)
-    assert found.state == close(state)
-
-
-def train(params: Params, store: PatchStore, features: Path) -> tuple[LiveBytes, int]:
-    """Train as the stage does; return the bytes, and those between two steps."""
-    count, config = len(store.rows("train")), params.train
-    starts = np.eye(count, params.model.code_dim)
-    write_vectors(features, np.arange(count), starts, {"backbone": "", "weights_hash": ""})
-    plan = plan_of(config, seed=0, items_seen=config.images_seen, warmup_items=0)
     between: list[int] = []
     with LiveBytes("cpu") as live:
-        module = image_training(params.model, config, params.diffusion, store, features)
-        fit(
-            module,
-            image_optimizer(module, config),
-            window_draw(
-                store,
-                config,
-                patch_size=params.model.patch_size,
-                num_timesteps=params.diffusion.num_train_timesteps,
-                whole_images=params.model.code == "encoder",
-                seed=0,
-            ),
-            plan,
-            accelerator=make_accelerator(plan, config.mixed_precision),
-            checkpoints=Checkpoints(features.parent, pytest.fail),
-            hooks=Hooks(
-                report=lambda *_: None,
-                progress=lambda _: between.append(live.now),
-                stop_requested=lambda: False,
-            ),
-        )
-    return live, between[0]
+        store = PatchStore(tmp_path / "data/patches")
+        train(params, store, tmp_path, progress=lambda _: between.append(live.now))
+    found = peaks.peaks(params, 18)
+    assert found.training == close(live.peak)
+    assert found.state == close(between[0])
 
 
 def test_images_add_up():
