@@ -61,8 +61,7 @@ class Trained:
         self.pipe = PatchDMPipeline.from_stages(run / PATCHDM, run / LATENT if has_code else None)
         self.pipe.set_progress_bar_config(disable=True)
         self.scheduler = self.pipe.scheduler
-        self.baseline = straightforward.UNet(**self.pipe.unet.config).eval()
-        self.baseline.load_state_dict(self.pipe.unet.state_dict())
+        self.baseline = straightforward.UNet.like(self.pipe.unet)
         self.baseline.to(memory_format=torch.contiguous_format)
         config = self.params.evaluate
         weights = Path(config.weights) if config.weights else None

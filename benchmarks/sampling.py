@@ -153,8 +153,7 @@ def library(case: Case, model: Path) -> Sampler:
 def baseline(case: Case, model: Path) -> Sampler:
     """Sample with the straightforward implementation."""
     unet = PatchUNet.from_pretrained(model / "unet")
-    net = straightforward.UNet(**unet.config).eval()
-    net.load_state_dict(unet.state_dict())
+    net = straightforward.UNet.like(unet)
     scheduler = DDIMScheduler.from_pretrained(model / "scheduler")
     x_T, cond = inputs(case, unet.config.cond_dim)
     return lambda num_steps: straightforward.sample(net, scheduler, x_T, cond, num_steps)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def default_device() -> str:
@@ -19,6 +20,23 @@ def device_memory(given: float | None) -> float | None:
     if given is None and torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(0).total_memory / 1e9)
     return given
+
+
+def device_for(*, deterministic: bool, training: bool = False) -> str:
+    """Return the name of the default device, and say which kernels GPUs may use from now on.
+
+    Args:
+        deterministic: those alone that give the same bytes every time; RuntimeError where there is
+            none, as in cuBLAS if CUBLAS_WORKSPACE_CONFIG is not ":4096:8" when CUDA starts.
+        training: else also products in TF32, and the convolutions that are found to be fastest.
+    """
+    if torch.cuda.is_available():
+        free = training and not deterministic
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.deterministic = deterministic
+        torch.backends.cudnn.benchmark = free
+        torch.backends.cuda.matmul.allow_tf32 = free
+    return default_device()
 
 
 def precision(name: str) -> str:
@@ -38,6 +56,20 @@ def cast(network: nn.Module, name: str) -> None:
     types = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     # That of diffusers' models warns of parts to keep in float32, and there are none.
     nn.Module.to(network, types[precision(name)])
+
+
+def arriving(values: Tensor) -> Callable[[], list[Any]]:
+    """Begin to copy values from their device; return what waits for them, and for no later work."""
+    if not values.is_cuda:
+        return values.tolist
+    copy = values.to("cpu", non_blocking=True)
+    copied = torch.cuda.current_stream(values.device).record_event()
+
+    def wait() -> list[Any]:
+        copied.synchronize()
+        return copy.tolist()
+
+    return wait
 
 
 @contextlib.contextmanager

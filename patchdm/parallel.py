@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from multiprocessing.queues import SimpleQueue
+from typing import Any, TypeVar
 
 from patchdm.errors import PatchDMError
 
@@ -40,8 +41,8 @@ def shared(
     it ends. A single worker is this process.
 
     Args:
-        function: importable by name, or a partial of such a function. At most `AHEAD * workers`
-            items are read before their results are consumed.
+        function: importable by name, or a partial of such a function, sent once to each process.
+            At most `AHEAD * workers` items are read before their results are consumed.
         workers: number of processes.
         knob: the key that sets their number, for the error.
 
@@ -54,12 +55,17 @@ def shared(
     # Not fork: this process has threads, of torch and others. The fork server imports once for all.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([getattr(function, "func", function).__module__])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent)
+    numbers = context.SimpleQueue()
+    for number in range(workers):
+        numbers.put(number)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(function, numbers)
+    )
 
     def mapped(items: Iterable[_Item]) -> Iterator[_Result]:
         waiting: deque[Future[_Result]] = deque()
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(pool.submit(_apply, item))
             if len(waiting) == AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -76,8 +82,23 @@ def shared(
         pool.shutdown(cancel_futures=True)
 
 
-def _die_with_parent() -> None:
+_work: tuple[Callable[[Any], Any], int]
+"""In a process of `shared`: its function and its number."""
+
+
+def process_number() -> int:
+    """Return the number of a process of `shared`, from 0 on."""
+    return _work[1]
+
+
+def _apply(item: Any) -> Any:
+    return _work[0](item)
+
+
+def _start(function: Callable[[Any], Any], numbers: SimpleQueue[int]) -> None:
     """Leave interrupts to the parent process, and end when it does."""
+    global _work  # noqa: PLW0603 - a process serves one pool
+    _work = function, numbers.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

@@ -262,6 +262,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
             grid_shape=grid_shape(self.unet.config, positions),
+            device=self._execution_device,
         )
 
     def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,14 +89,15 @@ def sample_at_scale(
         ]
         for shard in cut(range(first, end), shards)
     }
+    numbers = {name: number for number, name in enumerate(commands)}
     where = {"root": None if place.has_clones else root, "gpu_slot": place.gpu_slot}
 
     def submit(name: str, done_before: list[Future]) -> Future:
         if name == FINISH:
             task, parameters = finish, {"commands": commands, "out": root / out}
         else:
-            task = tasks.run_command.with_options(name=name, task_run_name=name)
-            parameters = {"name": name, "command": commands[name]}
+            task = draw.with_options(name=name, task_run_name=name)
+            parameters = {"name": name, "command": commands[name], "number": numbers[name]}
         with gpus(place):
             return runner.submit(task, parameters | where, wait_for=done_before)
 
@@ -112,6 +114,18 @@ def _check_place(place: Place, out: str, model: str) -> None:
             raise FlowError(
                 f"{name} is {path}, expected with place.address: an absolute path on all hosts"
             )
+
+
+@task(**tasks.OPTIONS)
+def draw(
+    name: str, command: Sequence[str], number: int, root: Path | None, gpu_slot: str | None
+) -> None:
+    """Run the command of a shard: the GPUs that this host shows take the shards in turn."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    gpus = torch.cuda.device_count()
+    device = ["--device", f"cuda:{number % gpus}"] if gpus else []
+    tasks.run_command.fn(name, [*command, *device], root, gpu_slot)
 
 
 @task(name=FINISH, task_run_name=FINISH, **tasks.OPTIONS)

@@ -84,6 +84,8 @@ def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Pa
         params = load_params(PARAMS)
         if is_main():
             refuse_foreign_files(outputs)
+        if params.machine.deterministic:  # cuBLAS reads it
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         threads = max(1, params.base.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         if torch := sys.modules.get("torch"):  # not every stage needs it
             torch.set_num_threads(threads)

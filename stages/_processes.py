@@ -107,7 +107,9 @@ def train_together(command: Sequence[str], processes: int) -> None:
         if failed == 0:
             sys.exit(status)  # it has said why
         said[failed - 1].seek(0)
-        *_, last = ["nothing", *said[failed - 1].read().strip().splitlines()]
+        lines = ["nothing", *said[failed - 1].read().strip().splitlines()]
+        # Libraries may warn after it, as the process ends.
+        last = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         raise PatchDMError(f"process {failed} of {processes}: {last.removeprefix('error: ')}")
 
 

@@ -11,7 +11,7 @@ from patchdm.applications import Tools, enlarge, restore
 from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import device_for
 from patchdm.formats.images import save_png
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import png_name
@@ -26,7 +26,8 @@ from stages._common import run_stage, state_dir, writing
 
 def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
-    config, store, device = params.applications, PatchStore(paths.PATCHES), default_device()
+    config, store = params.applications, PatchStore(paths.PATCHES)
+    device = device_for(deterministic=params.machine.deterministic)
     rows = store.rows("test")[: config.num_images]
     judge = load_judge(params.evaluate, params.base.seed, params.model.patch_size, device)
     with (

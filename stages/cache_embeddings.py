@@ -9,7 +9,7 @@ import torch
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import device_for
 from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.vectors import write_vectors
@@ -27,7 +27,8 @@ def cache_embeddings(params: Params, run: Run = RUN) -> None:
         case "table":
             codes = CodeTable.from_pretrained(run / PATCHDM / "code_table").codes.detach().numpy()
         case "encoder":
-            codes = _encode(run / PATCHDM / "encoder", store, images)
+            device = device_for(deterministic=params.machine.deterministic)
+            codes = _encode(run / PATCHDM / "encoder", store, images, device)
         case "none":
             images, codes = images[:0], np.empty((0, params.model.code_dim), np.float32)
     with writing(run / CODES) as fresh:
@@ -35,8 +36,7 @@ def cache_embeddings(params: Params, run: Run = RUN) -> None:
 
 
 @torch.inference_mode()
-def _encode(model: Path, store: PatchStore, images: np.ndarray) -> np.ndarray:
-    device = default_device()
+def _encode(model: Path, store: PatchStore, images: np.ndarray, device: str) -> np.ndarray:
     encoder = SemanticEncoder.from_pretrained(model).eval().to(device)
     codes = []
     with progress("cache_embeddings", len(images), "images") as show:

@@ -10,7 +10,7 @@ import numpy as np
 from patchdm.backbones import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import device_for
 from patchdm.files import replacing
 from patchdm.formats.patch_store import INDEX, PatchStore
 from patchdm.formats.vectors import write_vectors
@@ -30,7 +30,8 @@ def cache_features(params: Params) -> None:
             write_vectors(fresh, images[:0], np.empty((0, params.model.code_dim)), {})
         return
     weights = Path(config.weights) if config.weights else None
-    backbone = load_backbone(config.backbone, weights, default_device())
+    device = device_for(deterministic=params.machine.deterministic)
+    backbone = load_backbone(config.backbone, weights, device)
     step = max(1, PART_IMAGES // config.batch_size) * config.batch_size
     with (
         state_dir("cache_features", params, [PATCHES / INDEX]) as state,

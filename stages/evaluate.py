@@ -14,7 +14,7 @@ import numpy as np
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import device_for
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.patch_store import PatchStore
@@ -42,7 +42,7 @@ def evaluate(params: Params, run: Run = RUN) -> None:
             f"{samples.folder}: found {found} of the {count} seeds from {first} on that "
             "sample.first_seed and sample.num_images ask for"
         )
-    seed, device = params.base.seed, default_device()
+    seed, device = params.base.seed, device_for(deterministic=params.machine.deterministic)
     judge = load_judge(params.evaluate, seed, params.model.patch_size, device)
     about = describe(store, judge)
     reference = read_reference(run / paths.REFERENCE, about)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import default_device
+from patchdm.devices import device_for
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.judge import load_judge
 from patchdm.metrics.reference import describe, measure_reference, write_reference
@@ -19,7 +19,8 @@ from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
 def reference(params: Params) -> None:
     """Write data/reference/."""
     store, seed = PatchStore(PATCHES), params.base.seed
-    judge = load_judge(params.evaluate, seed, params.model.patch_size, default_device())
+    device = device_for(deterministic=params.machine.deterministic)
+    judge = load_judge(params.evaluate, seed, params.model.patch_size, device)
     images = len(store) + len(store.rows("train"))  # which are read once more, blurred
     with locked("reference"), progress("reference", images, "images") as show:
         measured = measure_reference(store, judge, show)

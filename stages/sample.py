@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
+
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import cast, default_device
+from patchdm.devices import cast, device_for
 from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate, sampling_options
@@ -36,6 +38,7 @@ def sample(params: Params, run: Run = RUN) -> None:
             format=config.format,
             key={"params_hash": params_digest("sample", params)},
             on_progress=show,
+            gpus=torch.cuda.device_count(),
             **sampling_options(params),
         )
         with writing(run / SAMPLES) as fresh:
@@ -48,7 +51,7 @@ def _pipeline(params: Params, patchdm: Path, latent: Path) -> PatchDMPipeline:
     pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
     cast(pipe.unet, params.sample.mixed_precision)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
-    return pipe.to(default_device())
+    return pipe.to(device_for(deterministic=params.machine.deterministic))
 
 
 if __name__ == "__main__":

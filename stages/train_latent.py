@@ -11,7 +11,7 @@ from torch import Tensor
 
 from patchdm.config import Params
 from patchdm.console import warn
-from patchdm.devices import one_thread
+from patchdm.devices import device_for, one_thread
 from patchdm.diffusion.schedules import latent_scheduler
 from patchdm.formats.vectors import read_vectors
 from patchdm.metrics.codes import code_health
@@ -61,6 +61,7 @@ def _health(params: Params, latent: LatentMLP, codes: np.ndarray) -> dict[str, f
 
 def _train(params: Params, codes: Tensor, state: Path) -> LatentMLP:
     config, seed = params.latent, params.base.seed
+    device_for(deterministic=params.machine.deterministic, training=True)
     torch.manual_seed(seed)  # initial weights
     module = latent_training(config, codes)
     plan = plan_of(

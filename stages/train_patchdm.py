@@ -9,7 +9,7 @@ import torch
 
 from patchdm.config import Params, check_counts
 from patchdm.console import warn
-from patchdm.devices import device_memory, threads
+from patchdm.devices import device_for, device_memory, threads
 from patchdm.formats.patch_store import INDEX, PatchStore
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import (
@@ -58,6 +58,7 @@ def train_patchdm(
 
 def _train(params: Params, store: PatchStore, features: Path, state: Path) -> ImageTraining:
     config, shares = params.train, (processes := join())
+    device_for(deterministic=params.machine.deterministic, training=True)
     if not torch.accelerator.is_available():
         most = config.cpu_shares(params.base.threads)
         shares = most if most % processes == 0 else processes
@@ -86,7 +87,7 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
     )
     with threads(own), watching as (hooks, picture):
         hooks.every.append((config.sheet_every, sheet_writer(store, state / "sheets", picture)))
-        return fit(
+        average = fit(
             module,
             image_optimizer(module, config),
             draw,
@@ -97,6 +98,8 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
             workers=params.machine.loaders,
             compile_module=config.compile,
         )
+    accelerator.end_training()  # the processes part
+    return average
 
 
 if __name__ == "__main__":

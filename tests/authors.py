@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from patchdm.official import OfficialModels
-from patchdm.official.names import encoder_names, latent_names, unet_names
+from patchdm.official import OfficialModels, joined
+from patchdm.official.names import encoder_names, latent_names, modulations, unet_names
 from tests.golden.weights import golden_weight
 
 Shape = tuple[int, ...]
@@ -169,9 +169,9 @@ def as_official(models: OfficialModels) -> dict[str, Tensor]:
         pairs.append((models.encoder, encoder_names(models.encoder)))
     if models.latent:
         pairs.append((models.latent, latent_names(models.latent)))
-    state = {}
+    state = {key: joined(parts).detach() for key, parts in modulations(models.unet).items()}
     for model, names in pairs:
-        own = dict(model.named_parameters())
+        own = {n: w for n, w in model.named_parameters() if "_project." not in n}
         for ours, theirs in names:
             for leaf in ("weight", "bias"):
                 if f"{ours}.{leaf}" in own:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -128,6 +129,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(torch, "load", unset_fake_temporarily()(torch.load))
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())  # nothing is ever late
     AcceleratorState._reset_state(reset_partial_state=True)
     PartialState(cpu=True).device = CUDA
     # Parameters stay the same objects, which optimisers know them by.

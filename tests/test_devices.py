@@ -1,16 +1,25 @@
-"""Networks on another device than the CPU: meta, whose tensors refuse to meet those of the CPU."""
+"""Networks on another device than the CPU: meta, whose tensors refuse to meet those of the CPU.
+
+And what GPUs may do, as far as it can be seen without one.
+"""
 
 from __future__ import annotations
 
+import pickle
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from patchdm.devices import device_for
 from patchdm.pipeline import PatchDMPipeline
+from tests.conftest import REPO
 from tests.small_pipeline import P, pipeline
 
+generate = sys.modules["patchdm.sampling.generate"]
 SHAPE = (1, 3, P, 2 * P)
 QUICK = {"num_inference_steps": 3, "latent_num_inference_steps": 2, "output_type": "latent"}
 
@@ -23,6 +32,63 @@ def pipe() -> PatchDMPipeline:
         if isinstance(part, nn.Module):
             part.to("meta")
     return pipe
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], tuple[bool, ...]]]:
+    """Pretend that there is a GPU; yield what says which kernels it may use; then reset that."""
+
+    def found() -> tuple[bool, ...]:
+        cudnn, enabled = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
+        return enabled, cudnn.deterministic, cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32
+
+    assert found() == (False,) * 4
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    yield found
+    device_for(deterministic=False)
+
+
+def test_training_alone_is_free_to_choose_kernels(kernels):
+    for deterministic, training, free in (
+        (False, True, True),
+        (False, False, False),
+        (True, True, False),
+        (True, False, False),
+    ):
+        assert device_for(deterministic=deterministic, training=training) == "cuda"
+        assert kernels() == (deterministic, deterministic, free, free)
+
+
+def test_a_cpu_needs_no_choice(kernels, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_for(deterministic=True, training=True) == "cpu"
+    assert kernels() == (False,) * 4
+
+
+def test_a_stage_says_whether_it_trains():
+    """So that a cell of the ablation, which trains and encodes in one process, is as the run."""
+    sources = {file.stem: file.read_text() for file in (REPO / "stages").glob("[!_]*.py")}
+    of_device = {name: text for name, text in sources.items() if "device_for(" in text}
+    training = {name for name, text in of_device.items() if "training=True" in text}
+    others = {
+        "applications",
+        "cache_embeddings",
+        "cache_features",
+        "evaluate",
+        "reference",
+        "sample",
+    }
+    assert training == {"train_patchdm", "train_latent"}
+    assert of_device.keys() - training == others
+
+
+def test_a_process_that_draws_is_as_deterministic_as_its_parent(
+    kernels, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(generate, "process_number", lambda: 3)
+    monkeypatch.setattr(PatchDMPipeline, "to", lambda _, device: device)
+    assert generate._begun(pickle.dumps(pipeline()), "cuda", deterministic=True) == "cuda:3"
+    assert kernels() == (True, True, False, False)
 
 
 def seeded() -> list[torch.Generator]:

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from patchdm.errors import PatchDMError
-from patchdm.parallel import AHEAD, in_order
+from patchdm.parallel import AHEAD, in_order, process_number
 
 
 def slowly_first(number: int) -> tuple[int, int]:
@@ -52,6 +52,39 @@ def test_items_are_taken_as_they_are_needed(workers: int) -> None:
         assert next(results) == number
         assert len(taken) <= number + AHEAD * workers
     results.close()
+
+
+def numbered(_: int) -> tuple[int, int]:
+    time.sleep(0.05)
+    return os.getpid(), process_number()
+
+
+def test_processes_are_numbered() -> None:
+    found = set(in_order(numbered, range(40), 3))
+    assert len({process for process, _ in found}) == 3
+    assert sorted(number for _, number in found) == [0, 1, 2]
+
+
+class Sent:
+    """Says how often it was sent to a process."""
+
+    def __init__(self, times: int = 0) -> None:
+        self.times = times
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        self.times += 1
+        return Sent, (self.times,)
+
+
+def test_a_function_is_sent_once_to_each_process() -> None:
+    """It may hold a network."""
+    sent = Sent()
+    list(in_order(partial(times_of, sent), range(20), 2))
+    assert sent.times <= 2
+
+
+def times_of(sent: Sent, _: int) -> int:
+    return sent.times
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -137,8 +137,7 @@ def test_what_does_not_fit_is_refused(
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_presets_fit_24_gb(name: str):
     params = load_params(REPO / f"presets/{name}.yaml")
-    train = params.train.model_copy(update={"micro_batch_size": 16})
-    check_memory(params.model_copy(update={"train": train}), 2 * PAPER[name].photographs, 24)
+    check_memory(params, 2 * PAPER[name].photographs, 24)
 
 
 def test_what_fits_is_not(monkeypatch: pytest.MonkeyPatch):

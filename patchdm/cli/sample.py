@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
@@ -61,7 +62,9 @@ def sample(
     if name := mixed_precision or (run and run.sample.mixed_precision):
         cast(pipe.unet, name)
     defaults = sampling_options(run) if run else PAPER_STEPS
-    chosen = {"key": {}, "on_progress": on_start(len(seeds)), **defaults, **sides, **options}
+    gpus = 1 if device else torch.cuda.device_count()
+    given = {"key": {}, "on_progress": on_start(len(seeds)), "gpus": gpus}
+    chosen = given | defaults | sides | options
     return generate(pipe, seeds, out, **chosen)
 
 

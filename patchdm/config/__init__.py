@@ -58,6 +58,9 @@ class Machine(Section):
     device_memory: Rate | None
     """GB (10^9 bytes) of a device: what needs more is refused before the training. null: those of
     the GPU; without a GPU nothing is refused."""
+    deterministic: bool
+    """Use only those kernels of GPUs that give the same bytes every time, which is slower. Those of
+    CPUs always do."""
 
 
 class Params(Section):

@@ -71,32 +71,6 @@ def zeroed(module: _Module) -> _Module:
     return module
 
 
-class Modulation(nn.Module):
-    """The projections of one residual block: of time and position, of the code (PAPER section 3).
-
-    The block's maps h become ((1 + scale) h + shift) (1 + cond_scale).
-    """
-
-    def __init__(self, channels: int, embed_dim: int, cond_dim: int) -> None:
-        super().__init__()
-        self.embed = nn.Linear(embed_dim, 2 * channels)
-        self.cond = nn.Linear(cond_dim, channels)
-
-    def time(self, emb: Tensor) -> Tensor:
-        """Summand of (scale, shift) by the first half of the embedding: (B, E/2) -> (B, 2, ch)."""
-        weight = self.embed.weight[:, : emb.shape[1]].to(emb.dtype)
-        return F.linear(emb, weight).unflatten(1, (2, -1))
-
-    def position(self, emb: Tensor) -> Tensor:
-        """The other summand, by the second half: (P, E/2) -> (P, 2, ch)."""
-        weight, bias = (part.to(emb.dtype) for part in (self.embed.weight, self.embed.bias))
-        return F.linear(emb, weight[:, -emb.shape[1] :], bias).unflatten(1, (2, -1))
-
-    def code(self, cond: Tensor) -> Tensor:
-        """1 + cond_scale: (B, cond_dim) -> (B, ch)."""
-        return 1 + self.cond(cond)
-
-
 class Residual(nn.Module):
     """Norm, SiLU, (resample), conv, plus a skip connection: the encoder's one-conv block.
 
@@ -121,6 +95,7 @@ class Residual(nn.Module):
 class ResBlock(nn.Module):
     """ADM residual block: norm, SiLU, (resample), conv, norm, modulation, SiLU, dropout, conv.
 
+    The modulation by time, position and code turns maps h into factor * h + summand.
     `resample` as for Residual.
     """
 
@@ -131,14 +106,12 @@ class ResBlock(nn.Module):
         *,
         groups: int,
         dropout: float,
-        embed_dim: int,
-        cond_dim: int,
         resample: str | None = None,
     ) -> None:
         super().__init__()
+        self.out_channels = out_channels
         self.norm_in = group_norm(groups, in_channels)
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.modulation = Modulation(out_channels, embed_dim, cond_dim)
         self.norm_out = group_norm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
@@ -148,7 +121,7 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
         """(N, in_channels, s, s) -> (N, out_channels, s', s').
 
-        factor and summand, (N, out_channels, 1, 1): the projected conditions.
+        factor and summand, (N, out_channels, 1, 1), from `PatchUNet`.
         """
         h = self.norm_out(self.conv_in(self.resample(silu(self.norm_in(x)))))
         h = silu(torch.addcmul(summand, h, factor))
@@ -186,6 +159,10 @@ class Block(nn.Module):
         self.res = res
         self.attention = attention
         self.resample = resample
+        self.modulated = tuple(
+            part.out_channels for part in (res, resample) if isinstance(part, ResBlock)
+        )
+        """Channels of the maps that each of its ResBlocks modulates."""
 
     def forward(self, x: Tensor, *modulation: Tensor) -> Tensor:
         """Apply the layers in turn; `modulation`: factor and summand of each ResBlock, if any."""

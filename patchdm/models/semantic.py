@@ -15,6 +15,26 @@ from torch import Tensor, nn
 from patchdm.models.blocks import Attention, Block, Residual, group_norm
 
 
+class Whitening(nn.Module):
+    """The projection of backbone features to codes, as buffers.
+
+    Args:
+        feature_dim, code_dim: widths of both.
+    """
+
+    mean: Tensor
+    projection: Tensor
+
+    def __init__(self, feature_dim: int, code_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("projection", torch.zeros(feature_dim, code_dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, feature_dim) -> (B, code_dim)."""
+        return (features - self.mean) @ self.projection
+
+
 class CodeTable(ModelMixin, ConfigMixin):
     """One code per training image, optimised with the network (paper section 3.3).
 
@@ -26,6 +46,8 @@ class CodeTable(ModelMixin, ConfigMixin):
         backbone: name of the network of the features, to compute those of other images.
     """
 
+    _group_offload_block_modules = ("whitening",)
+
     @register_to_config
     def __init__(
         self,
@@ -36,9 +58,7 @@ class CodeTable(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.codes = nn.Parameter(torch.zeros(num_images, code_dim))
-        if feature_dim is not None:
-            self.register_buffer("feature_mean", torch.zeros(feature_dim))
-            self.register_buffer("projection", torch.zeros(feature_dim, code_dim))
+        self.whitening = nn.Identity() if feature_dim is None else Whitening(feature_dim, code_dim)
 
     @classmethod
     def from_features(cls, features: np.ndarray, code_dim: int, backbone: str) -> Self:
@@ -47,8 +67,8 @@ class CodeTable(ModelMixin, ConfigMixin):
         table = cls(len(features), code_dim, features.shape[1] if project else None, backbone)
         if project:
             mean, projection = whitening(features, code_dim)
-            table.feature_mean.copy_(mean)
-            table.projection.copy_(projection)
+            table.whitening.mean.copy_(mean)
+            table.whitening.projection.copy_(projection)
         table.codes.data.copy_(table.start(torch.from_numpy(features.astype(np.float32))))
         return table
 
@@ -59,9 +79,7 @@ class CodeTable(ModelMixin, ConfigMixin):
     @apply_forward_hook
     def start(self, features: Tensor) -> Tensor:
         """Return the start of an image's code: features (B, dim) float32 -> (B, code_dim)."""
-        if self.config.feature_dim is None:
-            return features.clone()
-        return (features - self.feature_mean) @ self.projection
+        return self.whitening(features).clone()
 
 
 def whitening(features: np.ndarray, code_dim: int) -> tuple[Tensor, Tensor]:

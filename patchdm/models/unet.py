@@ -6,8 +6,8 @@ the decoder sees the shifted patches. Only the collage crosses patch borders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,20 +19,10 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from patchdm.grid import PatchGrid, collage, merge, pad_and_split, positions
-from patchdm.models.blocks import (
-    Attention,
-    Block,
-    Modulation,
-    ResBlock,
-    group_norm,
-    mlp,
-    sinusoid,
-    zeroed,
-)
+from patchdm.models.blocks import mlp, sinusoid
+from patchdm.models.halves import Decoder, Encoder, Layers
 
 _ENCODER, _DECODER = 0, 1
-_Make = Callable[..., Any]  # of a layer, from its widths
-_UNKNOWN_POSITION = torch.full((1, 2), torch.nan)
 
 
 class Projected(Tensor):
@@ -83,8 +73,7 @@ class PatchUNet(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    # It acts at `forward`, which samplers do not call; `encode` and `decode` trigger CPU offload.
-    _supports_group_offloading = False
+    _group_offload_block_modules = ("encoder", "decoder")
 
     @register_to_config
     def __init__(
@@ -107,7 +96,6 @@ class PatchUNet(ModelMixin, ConfigMixin):
         unconditional: bool | None = None,  # noqa: ARG002 - for the sampler
     ) -> None:
         super().__init__()
-        self.gradient_checkpointing = False
         unit = pixel_fold * 2 ** len(channels)
         if patch_size % unit:
             raise ValueError(
@@ -117,33 +105,18 @@ class PatchUNet(ModelMixin, ConfigMixin):
         self.time_embed = mlp(time_channels, embed_dim // 2)
         self.position_embed = mlp(2 * position_channels, embed_dim // 2)
         self.cond_embed = nn.Identity() if cond_dim == embed_dim else mlp(cond_dim, embed_dim)
-
-        res = partial(
-            ResBlock, groups=norm_groups, dropout=dropout, embed_dim=embed_dim, cond_dim=embed_dim
+        layers = Layers(
+            in_channels, pixel_fold, channels, res_blocks, attention_levels, norm_groups, dropout
         )
-
-        def attention(width: int, level: int | None = None) -> Attention | None:
-            at_level = level is None or level in attention_levels
-            return Attention(width, groups=norm_groups) if at_level else None
-
-        width, deepest = channels[0], channels[-1]
-        folded = in_channels * pixel_fold**2
-        self.stem = nn.Conv2d(folded, width, 3, padding=1)
-        self.encoder, skips = _encoder(channels, res_blocks, res, attention)
-        self.middle = nn.ModuleList(
-            [Block(res(deepest, deepest), attention(deepest)), Block(res(deepest, deepest))]
-        )
-        self.decoder = _decoder(channels, res_blocks, res, attention, skips)
-        self.head = nn.Sequential(
-            group_norm(norm_groups, width),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(width, folded, 3, padding=1)),
-        )
-        # The projections of f_E and of f_D, in the order of their blocks.
-        self._modulations = (
-            _modulations(*self.encoder, *self.middle),
-            _modulations(*self.decoder),
-        )
+        self.encoder = Encoder(layers)
+        self.decoder = Decoder(layers, self.encoder.skips)
+        # For f_E and f_D: all scales of their residual blocks, then all shifts, by time and by
+        # position; further scales by the code.
+        widths = [sum(self.encoder.modulated), sum(self.decoder.modulated)]
+        half = embed_dim // 2
+        self.time_project = nn.ModuleList([_linear(half, 2 * n, bias=False) for n in widths])
+        self.position_project = nn.ModuleList([_linear(half, 2 * n) for n in widths])
+        self.cond_project = nn.ModuleList([nn.Linear(embed_dim, n) for n in widths])
 
     @apply_forward_hook
     def encode(
@@ -169,15 +142,8 @@ class PatchUNet(ModelMixin, ConfigMixin):
             Maps (N, width, s, s), finest first, the bottleneck last.
         """
         dtype = self.dtype  # looked up once: diffusers goes through all modules for it
-        modulation = self._modulate(_ENCODER, len(patches), t, positions, cond, dtype)
-        h = self.stem(F.pixel_unshuffle(patches.to(dtype), self.config.pixel_fold))
-        features = [h]
-        for block in self.encoder:
-            h = self._run(block, h, *next(modulation))
-            features.append(h)
-        for block in self.middle:
-            h = self._run(block, h, *next(modulation))
-        return [*features, h]
+        modulation = self._modulation(_ENCODER, len(patches), t, positions, cond, dtype)
+        return self.encoder(_batched(patches.to(dtype)), *modulation)
 
     @apply_forward_hook
     def decode(
@@ -191,11 +157,9 @@ class PatchUNet(ModelMixin, ConfigMixin):
 
         Arguments as for `encode`; positions are those of the decoded patches.
         """
-        *skips, h = features
-        modulation = self._modulate(_DECODER, len(h), t, positions, cond, self.dtype)
-        for block in self.decoder:
-            h = self._run(block, torch.cat([h, skips.pop()], dim=1), *next(modulation))
-        return F.pixel_shuffle(self.head(h), self.config.pixel_fold)
+        n = len(features[0])
+        modulation = self._modulation(_DECODER, n, t, positions, cond, self.dtype)
+        return self.decoder([_batched(z) for z in features], *modulation)
 
     def forward(
         self,
@@ -233,25 +197,26 @@ class PatchUNet(ModelMixin, ConfigMixin):
         return Projected.of(t, lambda half: self._time(half, t, dtype))
 
     @apply_forward_hook
-    def project_positions(self, positions: Tensor | None) -> Projected:
-        """Project positions (P, 2) once for many calls; None becomes one NaN row."""
-        dtype, known = self.dtype, _UNKNOWN_POSITION if positions is None else positions
-        return Projected.of(known, lambda half: self._positions(half, known, dtype))
+    def project_positions(self, positions: Tensor) -> Projected:
+        """Project positions (P, 2) once for many calls; a NaN row is an unknown position."""
+        dtype = self.dtype
+        return Projected.of(positions, lambda half: self._position(half, positions, dtype))
 
     @apply_forward_hook
-    def project_cond(self, cond: Tensor | None) -> Projected:
-        """Project global codes (B, cond_dim) once for many calls; None becomes one row of zeros."""
+    def project_cond(self, cond: Tensor) -> Projected:
+        """Project global codes (B, cond_dim) once for many calls; zeros are an unknown code."""
         dtype = self.dtype
-        codes = torch.zeros(1, self.config.cond_dim) if cond is None else cond
-        return Projected.of(codes, lambda half: self._cond(half, codes, dtype))
+        return Projected.of(cond, lambda half: self._cond(half, cond, dtype))
 
-    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        """Apply a block, with gradient checkpointing if it is enabled."""
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, *inputs)
-        return block(*inputs)
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile f_E and f_D, which samplers call instead of `forward`; as torch.compile.
 
-    def _modulate(
+        A number of patches that was not seen before does not compile again.
+        """
+        self.encoder.compile(*args, **kwargs)
+        self.decoder.compile(*args, **kwargs)
+
+    def _modulation(
         self,
         half: int,
         n: int,
@@ -259,88 +224,55 @@ class PatchUNet(ModelMixin, ConfigMixin):
         positions: Tensor | None,
         cond: Tensor | None,
         dtype: torch.dtype,
-    ) -> Iterator[list[Tensor]]:
-        """Yield factor and summand of each residual block, (n, channels, 1, 1), block by block."""
-        projections = ((t, self._time), (positions, self._positions), (cond, self._cond))
+    ) -> tuple[Tensor, Tensor]:
+        """Return factor and summand of all residual blocks, (n, width) each.
+
+        Their maps h become ((1 + scale) h + shift) (1 + cond_scale) (PAPER section 3).
+        """
+        if positions is None:
+            positions = torch.full((1, 2), torch.nan, device=t.device)
+        if cond is None:
+            cond = torch.zeros(1, self.config.cond_dim, device=t.device)
         time, position, code = (
-            given.halves[half] if isinstance(given, Projected) else project(half, given, dtype)  # type: ignore[arg-type]
-            for given, project in projections
+            given.halves[half] if isinstance(given, Projected) else project(half, given, dtype)
+            for given, project in ((t, self._time), (positions, self._position), (cond, self._cond))
         )
         code = _per_image(code, n)
-        scale, shift = (_per_image(time, n) + position.repeat(n // len(position), 1, 1)).unbind(1)
-        widths = [m.cond.out_features for m in self._flat(half)]
-        factors = ((1 + scale) * code)[..., None, None].split(widths, dim=1)
-        summands = (shift * code)[..., None, None].split(widths, dim=1)
-        pairs = zip(factors, summands, strict=True)
-        for block in self._modulations[half]:
-            yield [tensor for _ in block for tensor in next(pairs)]
-
-    def _flat(self, half: int) -> list[Modulation]:
-        return [modulation for block in self._modulations[half] for modulation in block]
+        scale, shift = (_per_image(time, n) + position.repeat(n // len(position), 1)).chunk(2, 1)
+        return _batched((1 + scale) * code), _batched(shift * code)
 
     def _time(self, half: int, t: Tensor, dtype: torch.dtype) -> Tensor:
-        """(B,) -> (B, 2, width), the width of all residual blocks together."""
-        t = t.to(self.stem.weight.device)
-        emb = F.silu(self.time_embed(sinusoid(t, self.config.time_channels).to(dtype)))
-        return torch.cat([m.time(emb) for m in self._flat(half)], dim=2)
+        """(B,) -> (B, 2 * width), the width of all residual blocks together."""
+        emb = self.time_embed(sinusoid(t, self.config.time_channels).to(dtype))
+        return self.time_project[half](F.silu(emb))
 
-    def _positions(self, half: int, positions: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """(P, 2) or None -> (P or 1, 2, width)."""
-        if positions is None or not self.config.use_position:
-            positions = _UNKNOWN_POSITION
-        positions = positions.to(self.stem.weight.device)
+    def _position(self, half: int, positions: Tensor, dtype: torch.dtype) -> Tensor:
+        """(P, 2) -> (P, 2 * width)."""
+        if not self.config.use_position:
+            positions = torch.full_like(positions[:1], torch.nan)
         waves = [sinusoid(axis, self.config.position_channels) for axis in positions.unbind(1)]
         # Dropped before the MLP, whose biases stay: "unknown" is a separate position.
         known = torch.cat(waves, dim=1).nan_to_num(0.0)
-        emb = F.silu(self.position_embed(known.to(dtype)))
-        return torch.cat([m.position(emb) for m in self._flat(half)], dim=2)
+        return self.position_project[half](F.silu(self.position_embed(known.to(dtype))))
 
-    def _cond(self, half: int, cond: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """(B, cond_dim) or None -> (B or 1, width)."""
-        if cond is None:
-            cond = torch.zeros(1, self.config.cond_dim)
-        emb = F.silu(self.cond_embed(cond.to(self.stem.weight.device, dtype)))
-        return torch.cat([m.code(emb) for m in self._flat(half)], dim=1)
+    def _cond(self, half: int, cond: Tensor, dtype: torch.dtype) -> Tensor:
+        """(B, cond_dim) -> (B, width), 1 + cond_scale."""
+        return 1 + self.cond_project[half](F.silu(self.cond_embed(cond.to(dtype))))
 
 
-def _encoder(
-    channels: Sequence[int], res_blocks: int, res: _Make, attention: _Make
-) -> tuple[nn.ModuleList, list[int]]:
-    """Return the blocks of f_E and the widths of the skip connections, finest first."""
-    blocks, width, skips = nn.ModuleList(), channels[0], [channels[0]]
-    for level, level_width in enumerate(channels):
-        for _ in range(res_blocks):
-            blocks.append(Block(res(width, level_width), attention(level_width, level)))
-            width = level_width
-            skips.append(width)
-        if level < len(channels) - 1:
-            blocks.append(Block(res(width, width, resample="down")))
-            skips.append(width)
-    return blocks, skips
+def _linear(half: int, out_features: int, *, bias: bool = True) -> nn.Linear:
+    """Return a layer for half of an embedding, with first weights as for the whole."""
+    linear = nn.Linear(half, out_features, bias=bias)
+    for parameter in linear.parameters():
+        nn.init.uniform_(parameter, -1 / math.sqrt(2 * half), 1 / math.sqrt(2 * half))
+    return linear
 
 
-def _decoder(
-    channels: Sequence[int], res_blocks: int, res: _Make, attention: _Make, skips: list[int]
-) -> nn.ModuleList:
-    """Return the blocks of f_D, each of which takes a skip connection."""
-    blocks, width, left = nn.ModuleList(), channels[-1], list(skips)
-    for level, level_width in reversed(list(enumerate(channels))):
-        for index in range(res_blocks + 1):
-            first = res(width + left.pop(), level_width)
-            mixing = attention(level_width, level)
-            is_last = level and index == res_blocks
-            up = res(level_width, level_width, resample="up") if is_last else None
-            blocks.append(Block(first, mixing, up))
-            width = level_width
-    return blocks
-
-
-def _modulations(*blocks: Block) -> tuple[tuple[Modulation, ...], ...]:
-    """Return the modulations of each block, in the order in which it applies them."""
-    parts = [(block.res, block.resample) for block in blocks]
-    return tuple(
-        tuple(part.modulation for part in pair if isinstance(part, ResBlock)) for pair in parts
-    )
+def _batched(values: Tensor) -> Tensor:
+    """Mark the number of patches, which differs from call to call, for torch.compile."""
+    if not torch.compiler.is_compiling():
+        torch._dynamo.maybe_mark_dynamic(values, 0)  # noqa: SLF001 - documented as public
+    return values
 
 
 def _per_image(values: Tensor, n: int) -> Tensor:

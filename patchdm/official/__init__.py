@@ -57,7 +57,7 @@ def load_official(
             found["encoder"] = _encoder(state, config.cond_dim, config.res_blocks)
         if authors.CODE_TABLE in state.tensors:
             table = CodeTable(state.shape(authors.CODE_TABLE, 2)[0], config.cond_dim)
-            found["code_table"] = _Network(table, {"codes": authors.CODE_TABLE})
+            found["code_table"] = _Network(table, {authors.CODE_TABLE: [[table.codes]]})
         if state.children("latent_net"):
             found["latent"] = _latent(state, config.cond_dim)
     except ValueError as error:  # no model can have these sizes
@@ -140,36 +140,42 @@ class _Checkpoint:
 
 @dataclass(frozen=True)
 class _Network:
-    """One of our models and the authors' keys of its parameters."""
+    """One of our models and what the authors' keys are in it."""
 
     model: Any
-    keys: Mapping[str, str]
-    """Our parameter -> their key."""
+    weights: Mapping[str, authors.Joined]
+    """Their key -> parts of ours."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Their second key of a parameter -> the key that is read."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return their keys with the expected shapes."""
-        own = self.model.state_dict()
-        shapes = {theirs: tuple(own[ours].shape) for ours, theirs in self.keys.items()}
+        shapes = {key: tuple(joined(parts).shape) for key, parts in self.weights.items()}
         for key in shapes:
             if key.endswith(("qkv.weight", "proj_out.weight")):
                 shapes[key] += (1,)  # a convolution there, a linear layer here
         return shapes | {alias: shapes[key] for alias, key in self.aliases.items()}
 
+    @torch.no_grad()
     def fill(self, state: _Checkpoint) -> None:
         """Copy the weights into the model."""
-        own = self.model.state_dict()
-        for ours, theirs in self.keys.items():
-            own[ours].copy_(state.tensors[theirs].reshape(own[ours].shape))
+        for key, rows in self.weights.items():
+            for row, parts in zip(state.tensors[key].chunk(len(rows)), rows, strict=True):
+                for theirs, ours in zip(row.chunk(len(parts), dim=-1), parts, strict=True):
+                    ours.copy_(theirs.reshape(ours.shape))
         self.model.eval()
 
 
-def _keys(model: Any, modules: authors.Names) -> dict[str, str]:
-    """Return our parameter -> their key, for the listed modules that the model has."""
+def joined(rows: authors.Joined) -> Tensor:
+    """Return one of the authors' tensors, of parts of ours."""
+    return torch.cat([torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] for parts in rows])
+
+
+def _weights(model: Any, modules: authors.Names) -> dict[str, authors.Joined]:
+    """Return their key -> our parameter, for the listed modules that the model has."""
     own = model.state_dict()
     return {
-        f"{ours}.{leaf}": f"{theirs}.{leaf}"
+        f"{theirs}.{leaf}": [[own[f"{ours}.{leaf}"]]]
         for ours, theirs in modules
         for leaf in ("weight", "bias")
         if f"{ours}.{leaf}" in own
@@ -226,7 +232,8 @@ def _unet(state: _Checkpoint, patch_size: int) -> _Network:
         cond_dim=cond_dim,
         unconditional=True,  # their training drops code and position, whatever its settings
     )
-    return _Network(model, _keys(model, authors.unet_names(model)))
+    weights = _weights(model, authors.unet_names(model)) | authors.modulations(model)
+    return _Network(model, weights)
 
 
 def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Network:
@@ -252,13 +259,14 @@ def _encoder(state: _Checkpoint, code_dim: int, unet_res_blocks: int) -> _Networ
                 attention_levels=tuple(sorted({number // per_level for number in attended})),
                 code_dim=code_dim,
             )
-        return _Network(model, _keys(model, authors.encoder_names(model)))
+        return _Network(model, _weights(model, authors.encoder_names(model)))
 
     likeliest = network(unet_res_blocks)
     others = map(network, range(1, len(blocks)))
     fitting = (one for one in itertools.chain([likeliest], others) if one.shapes() == found)
     chosen = next(fitting, likeliest)
-    return _Network(SemanticEncoder.from_config(chosen.model.config), chosen.keys)
+    model = SemanticEncoder.from_config(chosen.model.config)
+    return _Network(model, _weights(model, authors.encoder_names(model)))
 
 
 def _latent(state: _Checkpoint, code_dim: int) -> _Network:
@@ -269,12 +277,13 @@ def _latent(state: _Checkpoint, code_dim: int) -> _Network:
         hidden=state.shape("latent_net.layers.0.linear.weight", 2)[0],
         time_channels=state.shape("latent_net.time_embed.0.weight", 2)[1],
     )
-    keys = _keys(model, authors.latent_names(model))
+    weights = _weights(model, authors.latent_names(model))
     # They register one layer under two names; the later of two values is valid.
-    scales = [key for key in keys.values() if "cond_layers.1" in key]
+    scales = [key for key in weights if "cond_layers.1" in key]
     aliases = {key.replace("cond_layers.1", "linear_emb"): key for key in scales}
-    normalised = any(key in state.tensors for key in authors.STATISTICS.values())
-    return _Network(model, keys | authors.STATISTICS if normalised else keys, aliases)
+    if any(key in state.tensors for key in authors.STATISTICS.values()):
+        weights |= {key: [[model.get_buffer(ours)]] for ours, key in authors.STATISTICS.items()}
+    return _Network(model, weights, aliases)
 
 
 def _check(networks: Iterable[_Network], state: _Checkpoint) -> None:

@@ -4,8 +4,9 @@ The canvas is worked through in bands of patch rows. The collage of patch row r 
 features of padded rows r and r + 1 alone, so a band keeps only its last row of features for
 the next; every padded row is encoded once.
 
-On a CPU a band is one row, whatever is asked for: its features stay in the cache, and since
-equal shapes are computed by equal kernels, results do not depend on the height of the bands.
+On a CPU the height of bands follows from the network and the canvas, whatever is asked for: the
+features of one stay in the cache, and since equal shapes are computed by equal kernels, results do
+not depend on the memory that is allowed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from patchdm.sampling.tilings import MEANS, Patches, Step, checked_patches, patc
 Bands = Iterator[tuple[slice, Tensor]]
 """Pixel rows and their prediction (B, C, rows, W), from top to bottom."""
 
+BAND_NUMBERS = 2**18
+"""Numbers in the first feature maps of a band on a CPU, unless one row has more."""
 _KEPT_PLACES = 1024
 """Patches whose projected positions are kept between the steps; 64 kB each in the paper's network,
 so that memory does not grow with the canvas."""
@@ -93,6 +96,7 @@ class Denoiser:
         tiling: a name of `patchdm.choices.Tiling`.
         guidance: time step t -> guidance_scale w; None: no guidance.
         rows_per_chunk, cols_per_chunk, grid_shape: as in `predict_eps`.
+        device: where the network computes, if its weights lie elsewhere; None: where they lie.
 
     Raises:
         ValueError: the size of a chunk does not fit.
@@ -109,11 +113,13 @@ class Denoiser:
         rows_per_chunk: int | None = None,
         cols_per_chunk: int | None = None,
         grid_shape: tuple[int, int] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         for name, size in (("rows_per_chunk", rows_per_chunk), ("cols_per_chunk", cols_per_chunk)):
             if size is not None and size < 1:
                 raise ValueError(f"{name} is {size}, expected at least 1")
         self.unet, self.grid, self.tiling, self.guidance = unet, grid, tiling, guidance
+        self.device: torch.device = device or unet.device
         self.cond = cond
         self._rows_per_chunk = rows_per_chunk or grid.rows + 1
         self._cols_per_chunk = cols_per_chunk or grid.cols + 1
@@ -180,21 +186,21 @@ class Denoiser:
     ) -> Bands:
         """Yield the bands of patch columns cols[0] to cols[1] - 1."""
         equal = len(t) == 1 or bool((t == t[0]).all())  # one on device meta has no value
-        time = self.unet.project_time(t[:1] if equal else t)
-        known = self._pass(_Pass(x_t, time, cols, known=True), patches)
+        time = self.unet.project_time((t[:1] if equal else t).to(self.device))
+        known = self._seen(_Sight(x_t, time, cols, known=True), patches)
         if not guidance_scale:
             yield from known
             return
-        unknown = self._pass(_Pass(x_t, time, cols, known=False), patches)
+        unknown = self._seen(_Sight(x_t, time, cols, known=False), patches)
         for (rows, eps), (_, eps_unknown) in zip(known, unknown, strict=True):
             yield rows, guided(eps, eps_unknown, guidance_scale)
 
-    def _pass(self, sight: _Pass, patches: Patches) -> Bands:
+    def _seen(self, sight: _Sight, patches: Patches) -> Bands:
         if isinstance(patches, tuple):
             return self._alone(sight, *patches)
         return self._collaged(sight, patches)
 
-    def _collaged(self, sight: _Pass, tiling: str) -> Bands:
+    def _collaged(self, sight: _Sight, tiling: str) -> Bands:
         """Predict shifted patches by feature collage, a band of rows at a time.
 
         For a mean with plain patches, the features are also decoded as they are. The lower half of
@@ -203,14 +209,14 @@ class Denoiser:
         unet, grid, known = self.unet, self.grid, sight.known
         x_t, time, code = sight.x_t, sight.time, self._code(known=known)
         p, (first, end), mean = grid.patch_size, sight.cols, MEANS.get(tiling)
-        width, band = end - first, self._band(sight.device)
+        width, band = end - first, self._band(len(x_t))
         plain = torch.empty(0)
         last_row: list[Tensor] = []
         for start in range(0, grid.rows + 1, band):
             padded = range(start, min(start + band, grid.rows + 1))
             shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
             place = self._rows_of_places(padded, range(first, end + 1), 0.0, known=known)
-            patches = split(_padded_area(x_t, p, padded, sight.cols), p).to(sight.device)
+            patches = split(_padded_area(x_t, p, padded, sight.cols), p).to(self.device)
             new = unet.encode(patches, time, place, code)
             if mean:
                 decoded = merge(unet.decode(new, time, place, code), len(padded), width + 1)
@@ -230,13 +236,13 @@ class Denoiser:
                 eps = mean(eps, here, PatchGrid(len(shifted), width, p))
             yield slice(shifted.start * p, shifted.stop * p), eps
 
-    def _alone(self, sight: _Pass, top: int, left: int) -> Bands:
+    def _alone(self, sight: _Sight, top: int, left: int) -> Bands:
         """Predict patches of the padded canvas on their own; where two overlap, the later counts.
 
         A band is all rows, since the last ones may overlap.
         """
         unet, x_t, p = self.unet, sight.x_t, self.grid.patch_size
-        band, code = self._band(sight.device), self._code(known=sight.known)
+        band, code = self._band(len(x_t)), self._code(known=sight.known)
         height, width = x_t.shape[-2:]
         tops, lefts = (
             [min(max(start, 0), side) for start in range(corner, side + p // 2, p)]
@@ -245,7 +251,7 @@ class Denoiser:
         # Of the chunk of columns, the patches that meet it.
         first, end = (col * p + p // 2 for col in sight.cols)
         lefts = [x for x in lefts if x < end and x + p > first]
-        canvas = F.pad(x_t.to(sight.device), (p // 2,) * 4)
+        canvas = F.pad(x_t.to(self.device), (p // 2,) * 4)
         eps = torch.empty_like(canvas)
         for start in range(0, len(tops), band):
             corners = list(itertools.product(tops[start : start + band], lefts))
@@ -261,7 +267,10 @@ class Denoiser:
     def _code(self, *, known: bool) -> Projected:
         """Return the projected codes, or that of no code."""
         if known not in self._codes:
-            self._codes[known] = self.unet.project_cond(self.cond if known else None)
+            codes = self.cond
+            if codes is None or not known:
+                codes = torch.zeros(1, self.unet.config.cond_dim)
+            self._codes[known] = self.unet.project_cond(codes.to(self.device))
         return self._codes[known]
 
     def _rows_of_places(self, rows: range, cols: range, offset: float, *, known: bool) -> Projected:
@@ -282,19 +291,27 @@ class Denoiser:
         """Return projected positions (row, column), or that of an unknown one."""
         if places in self._places:
             return self._places[places]
-        at = None if places is None else torch.tensor(places) * self._scale
-        projected = self.unet.project_positions(at)
+        at = torch.tensor(places or [(torch.nan, torch.nan)]) * self._scale
+        projected = self.unet.project_positions(at.to(self.device))
         if sum(len(kept) for kept in self._places.values()) < _KEPT_PLACES:
             self._places[places] = projected
         return projected
 
-    def _band(self, device: torch.device) -> int:
-        """Return how many patch rows a network on this device computes at once."""
-        return 1 if device.type == "cpu" else self._rows_per_chunk
+    def _band(self, batch: int) -> int:
+        """Return how many patch rows of a batch are computed at once."""
+        if self.device.type != "cpu":
+            return self._rows_per_chunk
+        return max(1, BAND_NUMBERS // (batch * row_numbers(self.unet, self.grid.cols)))
+
+
+def row_numbers(unet: PatchUNet, cols: int) -> int:
+    """Return how many numbers the first feature maps of a padded row of patches have."""
+    config = unet.config
+    return int((cols + 1) * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _Sight:
     """One pass of the network over a canvas.
 
     Attributes:
@@ -308,11 +325,6 @@ class _Pass:
     time: Projected
     cols: tuple[int, int]
     known: bool
-
-    @property
-    def device(self) -> torch.device:
-        """That of the network; x_t may lie elsewhere."""
-        return self.time.halves[0].device
 
 
 def _collage(last_row: list[Tensor], new_rows: list[Tensor]) -> list[Tensor]:

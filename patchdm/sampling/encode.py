@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from patchdm.config import Applications
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
@@ -89,7 +90,9 @@ def code_of_image(
     planes = torch.cat([filled, (~mask).to(filled)], dim=1).repeat_interleave(fit.windows, dim=0)
     for _ in range(fit.num_steps):
         each = codes.repeat_interleave(fit.windows, dim=0)
-        loss = _random_losses(unet, scheduler, planes, each, generators).sum()
+        # Offloading puts other memory into a weight after its use: the gradient keeps the first.
+        with saved_tensors_hooks(torch.detach, lambda saved: saved):
+            loss = _random_losses(unet, scheduler, planes, each, generators).sum()
         (codes.grad,) = torch.autograd.grad(loss, codes)
         optimizer.step()
     return codes.detach()

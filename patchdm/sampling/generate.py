@@ -17,13 +17,14 @@ from diffusers import DiffusionPipeline
 
 from patchdm.choices import Format, Tiling, check_choice
 from patchdm.config import Params
-from patchdm.devices import one_thread
+from patchdm.devices import device_for, one_thread
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
-from patchdm.parallel import shared
+from patchdm.parallel import process_number, shared
 from patchdm.sampling.checks import check_count, check_guidance
+from patchdm.sampling.denoise import row_numbers
 from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import begin
@@ -49,6 +50,7 @@ def generate(
     format: Format,  # noqa: A002 - the word of params.yaml
     key: Mapping[str, Any],
     on_progress: Callable[[int], None],
+    gpus: int = 1,
     rows_per_chunk: int | None = None,
     cols_per_chunk: int | None = None,
     **sampling: Any,
@@ -61,7 +63,7 @@ def generate(
 
     On a CPU, images of small networks are shared out among as many processes as torch has threads
     here, of one thread each: threads of one image would wait for each other at every operation, and
-    all of them for one that another program keeps from its core.
+    all of them for one that another program keeps from its core. On GPUs each has a process.
 
     Args:
         pipe: a PatchDMPipeline (which imports this module); its scheduler is the solver.
@@ -70,10 +72,13 @@ def generate(
         height, width: sides in pixels, multiples of the patch size.
         num_inference_steps: solver steps.
         shard_size: images of a shard: what one process claims.
-        batch_size: images denoised together, but on a CPU: see `group_size`.
+        batch_size: images denoised together, but on a CPU: see `group_size`. They are those of the
+            seeds from a multiple of it to the next, even where some of them are there already: a
+            GPU's kernels, too, round in another way for another number of patches.
         format: "png": a shard is a folder of PNG files; "webdataset": a tar of them.
         key: what else the images follow from, as JSON has it; noted in `samples.json`.
         on_progress: called with the number of images finished, as far as this process knows.
+        gpus: how many share the batches, if the pipeline is on one: "cuda:0" and so on.
         rows_per_chunk, cols_per_chunk: patches worked on at once.
         **sampling: further arguments of the pipeline's call, but for generator and output.
 
@@ -95,7 +100,8 @@ def generate(
     except ValueError as error:
         raise PatchDMError(one_line(error)) from None
 
-    group = group_size(pipe.unet, width) if pipe.device.type == "cpu" else None
+    on_cpu = pipe.device.type == "cpu"
+    group = group_size(pipe.unet, width) if on_cpu else batch_size
     settings = {
         **key,
         **sampling,
@@ -106,60 +112,84 @@ def generate(
         "solver": type(pipe.scheduler).__name__,
         "model": model_hash(pipe),
     }
-    rows = height // pipe.unet.config.patch_size + 1
-    work = len(seeds) * num_inference_steps * rows * _row_numbers(pipe.unet, width)
-    with _drawing(pipe, group, len(seeds), work, **sampling, **chunks) as draw:
+    rows, cols = (side // pipe.unet.config.patch_size for side in (height, width))
+    work = len(seeds) * num_inference_steps * (rows + 1) * row_numbers(pipe.unet, cols)
+    shares = _shares(pipe.device.type, group, work, gpus)
+    processes = min(shares, math.ceil(len(seeds) / group))
+    # On a CPU a group is whole in every range of seeds, for the same bytes; on a GPU it is large.
+    within = range(2**64) if on_cpu else seeds
+    drawing = functools.partial(_draw, group, within, sampling | chunks)
+    with one_thread(small=on_cpu and group > 1), _shared(drawing, pipe, processes) as draw:
         return write_shards(
             draw,
             seeds,
             out,
             shard_size=shard_size,
-            batch_size=group or batch_size,
+            batch_size=group,
             format=format,
             settings=settings,
             on_progress=on_progress,
         )
 
 
+def _shares(device: str, group: int, work: int, gpus: int) -> int:
+    """Return among how many processes work is shared out, if there are as many batches."""
+    if device == "cpu":
+        return torch.get_num_threads() if group > 1 and work > WORTH_A_START else 1
+    return gpus if device == "cuda" else 1
+
+
 @contextlib.contextmanager
-def _drawing(
-    pipe: DiffusionPipeline, group: int | None, count: int, work: int, **options: Any
+def _shared(
+    draw: Callable[[DiffusionPipeline, Sequence[int]], Pixels],
+    pipe: DiffusionPipeline,
+    processes: int,
 ) -> Iterator[Draw]:
-    """Yield what draws batches here or, where it is faster, in processes of one thread."""
-    if group is None or group == 1:
-        yield functools.partial(map, functools.partial(_draw, pipe, group, options))
+    """Yield what draws batches: here, or in processes of one thread and, of a GPU, one each."""
+    if processes == 1:
+        yield functools.partial(map, functools.partial(draw, pipe))
         return
-    processes = min(torch.get_num_threads(), math.ceil(count / group))
-    if work <= WORTH_A_START:
-        processes = 1
-    drawing = functools.partial(
-        _draw, pickle.dumps(pipe) if processes > 1 else pipe, group, options
-    )
-    with one_thread(), shared(drawing, processes, knob="sampling") as draw:
-        yield draw
+    device = pipe.device
+    pickled = pickle.dumps(pipe.to("cpu", silence_dtype_warnings=True))
+    pipe.to(device)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    there = functools.partial(_draw_there, draw, pickled, device.type, deterministic)
+    with shared(there, processes, knob="sampling") as mapped:
+        yield mapped
 
 
-def _draw(
-    pipe: DiffusionPipeline | bytes,
-    group: int | None,
-    options: Mapping[str, Any],
+def _draw_there(
+    draw: Callable[[DiffusionPipeline, Sequence[int]], Pixels],
+    pickled: bytes,
+    device: str,
+    deterministic: bool,
     batch: Sequence[int],
 ) -> Pixels:
-    """Return the images of a batch of seeds; a pickled pipeline is that of another process."""
-    if isinstance(pipe, bytes):
-        torch.set_num_threads(1)
-        pipe = _unpickled(pipe)
-    drawn = list(batch)
-    if group:
-        first = batch[0] - batch[0] % group
-        drawn = list(range(first, first + group))
-    images = pipe(len(drawn), generator=generators(drawn), output_type="latent", **options).images
-    return to_uint8(images)[[drawn.index(seed) for seed in batch]]
+    """Draw a batch in a process of `shared`."""
+    return draw(_begun(pickled, device, deterministic), batch)
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(pipe: bytes) -> DiffusionPipeline:
-    return cast(DiffusionPipeline, pickle.loads(pipe))  # noqa: S301 - pickled by `_drawing`
+def _begun(pickled: bytes, device: str, deterministic: bool) -> DiffusionPipeline:
+    """Begin to draw in a process of `shared`, on one thread and, of GPUs, on that of its number."""
+    torch.set_num_threads(1)
+    device_for(deterministic=deterministic)
+    pipe = cast(DiffusionPipeline, pickle.loads(pickled))  # noqa: S301 - by `_shared`
+    return pipe.to("cpu" if device == "cpu" else f"{device}:{process_number()}")
+
+
+def _draw(
+    group: int,
+    within: range,
+    options: Mapping[str, Any],
+    pipe: DiffusionPipeline,
+    batch: Sequence[int],
+) -> Pixels:
+    """Return the images of some seeds of a group; all of it that is `within` is computed."""
+    first = batch[0] - batch[0] % group
+    drawn = [seed for seed in range(first, first + group) if seed in within]
+    images = pipe(len(drawn), generator=generators(drawn), output_type="latent", **options).images
+    return to_uint8(images)[[drawn.index(seed) for seed in batch]]
 
 
 def group_size(unet: PatchUNet, width: int) -> int:
@@ -170,14 +200,8 @@ def group_size(unet: PatchUNet, width: int) -> int:
     number to the next are always computed together. Small networks are faster so; where a row of
     patches fills the cache, an image is computed by itself.
     """
-    return max(1, min(16, 2**20 // _row_numbers(unet, width)))
-
-
-def _row_numbers(unet: PatchUNet, width: int) -> int:
-    """Return how many numbers the first feature maps of a row of patches have."""
-    config = unet.config
-    row = width // config.patch_size + 1
-    return int(row * (config.patch_size // config.pixel_fold) ** 2 * config.channels[0])
+    cols = width // unet.config.patch_size
+    return max(1, min(16, 2**20 // row_numbers(unet, cols)))
 
 
 def sampling_options(params: Params) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _pull(mask: Tensor, blend_width: int) -> tuple[Tensor, Tensor]:
     Weights (B, 1, H, W) are 1 at known pixels; numbers are (B, 1, H * W).
     """
     pulls, numbers = [], []
-    for hole in mask[:, 0].cpu().numpy():
+    for hole in mask[:, 0].numpy():
         nearest, distance = nearest_known(hole)
         pulls.append(1 - torch.from_numpy(distance) / (blend_width + 1))
         numbers.append(torch.from_numpy(nearest).flatten())

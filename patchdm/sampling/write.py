@@ -16,6 +16,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,6 +34,8 @@ Draw = Callable[[Iterable[Sequence[int]]], Iterator[Pixels]]
 
 SETTINGS = "samples.json"
 PROGRESS = ".progress"
+WRITERS = 4
+"""Threads that compress images, which keeps none of them from computing others."""
 
 
 @dataclass(frozen=True)
@@ -202,17 +205,34 @@ def _finish(
         done_here = len(shard.seeds) - len(missing)
         groups = itertools.groupby(missing, key=lambda seed: seed // batch_size)
         batches = [list(group) for _, group in groups]
-        on_progress(done + done_here)
-        for batch, images in zip(batches, draw(batches), strict=True):
-            for seed, image in zip(batch, images, strict=True):
-                path = shard.work / png_name(seed)
-                save_png(path, image)
-                hashes[path.name] = sha256(path)
-            _record(shard, hashes)
-            done_here += len(batch)
+        for count in _draw(shard, hashes, draw, batches):
+            done_here += count
             on_progress(done + done_here)
         _close(shard, hashes)
     on_progress(done + len(shard.seeds))
+
+
+def _draw(
+    shard: Shard, hashes: dict[str, str], draw: Draw, batches: list[list[int]]
+) -> Iterator[int]:
+    """Draw batches; yield 0, then the size of each that is saved, while the next is drawn."""
+
+    def save(seed: int, image: Pixels) -> tuple[str, str]:
+        path = shard.work / png_name(seed)
+        save_png(path, image)
+        return path.name, sha256(path)
+
+    def save_all(batch: list[int], images: Pixels) -> int:
+        hashes.update(pool.map(save, batch, images))
+        _record(shard, hashes)
+        return len(batch)
+
+    with ThreadPoolExecutor(WRITERS) as pool, ThreadPoolExecutor(1) as writer:
+        saving = writer.submit(int)
+        for batch, images in zip(batches, draw(batches), strict=True):
+            yield saving.result()
+            saving = writer.submit(save_all, batch, images)
+        yield saving.result()
 
 
 def _recorded(shard: Shard) -> dict[str, str]:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 
-import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,12 +32,9 @@ class _MicroBatches(Dataset[Batch]):
 def batches(
     draw: Draw,
     plan: Plan,
-    *,
+    accelerator: Accelerator,
     first_step: int,
-    rank: int,
-    num_processes: int,
     workers: int,
-    device: torch.device,
     start_worker: Callable[[int], None] | None,
 ) -> Generator[Batch, None, None]:
     """Yield the micro-batches of one process from a step on, on its device.
@@ -46,8 +43,8 @@ def batches(
 
     Args:
         draw, plan: makes a micro-batch; sizes and length of the training.
-        rank: of this process.
-        num_processes: that share each step; a divisor of `plan.micro_batches`.
+        accelerator: of the process: its device, its rank and how many processes share each step.
+        first_step: where it begins.
         workers: processes that draw ahead; 0 draws here, when asked.
         start_worker: called in each worker with its number.
     """
@@ -55,15 +52,17 @@ def batches(
     loader = DataLoader(
         _MicroBatches(draw, plan),
         batch_size=None,
-        sampler=range(first + rank, end, num_processes),
+        sampler=range(first + accelerator.process_index, end, accelerator.num_processes),
         num_workers=workers,
         worker_init_fn=start_worker,
-        pin_memory=device.type == "cuda",
+        pin_memory=accelerator.device.type == "cuda",
     )
     try:
         for batch in loader:
             yield {
-                name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+                name: value.to(accelerator.device, non_blocking=True)
+                if isinstance(value, Tensor)
+                else value
                 for name, value in batch.items()
             }
     except BaseException:

@@ -12,6 +12,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
+def unsharded(tensor: Tensor) -> Tensor:
+    """Return a tensor whole; of one with shards, all processes must ask together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 class Ema:
     """An exponential moving average of parameters, shard by shard where they are sharded."""
 
@@ -25,7 +30,7 @@ class Ema:
 
     def whole(self) -> list[Tensor]:
         """Return the averages unsharded; with shards, all processes must ask together."""
-        return [a.full_tensor() if isinstance(a, DTensor) else a for a in self.averages]
+        return [unsharded(average) for average in self.averages]
 
     @torch.no_grad()
     def copy_to(self, module: _Module) -> _Module:

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -26,12 +26,12 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
-from patchdm.devices import precision
+from patchdm.devices import arriving, precision
 from patchdm.errors import PatchDMError
 from patchdm.training.batches import Batch, Draw, batches, workers_named
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.draws import seed_dropout
-from patchdm.training.ema import Ema
+from patchdm.training.ema import Ema, unsharded
 from patchdm.training.plan import Plan
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -47,7 +47,7 @@ class Hooks:
     progress: Callable[[int], None]
     """After every step, with the items seen."""
     stop_requested: Callable[[], bool]
-    """Asked at every step; True saves a checkpoint and ends in PatchDMError."""
+    """Asked at every step; True saves a checkpoint and ends in PatchDMError, or a step later."""
     every: list[tuple[int, Callable[[int, Any], None]]] = field(default_factory=list)
     """(items, action): action(items seen, EMA module) whenever so many items have been seen."""
     start_worker: Callable[[int], None] | None = None
@@ -169,46 +169,47 @@ def fit(
     parameters = list(prepared.parameters())
     ema, scaler = Ema(parameters), accelerator.scaler
     at = _Progress(module=prepared, optimizer=optimizer, ema=ema, scaler=scaler)
-    if (saved := checkpoints.load()) is not None:
-        at.load(saved)
-    for seen, metrics in at.history:
-        hooks.report(seen, metrics)
-    if at.step:
-        _act(at, plan, hooks, average)  # a kill may have come between saving and this
-
+    _resume(at, checkpoints, plan, hooks, average)
     prepared.train()
-    drawn = batches(
-        draw,
-        plan,
-        first_step=at.step,
-        rank=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-        workers=workers,
-        device=accelerator.device,
-        start_worker=hooks.start_worker,
-    )
+    drawn = batches(draw, plan, accelerator, at.step, workers, hooks.start_worker)
     saves = [plan.checkpoint_every, *(every for every, _ in hooks.every)]
     step = partial(_step, prepared, parameters, stepper, drawn, plan, accelerator)
+    verdict: Callable[[], bool] = bool  # on the step before: see `_verdict`
     with workers_named(workers), contextlib.closing(drawn):
         while at.step < plan.steps:
             # Everything drawn, dropout included, depends on the seed and the items alone.
             factor = plan.lr_factor(at.step)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            losses = step(at.step, hooks.stop_requested)
+            losses, verdict_on_this = step(at.step, hooks.stop_requested)
             at.ema.update(parameters, plan.ema_decay_at(at.step))
-            stop = bool(losses.pop("stop").any())
             at.step += 1
             at.recent.append(losses)
+            stop, verdict = verdict(), verdict_on_this  # a GPU has the next step to do meanwhile
+            save = stop or any(plan.due(every, at.step) for every in saves)
+            if save or plan.due(plan.log_every, at.step):
+                stop |= verdict()
             seen = at.step * plan.batch_size
             _report(at, seen, plan, hooks, learning_rate=rates[0] * factor)
-            if stop or any(plan.due(every, at.step) for every in saves):
+            if save or stop:
                 _save(checkpoints, at, accelerator)  # first: an action may run out of memory
             _act(at, plan, hooks, average)
             hooks.progress(seen)
             if stop:
                 raise PatchDMError(f"stopped after {seen} of {plan.items_seen}; run again to go on")
     return at.ema.copy_to(average).to("cpu")
+
+
+def _resume(
+    at: _Progress, checkpoints: Checkpoints, plan: Plan, hooks: Hooks, average: nn.Module
+) -> None:
+    """Go back to the newest checkpoint, if there is one, and report what was before it."""
+    if (saved := checkpoints.load()) is not None:
+        at.load(saved)
+    for seen, metrics in at.history:
+        hooks.report(seen, metrics)
+    if at.step:
+        _act(at, plan, hooks, average)  # a kill may have come between saving and this
 
 
 def place_schedules(module: nn.Module, device: torch.device) -> None:
@@ -251,12 +252,12 @@ def _step(
     accelerator: Accelerator,
     step: int,
     stop_requested: Callable[[], bool],
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Callable[[], bool]]:
     """Take one optimiser step.
 
     Returns:
-        Of all items on all ranks: the losses, and "stop", whether their rank was asked to; with
-        them `grad_norm`, once.
+        The losses of all items on all ranks, with them `grad_norm`, once (NaN where the scaler of
+        fp16 skipped the step); and its verdict.
     """
     share = accelerator.gradient_accumulation_steps
     first = (step * plan.micro_batches) + accelerator.process_index
@@ -273,13 +274,13 @@ def _step(
             origin = {name: batch[name].to(losses["loss"]) for name in ("t", "image")}  # type: ignore[union-attr]
             parts.append({name: value.detach() for name, value in (losses | origin).items()})
             if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(parameters, plan.grad_clip)
+                norm = unsharded(accelerator.clip_grad_norm_(parameters, plan.grad_clip))
                 found = _everywhere(parts, stop_requested(), accelerator)
-                _check_finite(found, norm, step, scaled=accelerator.scaler is not None)
             optimizer.step()
             optimizer.zero_grad()
-    del found["t"], found["image"]
-    return found | {"grad_norm": norm.reshape(1)}
+    verdict = _verdict(found, norm, step, scaled=accelerator.scaler is not None)
+    losses = {name: found[name] for name in parts[0] if name not in {"t", "image"}}
+    return losses | {"grad_norm": norm.where(norm.isfinite(), torch.nan).reshape(1)}, verdict
 
 
 def _everywhere(
@@ -293,12 +294,29 @@ def _everywhere(
     return dict(zip(names, ranks.movedim(1, 0).flatten(1), strict=True))
 
 
-def _check_finite(found: dict[str, Tensor], norm: Tensor, step: int, *, scaled: bool) -> None:
-    """Stop before a step that would spoil the weights, and with them the next checkpoint."""
-    healthy = found["loss"].isfinite()
+def _verdict(
+    found: dict[str, Tensor], norm: Tensor, step: int, *, scaled: bool
+) -> Callable[[], bool]:
+    """Return what waits for a step and says whether some rank was asked to stop.
+
+    It raises PatchDMError if a loss or the norm of the gradients is not finite. Called a step
+    later, it lets a GPU work on; it must be called before weights are used: they may be spoilt.
+    """
     # Under fp16 the scaler skips steps of too large gradients itself.
-    if bool(healthy.all() & (norm.isfinite() | scaled)):
-        return
+    healthy = found["loss"].isfinite().all() & (norm.isfinite() | scaled)
+    flags = arriving(torch.stack([healthy, found["stop"].any()]))
+
+    def verdict() -> bool:
+        healthy, stop = flags()
+        if not healthy:
+            _refuse(found, norm, step)
+        return stop
+
+    return verdict
+
+
+def _refuse(found: dict[str, Tensor], norm: Tensor, step: int) -> NoReturn:
+    healthy = found["loss"].isfinite()
     if healthy.all():
         name, value, where = "norm of the gradients", norm.item(), torch.ones_like(healthy)
     else:

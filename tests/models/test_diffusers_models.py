@@ -212,7 +212,7 @@ def test_gradient_checkpointing_changes_nothing():
 
     runs: list[str] = []
     model = UNET.model()
-    model.encoder[0].register_forward_pre_hook(lambda *_: runs.append("forward"))
+    model.encoder.blocks[0].register_forward_pre_hook(lambda *_: runs.append("forward"))
     assert not model.is_gradient_checkpointing
     expected = gradients(model)
     assert len(runs) == 1

@@ -116,7 +116,7 @@ def test_import_of_a_bare_state_dict(tmp_path: pathlib.Path):
     table = CodeTable.from_pretrained(tmp_path / "out/code_table")
     assert torch.equal(table.codes, state["encoder.semantic_enc.weight"])
     unet = PatchUNet.from_pretrained(tmp_path / "out/unet")
-    assert unet.head[2].bias.tolist() == [4.0, 6.0, 8.0]
+    assert unet.decoder.head[2].bias.tolist() == [4.0, 6.0, 8.0]
 
 
 class Evil:

@@ -76,7 +76,7 @@ def test_ema_is_preferred():
     raw = {f"model.{key}": value for key, value in state.items()}
     for prefixed in (both, raw):
         models = load_official(prefixed, patch_size=PATCH)
-        assert torch.equal(models.unet.stem.weight, state["input_blocks.0.0.weight"])
+        assert torch.equal(models.unet.encoder.stem.weight, state["input_blocks.0.0.weight"])
 
 
 def test_statistics_become_the_latent_models():

@@ -53,7 +53,7 @@ def test_stages_that_use_a_gpu_say_so():
     users = {
         name
         for name, text in code.items()
-        if re.search(r"default_device|cuda|Accelerator\(|stages\._training", text)
+        if re.search(r"device_for|cuda|Accelerator\(|stages\._training", text)
     }
     assert marked == users | {"ablate_train", "ablate_evaluate"}  # which call those
 

@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from patchdm.grid import PatchGrid, merge, pad_and_split, positions, split
 from patchdm.models import PatchUNet
-from patchdm.sampling.denoise import Denoiser, predict_eps
+from patchdm.sampling import denoise
+from patchdm.sampling.denoise import Denoiser, predict_eps, row_numbers
 from patchdm.sampling.tilings import PLAIN, Patches, Step, blend_weight
 from tests.networks import small_unet
 
@@ -25,6 +26,14 @@ TILINGS: list[Patches] = ["shifted", "average", "blend", PLAIN, (HALF, HALF), (3
 @pytest.fixture(scope="module")
 def unet() -> PatchUNet:
     return small_unet().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(autouse=True, params=[1, 2, 9], ids="rows={}".format)
+def rows_in_a_band(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bands of so many patch rows; small networks would have them all in one."""
+    numbers = request.param * BATCH * row_numbers(small_unet(), COLS)
+    monkeypatch.setattr(denoise, "BAND_NUMBERS", numbers)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +114,7 @@ def test_columns_may_be_chunked_too(unet, inputs, tiling: Patches):
 
 def test_features_of_few_rows_are_alive(monkeypatch: pytest.MonkeyPatch):
     """While a row is decoded, the features of its two padded rows are alive, and of no other."""
+    monkeypatch.setattr(denoise, "BAND_NUMBERS", 0)
     unet = small_unet().requires_grad_(requires_grad=False)
     generator = torch.Generator().manual_seed(1)
     x_t = torch.randn(1, 3, 12 * P, COLS * P, generator=generator)

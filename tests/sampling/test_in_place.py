@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import PatchGrid
 from patchdm.models import PatchUNet
+from patchdm.sampling import denoise
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import solve, solve_in_place
 from patchdm.sampling.tilings import Step
@@ -21,6 +22,12 @@ from tests.networks import small_unet
 
 P, ROWS, COLS, STEPS = 8, 5, 3, 4
 SHAPE = (2, 3, ROWS * P, COLS * P)
+
+
+@pytest.fixture(autouse=True)
+def bands_of_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small networks would have all rows in one."""
+    monkeypatch.setattr(denoise, "BAND_NUMBERS", 0)
 
 
 @pytest.fixture(scope="module")

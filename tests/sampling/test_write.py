@@ -7,6 +7,7 @@ import itertools
 import random
 import shutil
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from patchdm.errors import PatchDMError
+from patchdm.formats.images import save_png
 from patchdm.sampling.write import PROGRESS
 from tests.sampling.drawing import (
     SETTINGS,
@@ -172,7 +174,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes(tmp_path: Path, format_:
     assert write(out, logged(log), range(count), format=format_)
     seeds = drawn(log)
     assert set(seeds) == set(range(count))
-    assert len(seeds) <= count + 3 * 2  # each kill cost one batch at most
+    assert len(seeds) <= count + 3 * 2 * 2  # each kill cost two batches at most, one being saved
     write(tmp_path / "whole", seeds=range(count), format=format_)
     assert published(out) == published(tmp_path / "whole")
 
@@ -227,6 +229,28 @@ def test_progress_counts_images_that_are_there(tmp_path: Path):
     assert again == [5, 10, 12]
 
 
+def test_one_batch_is_saved_while_the_next_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    begun, saved = threading.Event(), []
+
+    def drawing(seeds: list[int]) -> np.ndarray:
+        if 2 in seeds:
+            begun.set()
+        if 4 in seeds:  # no more than one batch waits to be saved
+            assert set(saved) >= {0, 1}
+        return draw(seeds)
+
+    def saving(path: Path, image: np.ndarray) -> None:
+        assert begun.wait(60)
+        save_png(path, image)
+        saved.append(int(path.stem))
+
+    monkeypatch.setattr("patchdm.sampling.write.save_png", saving)
+    assert write(tmp_path, drawing)
+    assert sorted(saved) == list(range(12))
+
+
 def make_photos(out: Path) -> None:
     out.mkdir()
     (out / "IMG_1.jpg").write_text("photo")
@@ -267,10 +291,10 @@ def test_a_folder_that_is_taken_is_refused_and_left_alone(
 
 def test_a_full_disk_leaves_whole_images_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     out, log = tmp_path / "out", tmp_path / "log"
-    save, calls = Image.Image.save, itertools.count()
+    save, failures = Image.Image.save, iter([True])
 
     def saving(image: Image.Image, path: Path, **options: str) -> None:
-        save(image, "/dev/full" if next(calls) == 7 else path, **options)
+        save(image, "/dev/full" if path.match("*7.png*") and next(failures, 0) else path, **options)
 
     monkeypatch.setattr(Image.Image, "save", saving)
     with pytest.raises(OSError, match="No space left") as error:

@@ -108,9 +108,9 @@ def write_params(params: Params) -> None:
         YAML(typ="safe", pure=True).dump(params.model_dump(), file)
 
 
-def run_and_edit(edit: Callable[[], None]) -> None:
+def run_and_edit(edit: Callable[[], None], params: Params = PARAMS) -> None:
     """Run train_patchdm as a command, which edits something instead of training."""
-    write_params(PARAMS)
+    write_params(params)
     try:
         _common.run_command("train_patchdm", lambda _params: edit(), [])
     finally:
@@ -128,6 +128,16 @@ def test_a_parameter_edited_while_a_stage_runs_ends_it_in_one_line():
 @pytest.mark.parametrize("other", [{"report": {"sheet_images": 4}}, {"sample": {"num_steps": 3}}])
 def test_a_parameter_that_it_does_not_declare_may_be_edited(other: dict[str, Any]):
     run_and_edit(lambda: write_params(edited(**other)))
+
+
+@pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.parametrize(("deterministic", "found"), [(True, ":4096:8"), (False, "mine")])
+def test_cublas_is_told_to_be_deterministic(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool, found: str
+):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "mine")
+    run_and_edit(lambda: None, edited(machine={"deterministic": deterministic}))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == found
 
 
 @pytest.mark.usefixtures("tmp_dir")
@@ -180,6 +190,7 @@ def key(stage: str, params: Params, run: Run = RUN) -> str:
         ("extract_patches", {"data": {"test_fraction": 0.4}}, {"machine": {"workers": 7}}),
         ("download", {"data": {"pin": None, "source": "table"}}, {"machine": {"transfers": 9}}),
         ("sample", {"sample": {"num_steps": 3}}, {"evaluate": {"batch_size": 3}}),
+        ("sample", {"sample": {"num_steps": 3}}, {"machine": {"deterministic": True}}),
     ],
 )
 def test_progress_is_found_again_if_what_is_declared_is_the_same(

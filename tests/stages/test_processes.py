@@ -15,11 +15,12 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from accelerate import Accelerator
 
 from patchdm.config import Params, load_params
 from patchdm.errors import PatchDMError
 from stages._common import PATCHDM, PATCHDM_CURVES, STATE
-from stages._processes import processes_of
+from stages._processes import processes_of, train_together
 from stages.train_patchdm import train_patchdm
 from tests.conftest import REPO
 from tests.stages.models import bytes_of, small_params, start, wait_for, write_inputs
@@ -121,6 +122,28 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch):
     values["machine"]["processes"] = 4
     with pytest.raises(PatchDMError, match="processes is 4, expected at most the 2 GPUs here"):
         processes_of(Params.model_validate(values))
+
+
+def test_processes_part_at_the_end(place, monkeypatch: pytest.MonkeyPatch):
+    """Or NCCL warns of each."""
+    ended: list[bool] = []
+    monkeypatch.setattr(Accelerator, "end_training", lambda _: ended.append(PATCHDM.exists()))
+    place("one", params_of(images_seen=8))
+    train_patchdm(params_of(images_seen=8))
+    assert ended == [False]
+
+
+def test_what_a_process_says_after_its_error_is_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "failing.py").write_text(
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '0': time.sleep(60)\n"
+        "sys.exit('error: a reason\\n[W] a warning')"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(PatchDMError, match="^process 1 of 2: a reason$"):
+        train_together(["failing"], 2)
 
 
 @pytest.mark.slow

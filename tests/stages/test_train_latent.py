@@ -37,8 +37,8 @@ def test_it_learns_normalised_codes() -> None:
     train_latent(small_params())
     assert sorted(path.name for path in LATENT.iterdir()) == ["latent", "scheduler"]
     latent = LatentMLP.from_pretrained(LATENT / "latent")
-    np.testing.assert_allclose(latent.mean, codes.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(latent.std, codes.std(axis=0), atol=1e-5)
+    np.testing.assert_allclose(latent.scale.mean, codes.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(latent.scale.std, codes.std(axis=0), atol=1e-5)
     scheduler = json.loads((LATENT / "scheduler/scheduler_config.json").read_text())
     assert scheduler["beta_start"] == scheduler["beta_end"] == 0.008
     points = (LATENT_CURVES / "plots/metrics/loss.tsv").read_text().splitlines()
@@ -63,7 +63,7 @@ def test_stopped_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
         if name == "stopped":
             with monkeypatch.context() as patch:
                 patch.setattr(_training, "progress", interrupting_progress)
-                with pytest.raises(PatchDMError, match="stopped after 96 of 256; run again"):
+                with pytest.raises(PatchDMError, match="stopped after 112 of 256; run again"):
                     train_latent(small_params())
             assert not LATENT.exists()
         train_latent(small_params())

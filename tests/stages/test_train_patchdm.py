@@ -38,7 +38,7 @@ def test_it_writes_averaged_weights_schedule_and_curves(tmp_dir: Path, landscape
     for value, average in zip(weights, state["ema"], strict=False):
         assert torch.equal(value, average)
     torch.manual_seed(params.base.seed)
-    assert not torch.equal(unet.stem.weight, build_unet(params.model).stem.weight)
+    assert not torch.equal(unet.encoder.stem.weight, build_unet(params.model).encoder.stem.weight)
 
     curves = bytes_of(PATCHDM_CURVES)
     summary = json.loads(curves[f"{PATCHDM_CURVES}/metrics.json"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +37,13 @@ def whole(tmp_path: Path) -> tuple[Training, dict[str, Tensor]]:
     return training, training.run()
 
 
-@pytest.mark.parametrize("after", [1, 7, 10, 19, 20])
-def test_a_stopped_training_goes_on_bit_by_bit(tmp_path: Path, whole, after: int) -> None:
+@pytest.mark.parametrize(("asked", "after"), [(1, 2), (7, 8), (10, 10), (19, 20), (20, 20)])
+def test_a_stopped_training_goes_on_bit_by_bit(
+    tmp_path: Path, whole, asked: int, after: int
+) -> None:
+    """A step later, but for steps that are waited for anyway."""
     undisturbed, weights = whole
-    first = Training(tmp_path, stop_after=after)
+    first = Training(tmp_path, stop_after=asked)
     with pytest.raises(PatchDMError, match=rf"stopped after {4 * after} of 79; run again"):
         first.run()
     second = Training(tmp_path)
@@ -200,43 +202,6 @@ def test_average_is_the_recursion() -> None:
         ema.update(module.parameters(), 0.75)
         expected = 0.75 * expected + 0.25 * module.layers[0].weight.detach()
     torch.testing.assert_close(ema.copy_to(average).layers[0].weight, expected)
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_names_step_and_item(tmp_path: Path, value: float) -> None:
-    def draw(items: range) -> Batch:
-        batch = toy_draw(items)
-        if 30 in items:
-            batch["x"][items.index(30)] = value
-        return batch
-
-    with pytest.raises(PatchDMError) as error:
-        Training(tmp_path, draw=draw).run()
-    assert re.fullmatch(
-        r"step 7: loss is (nan|inf), expected finite numbers: a lower learning rate may help; "
-        r"found at t = 130 of image 30",
-        str(error.value),
-    )
-    assert [path.name[:10] for path in tmp_path.glob("*.pt")] == ["0000000005"]
-
-
-def test_a_gradient_that_is_not_finite_never_reaches_a_checkpoint(tmp_path: Path) -> None:
-    """Or else the weights of the checkpoint at step 5 were NaN, and every later run stuck."""
-
-    class Steep(Toy):
-        def forward(self, x: Tensor, **place: Tensor) -> dict[str, Tensor]:
-            loss = super().forward(x, **place)["loss"]
-            # At 0 the root is 0, its slope infinite.
-            return {"loss": loss + (self.layers[0].bias * x[0, 0]).abs().sum().sqrt()}
-
-    def draw(items: range) -> Batch:
-        batch = toy_draw(items)
-        batch["x"][0, 0] *= items.start != 16
-        return batch
-
-    with pytest.raises(PatchDMError, match=r"^step 4: norm of the gradients is (nan|inf)"):
-        Training(tmp_path, draw=draw, module=Steep()).run()
-    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_micro_batches_add_up_to_the_batch(tmp_path: Path) -> None:

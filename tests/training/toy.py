@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from patchdm.training.batches import Batch
@@ -71,6 +72,7 @@ class Training:
     reported: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     progress: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    accelerator: Accelerator | None = None
 
     def run(self) -> dict[str, Tensor]:
         """Return raw and averaged weights."""
@@ -79,7 +81,7 @@ class Training:
             torch.optim.Adam(self.module.parameters(), lr=1e-2),
             self.draw,
             self.plan,
-            accelerator=make_accelerator(self.plan, "no"),
+            accelerator=self.accelerator or make_accelerator(self.plan, "no"),
             checkpoints=Checkpoints(self.folder, self.warnings.append),
             hooks=Hooks(
                 report=lambda seen, metrics: self.reported.append((seen, metrics)),
