@@ -15,6 +15,13 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_memory(given: float | None) -> float | None:
+    """Return the GB (10^9 bytes) of a device: those given, or else the GPU's; None: a CPU's."""
+    if given is None and torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory / 1e9)
+    return given
+
+
 def device_for(*, deterministic: bool, training: bool = False) -> str:
     """Return the name of the default device, and say which kernels GPUs may use from now on.
 

@@ -27,12 +27,14 @@ def show_estimate(
     # Torch takes seconds to import, which other flows save.
     from patchdm.cli.plan import tabulate, workload  # noqa: PLC0415
     from patchdm.fetch.sources import count  # noqa: PLC0415
+    from patchdm.peaks import peaks  # noqa: PLC0415
 
     if samples is not None:
         sample = params.sample.model_copy(update={"num_images": samples})
         params = params.model_copy(update={"sample": sample})
     load = workload(params, count(params.data, root))
-    rows = tabulate(params, load, tflops, None).drop(columns="paper").to_dict("records")
+    found = peaks(params, load.training_images)
+    rows = tabulate(params, load, found, tflops, None).drop(columns="paper").to_dict("records")
     if cells:
         hours = sum(row["value"] for row in rows if row["unit"] == "h")
         quantity = f"{cells} cells, one after the other"

@@ -9,7 +9,7 @@ import torch
 
 from patchdm.config import Params, check_counts
 from patchdm.console import warn
-from patchdm.devices import device_for, threads
+from patchdm.devices import device_for, device_memory, threads
 from patchdm.formats.patch_store import INDEX, PatchStore
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import (
@@ -35,11 +35,17 @@ def train_patchdm(
 
     `command`, a module and its arguments, calls this again in each of several processes.
     """
-    if not launched() and (processes := processes_of(params)) > 1:
-        train_together(command, processes)
-        return
     store = PatchStore(run / paths.PATCHES)
-    check_counts(params, train=len(store.rows("train")), test=len(store.rows("test")))
+    images = len(store.rows("train"))
+    check_counts(params, train=images, test=len(store.rows("test")))
+    if not launched():
+        if (memory := device_memory(params.machine.device_memory)) is not None:
+            from patchdm.peaks import check_memory  # noqa: PLC0415 - slow, and rarely needed on CPUs
+
+            check_memory(params, images, memory)
+        if (processes := processes_of(params)) > 1:
+            train_together(command, processes)
+            return
     features = run / paths.FEATURES
     with state_dir("train_patchdm", params, [store.folder / INDEX, features], run) as state:
         average = _train(params, store, features, state)

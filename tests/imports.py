@@ -31,13 +31,15 @@ INERT = {
     Path("patchdm/errors.py"): "what is said of mistakes",
     Path("patchdm/files.py"): "how files take their place, not what is in them",
     Path("patchdm/parallel.py"): "results come in order, from however many processes",
+    Path("patchdm/peaks.py"): "refuses what does not fit a device",
     Path("stages/__init__.py"): "a docstring",
     Path("stages/_common.py"): "paths, locks, signals",
     Path("stages/_declared.py"): "reads dvc.yaml",
     Path("stages/_outputs.py"): "what is refused",
     Path("stages/_processes.py"): "any number of processes trains to the same bytes",
 }
-"""Code that changes no byte of an output, and why: no stage goes stale by it."""
+"""Code that changes no byte of an output, and why: no stage goes stale by it, nor by what it alone
+loads."""
 
 
 def parse(file: Path) -> ast.Module:
@@ -80,6 +82,8 @@ def loaded_files(start: Path) -> set[Path]:
         if file in found:
             continue
         found.add(file)
+        if unit_of(file) in INERT and file != start:
+            continue
         tree = parse(file)
         names = imported(tree) | {".".join(file.with_suffix("").parts)}
         for name in names:
@@ -103,13 +107,13 @@ def sections_read(stage: Path) -> set[str]:
     """Return the sections of params.yaml that a stage reads from its variable `params`.
 
     All of them, where it hands `params` on whole to a function that is not its own; but to the
-    stages that it calls it hands what they read. A cell has no `ablation`. `check_counts` refuses
-    and changes no byte: DVC need not know what it looks at.
+    stages that it calls it hands what they read. A cell has no `ablation`. `check_counts` and
+    `check_memory` refuse and change no byte: DVC need not know what they look at.
     """
     tree = parse(stage)
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     # What is declared is known to these, or changes no byte.
-    own |= {"state_dir", "params_digest", "check_counts", "processes_of"}
+    own |= {"state_dir", "params_digest", "check_counts", "check_memory", "processes_of"}
     own |= {file.stem for file in called(stage)}
     sections = {section for file in called(stage) for section in sections_read(file)} - {"ablation"}
     for node in ast.walk(tree):

@@ -30,9 +30,9 @@ DATA = (Path("data/raw"), Path("data/patches"))
 PLAN_NOTES = """
 Hours: at {rate:g} TFLOP/s achieved; photographs at {transfer:g} MB/s (assumed),
 {extraction:g} per second and worker (of 2 megapixels benchmarks/extraction.py measured 25-100).
-FLOP: of matrix products and convolutions, a multiplication and an addition being two. State:
-weights, gradients, Adam's two moments and EMA in float32. Activations: what autograd keeps in
-float32; mixed precision and fused attention keep less.
+FLOP: of matrix products and convolutions, a multiplication and an addition being two. Memory:
+tensors of one device at the peak; of a device with so many GB they may fill {usable:.0%}, which
+leaves room for what kernels, the device's own context and fragmentation take.
 [C]: from the authors' code, [2nd]: quoted by a second text, counted: in the authors' layout."""
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
@@ -163,14 +163,18 @@ def plan(
     ] = 25,
 ) -> None:
     """Count what a preset costs, from parameters to hours."""
+    from patchdm import peaks
     from patchdm.cli.cost import data_cost
     from patchdm.cli.plan import PAPER, tabulate, workload
+    from patchdm.devices import device_memory
     from patchdm.fetch.sources import count
 
     params = load_params(name)
     paper = PAPER.get(name.stem)
     photographs = paper.photographs if paper else count(params.data)
-    table = tabulate(params, workload(params, photographs), rate, paper)
+    load = workload(params, photographs)
+    found = peaks.peaks(params, load.training_images)
+    table = tabulate(params, load, found, rate, paper)
     rates = {"megabytes": transfer, "photographs_a_second": extraction}
     workers = params.machine.workers
     data = data_cost(name.stem, params.data, photographs, workers=workers, **rates)
@@ -178,7 +182,10 @@ def plan(
     for row in [*table.itertuples(), *data.assign(paper="").itertuples()]:
         digits = 2 if row.unit else 0
         print(f"{row.quantity:34}{row.value:14,.{digits}f} {row.unit:6}{row.paper}".rstrip())
-    print(PLAN_NOTES.format(rate=rate, transfer=transfer, extraction=extraction))
+    notes = {"rate": rate, "transfer": transfer, "extraction": extraction, "usable": peaks.USABLE}
+    print(PLAN_NOTES.format(**notes))
+    if (memory := device_memory(params.machine.device_memory)) is not None:
+        peaks.check_memory(params, load.training_images, memory)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 The networks are built on torch's meta device, whose tensors have shapes but no numbers. The
 real training loss and the real sampling loop run on them in seconds, while torch counts the
 floating-point operations of every matrix product and convolution (a multiplication and an
-addition are two; all else is small next to them) and we the bytes that autograd keeps.
+addition are two; all else is small next to them). patchdm/peaks.py has the memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from patchdm.models.latent import LatentMLP
 from patchdm.models.parts import count_parameters, meta_networks
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
+from patchdm.peaks import Peaks, micro_batch, training_inputs
 from patchdm.report.tables.paper import paper_numbers
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.denoise import Denoiser
@@ -34,8 +35,8 @@ from patchdm.sampling.tilings import Step
 from patchdm.training.image import ImageTraining
 from patchdm.training.latent import LatentTraining
 
-STATE_BYTES = 20
-"""A parameter in training: weight, gradient, Adam's two moments and EMA, in float32."""
+MEMORIES = (24, 40, 80)
+"""GB of the GPUs for which the largest number of images that are sampled together is shown."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,8 @@ class Workload:
     store_bytes: int
     parameters: dict[str, int]  # of "U-Net", "table" or "encoder", "latent model"
     train_flops: float  # loss and gradient of the image model
-    activation_bytes: float  # what autograd keeps for the gradient, in float32
     sample_flops: int  # one image, its code and guidance included
     latent_flops: float  # loss and gradient of the latent model
-
-    @property
-    def state_bytes(self) -> int:
-        """Bytes of all that the training of the image model keeps between two steps."""
-        trained = {name: n for name, n in self.parameters.items() if name != "latent model"}
-        return STATE_BYTES * sum(trained.values())
 
 
 def workload(params: Params, photographs: int) -> Workload:
@@ -93,31 +87,27 @@ def workload(params: Params, photographs: int) -> Workload:
     networks = meta_networks(params.model, params.latent, images)
     unet, code = networks["U-Net"], networks.get(params.model.code)
     latent = networks.get("latent model")
-    train_flops, activation_bytes = _train_step(params, unet, code)
     return Workload(
         photographs=photographs,
         training_images=images,
         store_bytes=(images + test) * data.height * data.width * 3,
         parameters=count_parameters(networks),
-        train_flops=train_flops,
-        activation_bytes=activation_bytes,
+        train_flops=_train_step(params, unet, code),
         sample_flops=_sampling(params, unet, latent),
         latent_flops=_latent_step(params, latent) if latent else 0,
     )
 
 
 def tabulate(
-    params: Params, workload: Workload, tflops: float, paper: Paper | None
+    params: Params, workload: Workload, peaks: Peaks, tflops: float, paper: Paper | None
 ) -> pd.DataFrame:
-    """Return the `workload` of a run as a table with columns quantity, value, unit, paper.
+    """Return `workload` and `peaks` of a run as a table with columns quantity, value, unit, paper.
 
     `tflops` are what the device achieves, in 10^12 operations per second; `paper` has the
     references, if it is one of the paper's runs.
     """
     train, sample, latent = params.train, params.sample, params.latent
-    batch = train.batch_size
-    micro = train.micro_batch_size or batch // (params.machine.processes or 1)
-    state, activations = workload.state_bytes, workload.activation_bytes
+    batch, together = train.batch_size, sample.batch_size
     hour = tflops * 1e12 * 3600
     rows = [(name, n / 1e6, "M") for name, n in workload.parameters.items()]
     rows += [
@@ -132,9 +122,11 @@ def tabulate(
         (f"sampled image, {sample.num_steps} steps", workload.sample_flops / 1e9, "GFLOP"),
         ("codes seen", latent.codes_seen / 1e6, "M"),
         ("latent step, a code", workload.latent_flops / 1e9, "GFLOP"),
-        ("memory: state", state / 1e9, "GB"),
-        ("memory: activations of an image", activations / 1e9, "GB"),
-        (f"memory: a process, {micro} images at once", (state + micro * activations) / 1e9, "GB"),
+        ("memory: state of the training", peaks.state / 1e9, "GB"),
+        (f"memory: training, {micro_batch(params)} at once", peaks.training / 1e9, "GB"),
+        ("memory: a sheet next to it", peaks.sheet / 1e9, "GB"),
+        (f"memory: sampling, {together} at once", peaks.sampling(together) / 1e9, "GB"),
+        *((f"sampled at once in {memory} GB", peaks.most(memory), "") for memory in MEMORIES),
         ("training", train.images_seen * workload.train_flops / hour, "h"),
         ("latent training", latent.codes_seen * workload.latent_flops / hour, "h"),
         (f"{sample.num_images:,} samples", sample.num_images * workload.sample_flops / hour, "h"),
@@ -146,51 +138,25 @@ def tabulate(
     return table.assign(paper=[column.get(quantity, "") for quantity in table["quantity"]])
 
 
-def gradient_cost(module: nn.Module, inputs: Mapping[str, Tensor | None]) -> tuple[int, int]:
-    """Return the operations of a loss and its gradient, and the bytes that autograd keeps for it.
+def gradient_flops(module: nn.Module, inputs: Mapping[str, Tensor | None]) -> int:
+    """Return the operations of a loss and its gradient.
 
     `module(**inputs)` returns losses, of which "loss" is differentiated; all may be on device meta.
-    Parameters do not count as kept.
     """
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[id(storage)] = storage
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter:
-        with hooks:
-            loss = module(**inputs)["loss"].mean()
-        loss.backward()
-    for parameter in module.parameters():
-        kept.pop(id(parameter.untyped_storage()), None)
-    return counter.get_total_flops(), sum(storage.nbytes() for storage in kept.values())
+        module(**inputs)["loss"].mean().backward()
+    return counter.get_total_flops()
 
 
-def _train_step(
-    params: Params, unet: PatchUNet, code: CodeTable | SemanticEncoder | None
-) -> tuple[float, float]:
-    """Return the operations and the kept bytes of a training step, of one image each."""
-    module = ImageTraining(unet, code, image_scheduler(params.diffusion))
-    batch, side = params.train.batch_size, 2 * params.model.patch_size
+def _train_step(params: Params, unet: PatchUNet, code: CodeTable | SemanticEncoder | None) -> float:
+    """Return the operations of a training step, of one image."""
+    module, batch = (
+        ImageTraining(unet, code, image_scheduler(params.diffusion)),
+        params.train.batch_size,
+    )
     with torch.device("meta"):
-        images = torch.empty(batch, 3, params.data.height, params.data.width)
-        numbers = torch.empty(batch, dtype=torch.long)
-        inputs = {
-            "pixels": torch.empty(batch, 3, side, side),
-            "inside": torch.empty(batch, 1, side, side),
-            "corner": torch.empty(batch, 2),
-            "offset": torch.empty(batch, 2, dtype=torch.long),
-            "image": numbers,
-            "whole": images if params.model.code == "encoder" else None,
-            "keep_code": torch.empty(batch, 1),
-            "t": numbers,
-            "noise": torch.empty(batch, 3, side, side),
-        }
-    flops, kept = gradient_cost(module, inputs)
-    return flops / batch, kept / batch
+        inputs = training_inputs(params, batch)
+    return gradient_flops(module, inputs) / batch
 
 
 def _sampling(params: Params, unet: PatchUNet, latent: LatentMLP | None) -> int:
@@ -235,5 +201,4 @@ def _latent_step(params: Params, latent: LatentMLP) -> float:
         codes = torch.empty(batch, params.model.code_dim)
         t = torch.empty(batch, dtype=torch.long)
     module = LatentTraining(latent, latent_scheduler(params.latent.beta))
-    flops, _ = gradient_cost(module, {"codes": codes, "image": t, "t": t, "noise": codes})
-    return flops / batch
+    return gradient_flops(module, {"codes": codes, "image": t, "t": t, "noise": codes}) / batch

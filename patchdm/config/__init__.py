@@ -20,7 +20,7 @@ from patchdm.config.data import Data, Features, check_location
 from patchdm.config.evaluate import Ablation, Evaluate, Report
 from patchdm.config.model import Diffusion, Model
 from patchdm.config.sample import Applications, Sample
-from patchdm.config.section import NotNegative, Positive, Section, check_multiple
+from patchdm.config.section import NotNegative, Positive, Rate, Section, check_multiple
 from patchdm.config.train import Latent, Train
 from patchdm.errors import PatchDMError
 
@@ -55,6 +55,9 @@ class Machine(Section):
     """Further processes of each of these that read and draw ahead; 0: none."""
     rows_per_chunk: Positive | None
     """Patch rows of the canvas that sampling decodes at once; null: all."""
+    device_memory: Rate | None
+    """GB (10^9 bytes) of a device: what needs more is refused before the training. null: those of
+    the GPU; without a GPU nothing is refused."""
     deterministic: bool
     """Use only those kernels of GPUs that give the same bytes every time, which is slower. Those of
     CPUs always do."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
 from patchdm.formats.patch_store import PatchStore
@@ -36,21 +37,36 @@ def sheet_writer(
     images = store.rows("train")
     chosen = images[np.linspace(0, len(images) - 1, IMAGES).astype(int)]
 
-    @torch.no_grad()
     def write(seen: int, average: ImageTraining) -> None:
-        device = next(average.parameters()).device
-        cond = None
-        if average.code is not None:
-            table = isinstance(average.code, CodeTable)
-            inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
-            cond = average.code(inputs.to(device))
-        size = (average.unet.config.in_channels, store.height, store.width)
-        x_T = torch.stack([torch.randn(size, generator=g) for g in generators(range(IMAGES))])
-        grid = PatchGrid.of(store.height, store.width, average.unet.config.patch_size)
-        denoiser = Denoiser(average.unet, grid, cond, rows_per_chunk=1)  # next to the training
-        samples = solve(denoiser, average.scheduler, x_T.to(device), num_steps=STEPS)
+        table = isinstance(average.code, CodeTable)
+        inputs = torch.from_numpy(chosen) if table else to_tensor(store.images(chosen))
+        samples = sample_sheet(average, inputs, (store.height, store.width), num_steps=STEPS)
         sheet = contact_sheet(to_uint8(samples), columns=4)
         save_png(folder / f"{seen:09d}.png", sheet)
         show(seen, sheet)
 
     return write
+
+
+@torch.no_grad()
+def sample_sheet(
+    average: ImageTraining, images: Tensor, size: tuple[int, int], *, num_steps: int
+) -> Tensor:
+    """Sample the codes of training images from equal noise at every call.
+
+    Args:
+        average: the networks and their noise schedule.
+        images: (IMAGES,) numbers for a code table, (IMAGES, 3, H, W) in [-1, 1] for an encoder.
+        size: (height, width).
+        num_steps: solver steps.
+
+    Returns:
+        (IMAGES, C, height, width), about [-1, 1], on the device of the networks.
+    """
+    device, config = next(average.parameters()).device, average.unet.config
+    cond = None if average.code is None else average.code(images.to(device))
+    shape = (config.in_channels, *size)
+    x_T = torch.stack([torch.randn(shape, generator=g) for g in generators(range(IMAGES))])
+    grid = PatchGrid.of(*size, config.patch_size)
+    denoiser = Denoiser(average.unet, grid, cond, rows_per_chunk=1)  # next to the training
+    return solve(denoiser, average.scheduler, x_T.to(device), num_steps=num_steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from patchdm.cli import plan
 from patchdm.cli.app import main
 from patchdm.cli.cost import data_cost
-from patchdm.cli.plan import PAPER, Workload, gradient_cost, tabulate, workload
+from patchdm.cli.plan import PAPER, Workload, gradient_flops, tabulate, workload
 from patchdm.config import Params, load_params
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.formats.patch_store import PatchStore
 from patchdm.models.build import build_code, build_latent, build_unet
+from patchdm.peaks import Peaks
 from patchdm.training.image import ImageTraining, window_draw
 from tests.conftest import REPO
 from tests.stages.tiny import tiny_params, write_tiny_store
+
+PEAKS = Peaks(state=10**9, training=3 * 10**9, sheet=2 * 10**9, first=2 * 10**9, each=10**9 // 2)
 
 
 @functools.cache
@@ -42,15 +46,13 @@ class TwoConvolutions(nn.Module):
         return {"loss": self.second(F.silu(self.first(x))).square().mean()}
 
 
-def test_gradient_cost_equals_a_count_by_hand():
+def test_gradient_flops_equal_a_count_by_hand():
     with torch.device("meta"):
-        flops, kept = gradient_cost(TwoConvolutions(), {"x": torch.empty(2, 3, 6, 10)})
+        flops = gradient_flops(TwoConvolutions(), {"x": torch.empty(2, 3, 6, 10)})
     pixels = 2 * 6 * 10
     first, second = 2 * pixels * 3 * 8 * 3 * 3, 2 * pixels * 8 * 4
     # Forward, gradient of the weights, and of what goes in, which for the image none asks.
     assert flops == 2 * first + 3 * second
-    # Kept: the image, what goes into SiLU, what comes out, and what is squared.
-    assert kept == 4 * pixels * (3 + 8 + 8 + 4)
 
 
 @pytest.mark.parametrize(
@@ -65,8 +67,6 @@ def test_parameters_are_the_papers(name: str, parameters: dict[str, float]):
     params, counted = paper_workload(name)
     found = {part: n / 1e6 for part, n in counted.parameters.items()}
     assert found == pytest.approx(parameters, abs=0.005)
-    trained = sum(n for part, n in counted.parameters.items() if part != "latent model")
-    assert counted.state_bytes == 20 * trained
     assert counted.store_bytes == (
         (counted.training_images + 3 * (name == "nature1024") + 7 * (name == "ffhq256"))
         * params.data.width
@@ -139,8 +139,6 @@ def test_a_step_grows_with_the_batch_alone():
     small = tiny_workload(train={"batch_size": 1})
     large = tiny_workload(train={"batch_size": 16}, data={"width": 64, "height": 32})
     assert large.train_flops == small.train_flops
-    # (B, 1) scalars aside
-    assert large.activation_bytes == pytest.approx(small.activation_bytes, rel=1e-3)
 
 
 def test_sampling_encodes_padded_and_decodes_shifted_patches():
@@ -186,7 +184,7 @@ def test_without_a_code_there_is_no_latent_model():
 
 def test_hours_are_operations_over_rate():
     params, counted = paper_workload("ffhq256")
-    table = tabulate(params, counted, 50.0, PAPER["ffhq256"]).set_index("quantity")
+    table = tabulate(params, counted, PEAKS, 50.0, PAPER["ffhq256"]).set_index("quantity")
     hours = table.loc[["training", "latent training", "50,000 samples"], "value"]
     seconds = 72e6 * counted.train_flops / 50e12
     assert hours["training"] == pytest.approx(seconds / 3600)
@@ -195,6 +193,10 @@ def test_hours_are_operations_over_rate():
     assert counted.latent_flops == pytest.approx(6 * 54.11e6, rel=0.01)
     assert hours["latent training"] == pytest.approx(6e7 * counted.latent_flops / 1.8e17)
     assert table.loc["images seen", "paper"] == "72 [C]"
+    memory = {quantity: value for quantity, value in table["value"].items() if "GB" in quantity}
+    assert memory == {f"sampled at once in {gb} GB": PEAKS.most(gb) for gb in (24, 40, 80)}
+    together = params.sample.batch_size
+    assert table.loc[f"memory: sampling, {together} at once", "value"] == 2 + 0.5 * (together - 1)
     assert table.loc["all parameters", "paper"] == "146.41 counted, 154 [2nd]"
 
 
@@ -219,6 +221,20 @@ def test_command_counts_the_photographs_of_other_presets(
     lines = capsys.readouterr().out.splitlines()
     assert any(line.split() == ["photographs", "141"] for line in lines)
     assert not any("PAPER" in line for line in lines)
+
+
+def test_command_says_what_a_device_cannot_hold(
+    tmp_dir: Path, landscapes: Path, capsys: pytest.CaptureFixture[str]
+):
+    """After the table, which says how much it is."""
+    text = (REPO / "presets/smoke.yaml").read_text()
+    text = re.sub("location: .*", f"location: {landscapes}", text.replace("bundled", "folder"))
+    (tmp_dir / "presets").mkdir()
+    path = tmp_dir / "presets/small.yaml"
+    path.write_text(text.replace("device_memory: null", "device_memory: 0.001"))
+    with pytest.raises(SystemExit, match=r"^error: train\.micro_batch_size is 16: training needs"):
+        main(["plan", "small"])
+    assert "memory: training, 16 at once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

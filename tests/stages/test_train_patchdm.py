@@ -149,6 +149,14 @@ def test_fewer_images_than_the_batch(tmp_dir: Path, landscapes: Path) -> None:
     )
 
 
+def test_more_memory_than_the_device_has(tmp_dir: Path, landscapes: Path) -> None:
+    params = small_params(machine={"device_memory": 0.001})
+    write_inputs(tmp_dir, landscapes, params)
+    with pytest.raises(PatchDMError, match=r"training needs \S+ GB, expected at most 0\.0009,"):
+        train_patchdm(params)
+    assert not (STATE / "train_patchdm").exists()
+
+
 def test_features_of_other_images_are_refused(tmp_dir: Path, landscapes: Path) -> None:
     params = small_params()
     write_inputs(tmp_dir, landscapes, params)
