@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib
 import os
 import sys
 import types
@@ -102,13 +103,9 @@ def measure(case: Case, repeats: int) -> list[dict[str, object]]:
 
 def authors_network(unet: PatchUNet) -> nn.Module:
     """Return the authors' network with our weights."""
-    # Theirs, found only now.
-    from model.unet_autoenc import (  # type: ignore[import-not-found]  # noqa: PLC0415
-        BeatGANsAutoencConfig,
-    )
-
     config, p = unet.config, unet.config.patch_size
-    network = BeatGANsAutoencConfig(
+    theirs = importlib.import_module("model.unet_autoenc")  # found only now
+    network = theirs.BeatGANsAutoencConfig(
         image_size=p,
         model_channels=config.channels[0],
         channel_mult=tuple(width // config.channels[0] for width in config.channels),
