@@ -91,9 +91,9 @@ def preset(name: str) -> Params:
 
 
 def one_step(params: Params) -> Params:
-    """Cut the budgets down to one image, one code and one solver step, and nothing else."""
+    """Cut the budgets down to one image, one code and one solver step; do not compile for it."""
     changes = {
-        "train": {"images_seen": 1, "batch_size": 1, "micro_batch_size": 1},
+        "train": {"images_seen": 1, "batch_size": 1, "micro_batch_size": 1, "compile": False},
         "machine": {"loaders": 0},
         "latent": {"codes_seen": 1, "batch_size": 1, "num_steps": 1},
         "sample": {"num_images": 1, "num_steps": 1},
