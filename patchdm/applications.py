@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from patchdm.config import Applications
 from patchdm.devices import one_thread
-from patchdm.formats.images import Pixels, contact_sheet, to_tensor, to_uint8
+from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import read_images
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.metrics.fidelity import fid
 from patchdm.metrics.images import Keyed, batched, photographs_of
 from patchdm.metrics.judge import Judge

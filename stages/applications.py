@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchdm.applications import Tools, enlarge, restore
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.devices import default_device

