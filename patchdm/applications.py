@@ -27,9 +27,10 @@ from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.metrics.fidelity import fid
 from patchdm.metrics.images import Keyed, batched, photographs_of
 from patchdm.metrics.judge import Judge
-from patchdm.metrics.restoration import mask_seam_score, restoration
-from patchdm.metrics.seams import score_of_maps
-from patchdm.metrics.statistics import Statistics, collect
+from patchdm.metrics.moments import Moments
+from patchdm.metrics.restoration import mask_seam_score, restorations
+from patchdm.metrics.seams import StepMaps, score_of_maps
+from patchdm.metrics.statistics import collect_crops
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
@@ -92,9 +93,9 @@ def restore(
             "edge replication": to_uint8(replicate(to_tensor(photographs), masks)),
             "OpenCV Telea": telea(photographs, mask),
         }
-        for method, images in methods.items():
-            scores = restoration(images, photographs, mask, extractor)
-            table.append((task, method, len(rows), *scores))
+        scores = restorations(methods.values(), photographs, mask, extractor)
+        for method, of_method in zip(methods, scores, strict=True):
+            table.append((task, method, len(rows), *of_method))
         seam = mask_seam_score(photographs, mask)
         table.append((task, "photographs", len(rows), None, None, seam))
         masked = np.where(mask[..., None], np.uint8(GREY), photographs)
@@ -123,11 +124,11 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
     crops = {"crop_size": min(small), "crops_per_image": max(1, fitting)}
     judge = replace(tools.judge, config=tools.judge.config.model_copy(update=crops))
 
-    def measured(images: Iterable[Keyed], count: int) -> Statistics:
-        return collect(batched(images, judge.config.batch_size), count, judge)
+    def measured(images: Iterable[Keyed]) -> tuple[Moments, StepMaps]:
+        return collect_crops(batched(images, judge.config.batch_size), judge)
 
-    train, table = store.rows("train"), []
-    real = measured(photographs_of(store, train), len(train)).crops
+    table: list[tuple[Any, ...]] = []
+    real, _ = measured(photographs_of(store, store.rows("train")))
     pictures: Pictures = {}
     for name, (size, positions) in {
         "photographs": (small, ""),
@@ -139,10 +140,10 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
         if positions:
             _sample(tools, count, folder, *size, positions, done + len(pictures) * count)
             pictures[name] = (image for _, image in read_images(folder))
-        found = measured(read_images(folder) if positions else photographs_of(store, rows), count)
-        maps = found.steps.means()
+        found, steps = measured(read_images(folder) if positions else photographs_of(store, rows))
+        maps = steps.means()
         seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
-        table.append((name, *size, count, *seams, found.crops.count, fid(found.crops, real)))
+        table.append((name, *size, count, *seams, found.count, fid(found, real)))
     crop_fid = f"crop-FID-{judge.extractor.label} ({min(small)} pixels)"
     columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
     return pd.DataFrame(table, columns=columns).round(3), pictures
