@@ -8,7 +8,9 @@ beyond the training grid and with positions rescaled to it, next to samples of t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ class Tools:
 
     def drawing(self, done: int, batch: int) -> dict[str, Any]:
         """Return how images are written of a task before which so many were finished."""
-        sizes = {"shard_size": batch, "batch_size": batch, "format": "png"}
+        # One shard: on a CPU a batch is drawn whole for every shard that it reaches into.
+        sizes = {"shard_size": self.config.num_images, "batch_size": batch, "format": "png"}
         return {**sizes, "on_progress": lambda finished: self.show(done + finished)}
 
 
@@ -180,13 +183,17 @@ def _by_model(
             return to_uint8(tools.pipe.inpaint(x0, torch.from_numpy(mask), **each)[0])
         return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each)[0])
 
-    with one_thread(small=group_size(tools.pipe.unet, tools.store.width) > 1):
+    small = group_size(tools.pipe.unet, tools.store.width) > 1
+    # Threads of one small operation would wait for each other; those of batches need not.
+    workers = torch.get_num_threads() if small and tools.pipe.device.type == "cpu" else 1
+    batch = min(tools.batch_size, math.ceil(len(photographs) / workers))
+    with one_thread(small=small), ThreadPoolExecutor(workers) as pool:
         write_shards(
-            functools.partial(map, draw),
+            functools.partial(pool.map, draw),
             range(len(photographs)),
             tools.state / task,
             settings={},
-            **tools.drawing(done, tools.batch_size),
+            **tools.drawing(done, batch),
         )
     return np.stack([image for _, image in read_images(tools.state / task)])
 

@@ -92,14 +92,14 @@ def _restore(
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels, paths: the image (H, W, 3); seed -> PNG file.
         model, device: as in `load_pipeline`.
-        mixed_precision: as in params.yaml; None: as the model was saved.
+        mixed_precision: as in params.yaml; None: that of the model's run, or as it was saved.
         options: of the pipeline's `inpaint`, as in `sample`.
     """
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=None)  # but in a terminal
     run = run_of(model, pipe)
-    if mixed_precision:
-        cast(pipe.unet, mixed_precision)
+    if name := mixed_precision or (run and run.sample.mixed_precision):
+        cast(pipe.unet, name)
     chosen = _restoring_options(pipe, run) | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)
