@@ -46,8 +46,8 @@ def test_efficientnet_gives_the_features_of_its_package(photographs: np.ndarray)
     assert np.abs(features[0] - features[1]).max() > 0.1
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_threads_share_the_parts_of_a_batch(count: int) -> None:
+@pytest.mark.parametrize(("count", "sizes"), [(2, [20, 20]), (3, [20, 20]), (1, [40])])
+def test_threads_share_the_parts_of_a_batch(count: int, sizes: list[int]) -> None:
     images = torch.arange(40.0).reshape(40, 1)
     asked: list[tuple[int, int, str]] = []
 
@@ -59,11 +59,10 @@ def test_threads_share_the_parts_of_a_batch(count: int) -> None:
         found = in_parts(network, images)
         assert torch.get_num_threads() == count
     assert torch.equal(torch.cat(found), -images)
-    assert sorted(size for size, _, _ in asked) == [8, 16, 16]
+    assert [size for size, _, _ in asked] == sizes
     assert {number for _, number, _ in asked} == {1}
-    assert threading.current_thread().name not in {name for _, _, name in asked}
-    with threads(1):
-        assert len(in_parts(network, images)) == 1
+    here = threading.current_thread().name
+    assert [name == here for _, _, name in asked] == [len(sizes) == 1] * len(sizes)
 
 
 def test_features_do_not_depend_on_the_number_of_threads(photographs: np.ndarray) -> None:

@@ -23,12 +23,12 @@ from patchdm.devices import threads
 from patchdm.errors import PatchDMError, one_line
 
 PART = 16
-"""Images that one thread computes: of so many or more, oneDNN gives an image the same bytes."""
+"""Fewest images for a thread: from so many on, oneDNN gives each the same bytes in any batch."""
 _Features = TypeVar("_Features")
 
 
 def in_parts(network: Callable[[Tensor], _Features], images: Tensor) -> list[_Features]:
-    """Apply a network to parts of a batch; on a CPU they share torch's threads out.
+    """Apply a network to equal parts of a batch; on a CPU they share torch's threads out.
 
     Threads of one small operation wait for each other, and all for one that another program keeps
     off its core: next to two busy processes that took three times as long.
@@ -40,12 +40,12 @@ def in_parts(network: Callable[[Tensor], _Features], images: Tensor) -> list[_Fe
     Returns:
         What the network says of each part, in order.
     """
-    count, parts = torch.get_num_threads(), images.split(PART)
-    if images.device.type != "cpu" or count == 1 or len(parts) == 1:
+    count = torch.get_num_threads()
+    workers = min(count, len(images) // PART)
+    if images.device.type != "cpu" or workers < 2:
         return [network(images)]
-    workers = min(count, len(parts))
     with threads(count // workers), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(torch.inference_mode()(network), parts))
+        return list(pool.map(torch.inference_mode()(network), images.tensor_split(workers)))
 
 
 class Backbone(nn.Module):
