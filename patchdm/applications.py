@@ -189,7 +189,7 @@ def _by_model(
     batch = min(tools.batch_size, math.ceil(len(photographs) / workers))
     with one_thread(small=small), ThreadPoolExecutor(workers) as pool:
         write_shards(
-            functools.partial(pool.map, draw),
+            functools.partial(pool.map, draw) if workers > 1 else functools.partial(map, draw),
             range(len(photographs)),
             tools.state / task,
             settings={},
