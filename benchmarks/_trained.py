@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks import straightforward
 from patchdm.config import load_params
-from patchdm.formats.images import to_uint8
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_uint8
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.moments import Moments

@@ -34,6 +34,7 @@ from patchdm.files import sha256
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import Photograph
+from patchdm.training.windows import read_windows
 
 BUNDLED = Path("data/bundled/landscapes-512x256.zip")
 SIZES = [(256, 256), (1024, 512), (1024, 1024)]
@@ -163,7 +164,7 @@ def _windows(store: PatchStore, patch_size: int, draws: np.random.Generator) -> 
     start = time.perf_counter()
     for first in range(0, len(store), BATCH):
         batch = slice(first, first + BATCH)
-        store.windows(order[batch], rows[batch], cols[batch], patch_size)
+        read_windows(store, order[batch], rows[batch], cols[batch], patch_size)
     return len(store) / (time.perf_counter() - start)
 
 

@@ -32,7 +32,8 @@ from benchmarks.sampling import CASES as SAMPLED
 from benchmarks.sampling import write_model
 from benchmarks.training import CASES as TRAINED
 from benchmarks.training import Way, train
-from patchdm.formats.images import Pixels, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate
 from patchdm.sampling.solve import generators

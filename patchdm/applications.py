@@ -8,7 +8,9 @@ beyond the training grid and with positions rescaled to it, next to samples of t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,17 @@ from numpy.typing import NDArray
 
 from patchdm.config import Applications
 from patchdm.devices import one_thread
-from patchdm.formats.images import Pixels, contact_sheet, to_tensor, to_uint8
+from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import read_images
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.metrics.fidelity import fid
 from patchdm.metrics.images import Keyed, batched, photographs_of
 from patchdm.metrics.judge import Judge
-from patchdm.metrics.restoration import mask_seam_score, restoration
-from patchdm.metrics.seams import score_of_maps
-from patchdm.metrics.statistics import Statistics, collect
+from patchdm.metrics.moments import Moments
+from patchdm.metrics.restoration import mask_seam_score, restorations
+from patchdm.metrics.seams import StepMaps, score_of_maps
+from patchdm.metrics.statistics import collect_crops
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
@@ -63,7 +67,8 @@ class Tools:
 
     def drawing(self, done: int, batch: int) -> dict[str, Any]:
         """Return how images are written of a task before which so many were finished."""
-        sizes = {"shard_size": batch, "batch_size": batch, "format": "png"}
+        # One shard: on a CPU a batch is drawn whole for every shard that it reaches into.
+        sizes = {"shard_size": self.config.num_images, "batch_size": batch, "format": "png"}
         return {**sizes, "on_progress": lambda finished: self.show(done + finished)}
 
 
@@ -91,9 +96,9 @@ def restore(
             "edge replication": to_uint8(replicate(to_tensor(photographs), masks)),
             "OpenCV Telea": telea(photographs, mask),
         }
-        for method, images in methods.items():
-            scores = restoration(images, photographs, mask, extractor)
-            table.append((task, method, len(rows), *scores))
+        scores = restorations(methods.values(), photographs, mask, extractor)
+        for method, of_method in zip(methods, scores, strict=True):
+            table.append((task, method, len(rows), *of_method))
         seam = mask_seam_score(photographs, mask)
         table.append((task, "photographs", len(rows), None, None, seam))
         masked = np.where(mask[..., None], np.uint8(GREY), photographs)
@@ -122,11 +127,11 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
     crops = {"crop_size": min(small), "crops_per_image": max(1, fitting)}
     judge = replace(tools.judge, config=tools.judge.config.model_copy(update=crops))
 
-    def measured(images: Iterable[Keyed], count: int) -> Statistics:
-        return collect(batched(images, judge.config.batch_size), count, judge)
+    def measured(images: Iterable[Keyed]) -> tuple[Moments, StepMaps]:
+        return collect_crops(batched(images, judge.config.batch_size), judge)
 
-    train, table = store.rows("train"), []
-    real = measured(photographs_of(store, train), len(train)).crops
+    table: list[tuple[Any, ...]] = []
+    real, _ = measured(photographs_of(store, store.rows("train")))
     pictures: Pictures = {}
     for name, (size, positions) in {
         "photographs": (small, ""),
@@ -138,10 +143,10 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
         if positions:
             _sample(tools, count, folder, *size, positions, done + len(pictures) * count)
             pictures[name] = (image for _, image in read_images(folder))
-        found = measured(read_images(folder) if positions else photographs_of(store, rows), count)
-        maps = found.steps.means()
+        found, steps = measured(read_images(folder) if positions else photographs_of(store, rows))
+        maps = steps.means()
         seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
-        table.append((name, *size, count, *seams, found.crops.count, fid(found.crops, real)))
+        table.append((name, *size, count, *seams, found.count, fid(found, real)))
     crop_fid = f"crop-FID-{judge.extractor.label} ({min(small)} pixels)"
     columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
     return pd.DataFrame(table, columns=columns).round(3), pictures
@@ -178,13 +183,17 @@ def _by_model(
             return to_uint8(tools.pipe.inpaint(x0, torch.from_numpy(mask), **each)[0])
         return to_uint8(tools.pipe.outpaint(x0[..., :-cut], right=cut, **each)[0])
 
-    with one_thread(small=group_size(tools.pipe.unet, tools.store.width) > 1):
+    small = group_size(tools.pipe.unet, tools.store.width) > 1
+    # Threads of one small operation would wait for each other; those of batches need not.
+    workers = torch.get_num_threads() if small and tools.pipe.device.type == "cpu" else 1
+    batch = min(tools.batch_size, math.ceil(len(photographs) / workers))
+    with one_thread(small=small), ThreadPoolExecutor(workers) as pool:
         write_shards(
-            functools.partial(map, draw),
+            functools.partial(pool.map, draw) if workers > 1 else functools.partial(map, draw),
             range(len(photographs)),
             tools.state / task,
             settings={},
-            **tools.drawing(done, tools.batch_size),
+            **tools.drawing(done, batch),
         )
     return np.stack([image for _, image in read_images(tools.state / task)])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from patchdm.choices import Code, OutputType, check_choice
 from patchdm.formats.colour import to_srgb
-from patchdm.formats.images import to_tensor
+from patchdm.formats.tensors import to_tensor
 from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.sampling.checks import check_count
 from patchdm.sampling.denoise import Denoiser

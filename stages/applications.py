@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchdm.applications import Tools, enlarge, restore
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
-from patchdm.devices import device_for
+from patchdm.devices import cast, device_for
 from patchdm.formats.images import save_png
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.shards import png_name
@@ -37,6 +37,7 @@ def applications(params: Params) -> None:
         latent = paths.LATENT if params.model.code != "none" else None
         pipe = PatchDMPipeline.from_stages(paths.PATCHDM, latent)
         pipe.set_progress_bar_config(disable=True)  # the stage has its own
+        cast(pipe.unet, params.sample.mixed_precision)
         options = sampling_options(params) | {"num_inference_steps": config.num_steps}
         tools = Tools(
             pipe.to(device), store, judge, config, options, params.sample.batch_size, state, show

@@ -10,8 +10,8 @@ import torch
 from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.devices import device_for
-from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_tensor
 from patchdm.formats.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from stages._common import CODES, PATCHDM, PATCHES, RUN, Run, run_stage, writing

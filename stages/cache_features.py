@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
 from patchdm.devices import device_for

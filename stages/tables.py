@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchdm.config import Params
-from patchdm.formats.patch_store import PatchStore
-from patchdm.models.parts import count_parameters, meta_networks
+from patchdm.report.inputs import count_parameters
 from patchdm.report.tables.build import (
     ablation_table,
     parameters_table,
@@ -30,8 +29,7 @@ def tables(params: Params) -> None:
         for variant in params.ablation.variants
     }
     size = f"{params.data.width}x{params.data.height}"
-    images = len(PatchStore(paths.PATCHES).rows("train"))
-    counted = count_parameters(meta_networks(params.model, params.latent, images))
+    counted = {name: count_parameters(folder) for name, folder in _networks(params).items()}
     built = {
         "quality": quality_table(_data_set(params), size, cells.get("full") or [run]),
         "ablation": ablation_table(cells, run),
@@ -41,6 +39,15 @@ def tables(params: Params) -> None:
     with locked("tables"), writing(paths.PAPER_TABLES) as fresh:
         fresh.mkdir()
         write_tables(fresh, built)
+
+
+def _networks(params: Params) -> dict[str, Path]:
+    """Return the folders of the run's networks, by the names that the table of parameters has."""
+    code = {"table": "code_table", "encoder": "encoder"}.get(params.model.code)
+    networks = {"U-Net": paths.PATCHDM / "unet"}
+    if code:
+        networks |= {params.model.code: paths.PATCHDM / code, "latent model": paths.LATENT}
+    return networks
 
 
 def _data_set(params: Params) -> str:

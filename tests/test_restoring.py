@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
-from patchdm.formats.images import to_tensor
+from patchdm.formats.tensors import to_tensor
 from patchdm.models import CodeTable, LatentMLP, SemanticEncoder
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit

@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
 from patchdm.config import Params
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
-from patchdm.formats.images import Pixels, read_image, save_png, to_tensor, to_uint8
+from patchdm.formats.images import Pixels, read_image, save_png
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.generate import sampling_options
@@ -91,14 +92,14 @@ def _restore(
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels, paths: the image (H, W, 3); seed -> PNG file.
         model, device: as in `load_pipeline`.
-        mixed_precision: as in params.yaml; None: as the model was saved.
+        mixed_precision: as in params.yaml; None: that of the model's run, or as it was saved.
         options: of the pipeline's `inpaint`, as in `sample`.
     """
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=None)  # but in a terminal
     run = run_of(model, pipe)
-    if mixed_precision:
-        cast(pipe.unet, mixed_precision)
+    if name := mixed_precision or (run and run.sample.mixed_precision):
+        cast(pipe.unet, name)
     chosen = _restoring_options(pipe, run) | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(run, pipe)

@@ -29,8 +29,9 @@ class Sample(Section):
     shifted and padded in turn, the mean of both, or both blended across each other's borders. The
     other collage modes sample as they train and ignore this key."""
     mixed_precision: Precision
-    """What the network computes in; the solver computes in float32. `auto` is bf16 if the device
-    computes in it natively, else float32: the images of two devices then differ."""
+    """What the network computes in where stages and commands sample, in- and outpainting included;
+    solvers, and the fit of a code, compute in float32. `auto` is bf16 if the device computes in it
+    natively, else float32: the images of two devices then differ."""
     batch_size: Positive
     """Images denoised together; it changes speed, not images."""
     shard_size: Positive

@@ -1,4 +1,4 @@
-"""Images as files, as uint8 arrays (H, W, 3) and as tensors in [-1, 1]."""
+"""Images as files and as uint8 arrays (H, W, 3)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
-from torch import Tensor
 
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
@@ -111,18 +109,6 @@ def save_png(path: Path, image: Pixels) -> None:
     """Write uint8 (H, W, 3) as a PNG; equal pixels give equal bytes."""
     with replacing(path) as fresh:
         Image.fromarray(image).save(fresh, format="PNG")
-
-
-def to_tensor(images: Pixels) -> Tensor:
-    """Turn uint8 (n, H, W, 3) into float32 (n, 3, H, W) in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Pixels:
-    """Turn float (n, 3, H, W) in [-1, 1] into uint8 (n, H, W, 3): clamped, rounded to nearest."""
-    levels = ((images.detach().float() + 1) * 127.5).round().clamp(0, 255)
-    return levels.to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def contact_sheet(images: Pixels, columns: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""The patch store: images as raw pixels on disk, from which any window is read alone.
+"""The patch store: images as raw pixels on disk, from which any rows of pixels are read alone.
 
 A store is a folder with `index.parquet` and the shards `images-00000.npy`, `images-00001.npy`,
 .. of uint8 (n, H, W, 3), all full but the last. Reading a window reads its rows of pixels and
@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels
-from patchdm.grid import PatchGrid
 
 INDEX = "index.parquet"
 
@@ -95,54 +94,13 @@ class PatchStore:
 
     def images(self, indices: ArrayLike) -> Pixels:
         """Return whole images as uint8 (n, H, W, 3)."""
-        indices = _in_range(indices, len(self), "image")
+        indices = in_range(indices, len(self), "image")
         images = np.empty((len(indices), self.height, self.width, 3), np.uint8)
         for out, index in zip(images, indices.tolist(), strict=True):
-            self._read(index, 0, out)
+            self.read(index, 0, out)
         return images
 
-    def windows(
-        self, indices: ArrayLike, rows: ArrayLike, cols: ArrayLike, patch_size: int
-    ) -> tuple[Pixels, NDArray[np.bool_]]:
-        """Read one training window per index: the 2 x 2 padded patches from (row, col) on.
-
-        The window is the square of side 2p whose corner lies at (row * p - p/2, col * p - p/2).
-        The padding is zero in x_t, not in the pixels, so a mask shows where the image is.
-
-        Args:
-            indices: image of each window, (n,).
-            rows, cols: position of each window, (n,), from 0 to R - 1 and C - 1.
-            patch_size: p, an even divisor of height and width.
-
-        Returns:
-            Pixels, uint8 (n, 2p, 2p, 3), 0 in the padding; True inside the image,
-            (n, 2p, 2p).
-
-        Raises:
-            ValueError: the patch size does not fit.
-            IndexError: no such image or window.
-        """
-        grid = PatchGrid.of(self.height, self.width, patch_size)
-        if patch_size % 2:
-            raise ValueError(f"patch size is {patch_size}, expected even sizes")
-        indices = _in_range(indices, len(self), "image")
-        tops = _corners(rows, grid.rows, patch_size)
-        lefts = _corners(cols, grid.cols, patch_size)
-        side = 2 * patch_size
-        windows = np.zeros((len(indices), side, side, 3), np.uint8)
-        buffer = np.empty((side, self.width, 3), np.uint8)
-        places = zip(windows, indices.tolist(), tops.tolist(), lefts.tolist(), strict=True)
-        for out, index, top, left in places:
-            y, y_end = max(top, 0), min(top + side, self.height)
-            x, x_end = max(left, 0), min(left + side, self.width)
-            pixel_rows = buffer[: y_end - y]
-            self._read(index, y, pixel_rows)
-            out[y - top : y_end - top, x - left : x_end - left] = pixel_rows[:, x:x_end]
-        inside_y = _inside(tops, side, self.height)
-        inside_x = _inside(lefts, side, self.width)
-        return windows, inside_y[:, :, None] & inside_x[:, None, :]
-
-    def _read(self, index: int, first_row: int, out: Pixels) -> None:
+    def read(self, index: int, first_row: int, out: Pixels) -> None:
         """Fill `out`, uint8 (n, W, 3), with the pixel rows of an image from `first_row` on."""
         shard, place = divmod(index, self._per_shard)
         self._shards[shard].read((place * self.height + first_row) * self.width * 3, out)
@@ -173,18 +131,12 @@ class _Shard:
             view, offset = view[count:], offset + count
 
 
-def _corners(positions: ArrayLike, count: int, patch_size: int) -> NDArray[np.int64]:
-    """Return the first pixel of windows at grid positions, negative in the padding."""
-    return _in_range(positions, count, "window position") * patch_size - patch_size // 2
+def in_range(values: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
+    """Return numbers as an array, if all are in 0 .. count - 1.
 
-
-def _inside(corners: NDArray[np.int64], side: int, size: int) -> NDArray[np.bool_]:
-    """Return which of the `side` pixels from each corner on lie in 0 .. size - 1, (n, side)."""
-    pixels = corners[:, None] + np.arange(side)
-    return (pixels >= 0) & (pixels < size)
-
-
-def _in_range(values: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
+    Raises:
+        IndexError: one is not; it says what they are, by `name`.
+    """
     array = np.asarray(values, np.int64)
     if array.size and (array.min() < 0 or array.max() >= count):
         raise IndexError(f"found {name} {array.min()} to {array.max()}, expected 0 to {count - 1}")

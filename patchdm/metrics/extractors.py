@@ -25,7 +25,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
-from patchdm.backbones import EFFICIENTNET_LITE0, load_backbone, read_weights, state_hash
+from patchdm.backbones.efficientnet import EFFICIENTNET_LITE0
+from patchdm.backbones.frozen import in_parts, read_weights, state_hash
+from patchdm.backbones.load import load_backbone
 from patchdm.errors import PatchDMError, one_line
 
 INCEPTION_ADM = "inception-adm"
@@ -137,13 +139,14 @@ class Extractor:
 
     @torch.inference_mode()
     def features(self, images: np.ndarray) -> Features:
-        """(n, H, W, 3) uint8 -> features on the CPU, in one pass.
+        """(n, H, W, 3) uint8 -> features on the CPU.
 
         Raises:
             PatchDMError: a feature is no finite number; the weights are damaged.
         """
         batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
-        layers = [layer.cpu().numpy() for layer in self.network(batch)]
+        parts = in_parts(self.network, batch)
+        layers = [torch.cat(layer).cpu().numpy() for layer in zip(*parts, strict=True)]
         if not all(np.isfinite(layer).all() for layer in layers):
             raise PatchDMError(
                 f"extractor {self.name!r}: found features that are no finite numbers, its weights "

@@ -20,12 +20,12 @@ import pandas as pd
 
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.blur import blur8
 from patchdm.metrics.compare import MEASURES, compare, seams
 from patchdm.metrics.images import Batches, batched, counted, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest
-from patchdm.metrics.seams import blur8
 from patchdm.metrics.statistics import Statistics, collect
 
 SETS = ("train", "blurred", "test")

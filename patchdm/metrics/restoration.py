@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,25 +19,32 @@ class Restoration(NamedTuple):
     seam: float
 
 
-def restoration(
-    images: NDArray[np.uint8],
+def restorations(
+    versions: Iterable[NDArray[np.uint8]],
     originals: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     extractor: Extractor,
-) -> Restoration:
-    """Compare restored images with the originals.
+) -> list[Restoration]:
+    """Compare several versions of restored images with the originals.
 
     Args:
-        images, originals: (n, H, W, 3) uint8.
+        versions, originals: (n, H, W, 3) uint8 each.
         mask: (H, W) bool, True where the images were restored.
         extractor: of the features of whole images.
     """
-    made, real = (extractor.features(of).pooled.astype(np.float64) for of in (images, originals))
-    return Restoration(
-        psnr=float(masked_psnr(images, originals, mask).mean()),
-        distance=float(np.linalg.norm(made - real, axis=1).mean()),
-        seam=mask_seam_score(images, mask),
-    )
+
+    def features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return extractor.features(images).pooled.astype(np.float64)
+
+    real = features(originals)
+    return [
+        Restoration(
+            psnr=float(masked_psnr(images, originals, mask).mean()),
+            distance=float(np.linalg.norm(features(images) - real, axis=1).mean()),
+            seam=mask_seam_score(images, mask),
+        )
+        for images in versions
+    ]
 
 
 def masked_psnr(

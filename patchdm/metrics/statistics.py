@@ -81,19 +81,43 @@ def collect(
         PatchDMError: a feature is no finite number.
         ValueError: there are not `count` images, or fewer than two.
     """
-    config, extractor = judge.config, judge.extractor
     statistics, done = None, 0
     for keys, images in batches:
-        features = extractor.features(images)
+        features = judge.extractor.features(images)
         statistics = statistics or _empty(features, images, count)
         _add(statistics, done, features, images)
-        size, per_image = config.crop_size, config.crops_per_image
-        for crops in random_crops(images, keys, size=size, per_image=per_image, seed=judge.seed):
-            statistics.crops.add(extractor.features(crops).pooled)
+        for of_crops in _crop_features(keys, images, judge):
+            statistics.crops.add(of_crops)
         done += len(images)
     if statistics is None or done != count or count < 2:
         raise ValueError(f"found {done} images, expected are {count}, at least 2")
     return statistics
+
+
+def collect_crops(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], judge: Judge
+) -> tuple[Moments, StepMaps]:
+    """Return those of a set's statistics that look at no whole image: of crops, and steps.
+
+    Args, errors: as of `collect`; one image is enough.
+    """
+    moments, steps = None, None
+    for keys, images in batches:
+        steps = steps or StepMaps(*images.shape[1:3])
+        steps.add(images)
+        for features in _crop_features(keys, images, judge):
+            moments = moments or Moments(features.shape[1])
+            moments.add(features)
+    if moments is None or steps is None:
+        raise ValueError("found no image, at least one is needed")
+    return moments, steps
+
+
+def _crop_features(keys: np.ndarray, images: np.ndarray, judge: Judge) -> Iterator[np.ndarray]:
+    """Yield the features of one crop of each image, (n, dim), as often as the judge looks."""
+    size, per_image = judge.config.crop_size, judge.config.crops_per_image
+    for crops in random_crops(images, keys, size=size, per_image=per_image, seed=judge.seed):
+        yield judge.extractor.features(crops).pooled
 
 
 def random_crops(

@@ -16,6 +16,8 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, read_image
 
+BUFFERS = frozenset({"feature_mean", "projection", "mean", "std"})
+"""Tensors of our networks that are measured, not learned; torch's own modules have none here."""
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
@@ -164,16 +166,29 @@ def read_weights(folder: Path) -> list[Weights]:
     Raises:
         PatchDMError: there is none, or one is damaged.
     """
-    paths = sorted(folder.rglob("*.safetensors"))
-    if not paths:
-        raise PatchDMError(f"{folder}: found no weights, {_REMEDY}")
-    names = (path.parent.name.replace("_", " ") for path in paths)
     return [
-        Weights(name, _count(path), sha256(path)) for name, path in zip(names, paths, strict=True)
+        Weights(path.parent.name.replace("_", " "), sum(_sizes(path).values()), sha256(path))
+        for path in _weights_files(folder)
     ]
 
 
+def count_parameters(folder: Path) -> int:
+    """Return how many numbers were learned of those that the weights below a folder hold.
+
+    Raises:
+        PatchDMError: there is none, or one is damaged.
+    """
+    sizes = (item for path in _weights_files(folder) for item in _sizes(path).items())
+    return sum(size for name, size in sizes if name not in BUFFERS)
+
+
 _REMEDY = "run the stage that writes it (`dvc repro`)"
+
+
+def _weights_files(folder: Path) -> list[Path]:
+    if not (paths := sorted(folder.rglob("*.safetensors"))):
+        raise PatchDMError(f"{folder}: found no weights, {_REMEDY}")
+    return paths
 
 
 def _existing(path: Path) -> Path:
@@ -198,9 +213,11 @@ def _images_seen(path: Path) -> int:
     return int(path.stem)
 
 
-def _count(path: Path) -> int:
+def _sizes(path: Path) -> dict[str, int]:
+    """Return how many numbers each tensor of a file has, by its name."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - no mapping
+            names = file.keys()  # no mapping
+            return {name: math.prod(file.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise PatchDMError(f"{path}: damaged weights: {one_line(error)}") from None

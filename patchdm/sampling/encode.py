@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -14,8 +15,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from patchdm.config import Applications
+from patchdm.devices import cast
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
-from patchdm.formats.images import Pixels, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
@@ -60,7 +63,8 @@ def code_of_image(
 
     Unknown pixels get the value of the nearest known one. Without an encoder, codes start from
     backbone features as those of the table did, and are optimised (Adam) under the training loss
-    of the known pixels of their images. The network stays as it is.
+    of the known pixels of their images, in float32 whatever the network samples in. The network
+    stays as it is.
 
     Args:
         code: the model's encoder or code table.
@@ -84,6 +88,8 @@ def code_of_image(
             return code(filled)
     if fit is None:
         raise ValueError(f"`fit` is None, a code table needs features of {code.config.backbone}")
+    if unet.dtype != torch.float32:
+        cast(unet := copy.deepcopy(unet), "no")
     features = torch.from_numpy(fit.features(to_uint8(filled))).to(x0.device, code.dtype)
     codes = code.start(features).float().requires_grad_()
     optimizer = torch.optim.Adam([codes], lr=fit.learning_rate)

@@ -19,7 +19,8 @@ from patchdm.choices import Format, Tiling, check_choice
 from patchdm.config import Params
 from patchdm.devices import device_for, one_thread
 from patchdm.errors import PatchDMError, one_line
-from patchdm.formats.images import Pixels, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import process_number, shared

@@ -13,14 +13,15 @@ from patchdm.config import Diffusion, Model, Train
 from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
-from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_tensor
 from patchdm.formats.vectors import read_vectors
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.training.batches import Batch, Draw
 from patchdm.training.draws import draw_rows, generator
+from patchdm.training.windows import read_windows
 
 _CHANCES = 7
 """Uniform numbers that an item takes."""
@@ -186,7 +187,7 @@ def window_draw(
         row, col = (u_row * rows).long(), (u_col * cols).long()
         offset = (torch.stack([u_y, u_x], dim=1) * (p + 1)).long()
         drop_place = u_place[:, None] < train.position_dropout
-        pixels, inside = store.windows(chosen, row.numpy(), col.numpy(), p)
+        pixels, inside = read_windows(store, chosen, row.numpy(), col.numpy(), p)
         return {
             "pixels": to_tensor(pixels),
             "inside": torch.from_numpy(inside[:, None].astype(np.float32)),

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchdm.formats.images import Pixels, contact_sheet, save_png, to_tensor, to_uint8
+from patchdm.formats.images import Pixels, contact_sheet, save_png
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable
 from patchdm.sampling.denoise import Denoiser

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from patchdm.cli.app import main
+from patchdm.config import load_params
 from patchdm.formats.images import read_image
 from patchdm.formats.shards import read_images
 from stages._common import SAMPLES
@@ -164,6 +165,21 @@ def test_inpainting_keeps_what_is_not_masked():
     versions = [read_image(Path(f"b-00000{seed}.png")) for seed in (3, 4)]
     assert (versions[0][mask] != versions[1][mask]).mean() > 0.9
     np.testing.assert_array_equal(versions[0][~mask], photo[~mask])
+
+
+@pytest.mark.usefixtures("work")
+def test_inpainting_follows_the_precision_of_the_run():
+    command = ["inpaint", "run/data/models", "photo.png", "mask.png", "--out", "out.png"]
+    made = {}
+    for name in ("no", "bf16", "fp16"):
+        main([*command, "--mixed-precision", name])
+        made[name] = Path("out.png").read_bytes()
+    assert len(set(made.values())) == 3
+    run = load_params(Path("run/params.yaml"))
+    sample = run.sample.model_copy(update={"mixed_precision": "bf16"})
+    write_params(Path("run/params.yaml"), run.model_copy(update={"sample": sample}))
+    main(command)
+    assert Path("out.png").read_bytes() == made["bf16"]
 
 
 @pytest.mark.usefixtures("work")

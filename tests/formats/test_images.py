@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 
 from patchdm.errors import PatchDMError
 from patchdm.formats import images
-from patchdm.formats.images import fit, read_fitted, read_image, save_png, to_tensor, to_uint8
+from patchdm.formats.images import fit, read_fitted, read_image, save_png
+from patchdm.formats.tensors import to_tensor, to_uint8
 from tests.photographs import encoded, photograph
 
 

@@ -17,6 +17,7 @@ from patchdm.errors import PatchDMError
 from patchdm.extract import store_writer
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
+from patchdm.training.windows import read_windows
 from tests.photographs import photograph
 from tests.stores import write_store
 
@@ -57,7 +58,7 @@ def test_every_window_is_a_slice_of_the_padded_image(
 ) -> None:
     rows, cols = 48 // patch_size, 96 // patch_size
     index, row, col = (grid.ravel() for grid in np.indices((len(images), rows, cols)))
-    windows, inside = store.windows(index, row, col, patch_size)
+    windows, inside = read_windows(store, index, row, col, patch_size)
 
     half = patch_size // 2
     canvas = np.pad(images, ((0, 0), (half, half), (half, half), (0, 0)))
@@ -98,13 +99,13 @@ def test_windows_outside_are_refused(
     store: PatchStore, index: int, row: int, col: int, found: str
 ) -> None:
     with pytest.raises(IndexError, match=found):
-        store.windows([index], [row], [col], 16)
+        read_windows(store, [index], [row], [col], 16)
 
 
 @pytest.mark.parametrize("patch_size", [3, 5, 32])
 def test_patch_sizes_that_do_not_fit_are_refused(store: PatchStore, patch_size: int) -> None:
     with pytest.raises(ValueError, match="expected"):
-        store.windows([0], [0], [0], patch_size)
+        read_windows(store, [0], [0], [0], patch_size)
 
 
 def test_shards_are_bounded(
@@ -159,10 +160,10 @@ def test_memory_stays_flat_while_a_store_is_read(tmp_path: Path) -> None:
     store = PatchStore(tmp_path / "store")
     chosen = np.random.default_rng(1).permutation(300).reshape(-1, 10)
     corner = np.zeros(10, int)
-    store.windows(chosen[0], corner, corner, 64)
+    read_windows(store, chosen[0], corner, corner, 64)
     before = resident()
     for rows in chosen:
-        store.windows(rows, corner + 1, corner + 1, 64)
+        read_windows(store, rows, corner + 1, corner + 1, 64)
         store.images(rows[:2])
     assert resident() - before < 8 * 2**20
 

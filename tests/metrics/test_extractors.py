@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_fidelity import feature_extractor_clip, feature_extractor_inceptionv3
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from patchdm.backbones import state_hash
+from patchdm.backbones.frozen import state_hash
 from patchdm.errors import PatchDMError
 from patchdm.metrics.extractors import Extractor, load_extractor
 

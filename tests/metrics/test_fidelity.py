@@ -7,11 +7,11 @@ import torch_fidelity
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from patchdm.metrics.blur import blur8
 from patchdm.metrics.extractors import Extractor
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.manifolds import manifold, radii
 from patchdm.metrics.moments import Moments
-from patchdm.metrics.seams import blur8
 
 
 class _Tensors(Dataset[Tensor]):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patchdm.metrics.extractors import load_extractor
-from patchdm.metrics.restoration import mask_seam_score, masked_psnr, restoration
+from patchdm.metrics.restoration import mask_seam_score, masked_psnr, restorations
 
 RIGHT = np.zeros((8, 12), bool)
 RIGHT[:, 6:] = True
@@ -68,9 +68,7 @@ def test_restored_images_are_compared_with_the_originals():
     near[:, HOLE] += 10
     far[:, HOLE] = 255
     extractor = load_extractor("efficientnet-lite0", None, "cpu")
-    same, nearer, farther = (
-        restoration(images, originals, HOLE, extractor) for images in (originals, near, far)
-    )
+    same, nearer, farther = restorations((originals, near, far), originals, HOLE, extractor)
     assert same.distance == 0
     assert same.psnr == float("inf")
     assert nearer.psnr == pytest.approx(masked_psnr(near, originals, HOLE).mean())

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from patchdm.formats.images import read_image
-from patchdm.metrics.seams import blur8, seam_score, step_maps
+from patchdm.metrics.blur import blur8
+from patchdm.metrics.seams import seam_score, step_maps
 
 
 def _ramp_with_steps(step: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from patchdm.metrics import statistics
 from patchdm.metrics.extractors import Extractor
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.seams import step_maps
-from patchdm.metrics.statistics import Statistics, collect, random_crops
+from patchdm.metrics.statistics import Statistics, collect, collect_crops, random_crops
 from tests.stages.tiny import tiny_params
 
 KEYS = np.arange(100, 124)
@@ -52,6 +52,19 @@ def test_one_pass_sees_everything(images: np.ndarray, size: int) -> None:
     np.testing.assert_allclose(found.crops.covariance, expected, rtol=1e-5)
     for ours, theirs in zip(found.steps.means(), step_maps([images]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [1, 7, 24])
+def test_crops_and_steps_alone_are_those_of_the_whole(images: np.ndarray, size: int) -> None:
+    starts = range(0, 24, size)
+    batches = ((KEYS[start:][:size], images[start : start + size]) for start in starts)
+    crops, steps = collect_crops(batches, JUDGE)
+    whole = collected(images, size)
+    assert crops.count == 48
+    np.testing.assert_array_equal(crops.covariance, whole.crops.covariance)
+    np.testing.assert_array_equal(steps.means()[0], whole.steps.means()[0])
+    with pytest.raises(ValueError, match="found no image, at least one is needed"):
+        collect_crops([], JUDGE)
 
 
 def test_of_many_images_some_features_are_kept(

@@ -14,8 +14,8 @@ from patchdm.config import Params
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, contact_sheet, save_png
 from patchdm.formats.patch_store import PatchStore
-from patchdm.metrics.seams import blur8
-from patchdm.models.build import build_latent, build_unet
+from patchdm.metrics.blur import blur8
+from patchdm.models.build import build_code, build_latent, build_unet
 from stages._common import (
     ABLATION_METRICS,
     ABLATIONS,
@@ -117,6 +117,7 @@ def write_run(folder: Path, landscapes: Path, params: Params) -> None:
     samples = blur8(store.images(range(SAMPLE_COUNT)))
     _write_samples(folder / SAMPLES, samples)
     build_unet(params.model).save_pretrained(folder / PATCHDM / "unet")
+    build_code(params.model, 18).save_pretrained(folder / PATCHDM / "code_table")
     build_latent(params.latent, params.model.code_dim).save_pretrained(folder / LATENT / "latent")
     losses = {"loss": 2.0, "loss_shifted": 1.0, "loss_plain": 1.0, "loss_q1": 4.0, "loss_q4": 1.0}
     _write_curves(folder / PATCHDM_CURVES, losses | {"grad_norm": 3.0, "learning_rate": 1e-3})

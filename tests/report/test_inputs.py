@@ -12,9 +12,10 @@ import pytest
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.images import save_png
-from patchdm.models.build import build_latent
+from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.report.inputs import (
     Metrics,
+    count_parameters,
     read_curves,
     read_frame,
     read_metrics,
@@ -63,6 +64,20 @@ def test_of_many_sheets_first_last_and_some_between_are_shown(tmp_path: Path) ->
     assert list(sheets) == [1000, 3000, 5000, 7000, 9000, 11000]
     assert all((sheet == seen // 1000).all() for seen, sheet in sheets.items())
     assert len(read_sheets(tmp_path, 20)) == 11
+
+
+@pytest.mark.parametrize("code", ["table", "encoder"])
+def test_parameters_are_counted_without_what_is_measured(tmp_path: Path, code: str) -> None:
+    params = tiny_params(model={"code": code})
+    networks = (
+        build_unet(params.model),
+        build_code(params.model, 18),
+        build_latent(params.latent, 16),
+    )
+    for number, network in enumerate(networks):
+        network.save_pretrained(tmp_path / str(number))
+        assert count_parameters(tmp_path / str(number)) == network.num_parameters()
+    assert count_parameters(tmp_path) == sum(network.num_parameters() for network in networks)
 
 
 def test_weights_are_counted_without_loading(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from patchdm.diffusion.loss import cut_windows, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
-from patchdm.formats.images import Pixels, to_tensor, to_uint8
+from patchdm.formats.images import Pixels
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.models import CodeTable, PatchUNet, SemanticEncoder
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.solve import generators
@@ -165,6 +167,15 @@ def test_optimising_changes_nothing_but_codes(model):
     assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
     assert torch.equal(table.codes, codes)
     np.testing.assert_array_equal(features, kept)
+
+
+def test_a_network_of_lower_precision_fits_codes_in_float32(model):
+    unet, table = model
+    low = copy.deepcopy(unet).to(torch.bfloat16)
+    rounded = copy.deepcopy(low).float()
+    found, expected = (find((each, table), colours(), 4) for each in (low, rounded))
+    assert torch.equal(found, expected)
+    assert low.dtype == torch.bfloat16
 
 
 def test_the_projection_travels_with_the_table(tmp_path: Path):

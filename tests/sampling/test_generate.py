@@ -18,8 +18,8 @@ from torch.testing import assert_close
 from patchdm.devices import cast
 from patchdm.diffusion.schedules import latent_scheduler, paper_scheduler
 from patchdm.errors import PatchDMError
-from patchdm.formats.images import to_uint8
 from patchdm.formats.shards import read_image, read_manifest
+from patchdm.formats.tensors import to_uint8
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling import generate, predict_eps

@@ -188,6 +188,22 @@ def test_every_kind_of_model_serves(changes: dict[str, dict[str, Any]], landscap
 
 
 @pytest.mark.usefixtures("tmp_dir")
+def test_it_samples_in_the_precision_of_the_run(landscapes: Path):
+    found = []
+    for name in ("no", "bf16"):
+        params = application_params(
+            applications={"num_images": 2}, sample={"mixed_precision": name}
+        )
+        if not found:
+            write_inputs(params, landscapes)
+        applications(params)
+        found.append({task: versions(task) for task in MASKS})
+    for task in MASKS:
+        changed = (found[0][task] != found[1][task]).any(axis=(0, 2, 3, 4))
+        assert changed.tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.usefixtures("tmp_dir")
 def test_a_missing_model_is_named(landscapes: Path):
     params = application_params()
     write_inputs(params, landscapes)

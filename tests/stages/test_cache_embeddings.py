@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_tensor
 from patchdm.formats.vectors import read_vectors
 from patchdm.models import CodeTable
 from patchdm.models.build import build_code

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from patchdm.backbones import load_backbone
+from patchdm.backbones.load import load_backbone
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.vectors import read_vectors, write_vectors

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchdm import backbones
+from patchdm.backbones import efficientnet
 from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
@@ -83,14 +83,14 @@ def _with_k(params: Params, k: int) -> Params:
 def test_features_that_are_no_numbers_are_refused(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_weights = backbones.read_weights
+    read_weights = efficientnet.read_weights
 
     def damaged(path: Path) -> dict[str, object]:
         state = read_weights(path)
         state["_bn1.bias"][0] = float("nan")
         return state
 
-    monkeypatch.setattr(backbones, "read_weights", damaged)
+    monkeypatch.setattr(efficientnet, "read_weights", damaged)
     with pytest.raises(PatchDMError, match="'efficientnet-lite0': found features that are no fin"):
         reference(params)
     assert not REFERENCE.exists()

@@ -11,11 +11,12 @@ import pytest
 
 from patchdm.config import Params
 from patchdm.errors import PatchDMError
-from stages._common import ABLATION_METRICS, METRICS, PAPER_TABLES, PATCHES
+from patchdm.models.build import build_code, build_latent, build_unet
+from stages._common import ABLATION_METRICS, LATENT, METRICS, PAPER_TABLES, PATCHDM
 from stages.tables import RESOLUTIONS, tables
 from tests.conftest import REPO
 from tests.photographs import contents
-from tests.stages.tiny import tiny_params, write_tiny_store
+from tests.stages.tiny import tiny_params
 
 FID = "FID (efficientnet-lite0, n = 8)"
 
@@ -26,16 +27,19 @@ def write_metrics(path: Path, fid: float, extractor: str = "efficientnet-lite0")
 
 
 @pytest.fixture
-def params(tmp_dir: Path, landscapes: Path) -> Params:
+def params(tmp_dir: Path) -> Params:
     """Parameters of a run that has been evaluated, and whose ablation has."""
-    write_tiny_store(tmp_dir / PATCHES, landscapes)
+    run = tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
+    build_unet(run.model).save_pretrained(tmp_dir / PATCHDM / "unet")
+    build_code(run.model, 18).save_pretrained(tmp_dir / PATCHDM / "code_table")
+    build_latent(run.latent, run.model.code_dim).save_pretrained(tmp_dir / LATENT / "latent")
     RESOLUTIONS.parent.mkdir(parents=True)
     shutil.copy(REPO / RESOLUTIONS, RESOLUTIONS)
     write_metrics(METRICS, 30.0)
     for seed, fid in ((0, 30.0), (1, 32.0)):
         write_metrics(ABLATION_METRICS / f"full-{seed}.json", fid)
         write_metrics(ABLATION_METRICS / f"no-code-{seed}.json", 2 * fid)
-    return tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
+    return run
 
 
 def test_it_writes_four_tables_three_times(params: Params):
@@ -54,6 +58,22 @@ def test_it_writes_four_tables_three_times(params: Params):
     )
     parameters = pd.read_csv(PAPER_TABLES / "parameters.csv", index_col="part")
     assert parameters.loc["table", "this run (M)"] == pytest.approx(18 * 16e-6)
+
+
+def test_without_a_code_the_unet_is_counted_alone(params: Params):
+    shutil.rmtree(LATENT)
+    run = tiny_params(model={"code": "none"})
+    tables(run.model_copy(update={"ablation": params.ablation}))
+    counted = pd.read_csv(PAPER_TABLES / "parameters.csv", index_col="part")[
+        "this run (M)"
+    ].dropna()
+    assert set(counted.index) == {"U-Net", "all parameters"}
+
+
+def test_a_missing_network_is_refused(params: Params):
+    shutil.rmtree(LATENT)
+    with pytest.raises(PatchDMError, match=r"^data/models/latent: found no weights, run the stage"):
+        tables(params)
 
 
 def test_equal_inputs_give_equal_bytes(params: Params):

@@ -14,8 +14,8 @@ from torch.testing import assert_close
 from patchdm.config import Train
 from patchdm.diffusion.loss import cut_windows, min_snr_weight, training_loss
 from patchdm.diffusion.schedules import paper_scheduler
-from patchdm.formats.images import to_tensor
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_tensor
 from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.models.build import build_code, build_unet
 from patchdm.training.image import ImageTraining, window_draw

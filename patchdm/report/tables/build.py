@@ -93,7 +93,7 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.Dat
 
 
 def parameters_table(counted: Mapping[str, int]) -> pd.DataFrame:
-    """Compare the parameters of each network, by the names of `meta_networks`."""
+    """Compare the parameters of each network: "U-Net", "table" or "encoder", "latent model"."""
     ours = {name: count / 1e6 for name, count in counted.items()}
     ours["all parameters"] = sum(ours.values())
     numbers = paper_numbers("parameters")

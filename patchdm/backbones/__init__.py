@@ -1,0 +1,1 @@
+"""Frozen image backbones: photographs in, feature vectors out."""
