@@ -51,6 +51,8 @@ def _pipeline(params: Params, patchdm: Path, latent: Path) -> PatchDMPipeline:
     pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
     cast(pipe.unet, params.sample.mixed_precision)
     pipe.set_progress_bar_config(disable=True)  # the stage has its own
+    if params.sample.compile:
+        pipe.unet.compile()
     return pipe.to(device_for(deterministic=params.machine.deterministic))
 
 

@@ -96,7 +96,7 @@ def one_step(params: Params) -> Params:
         "train": {"images_seen": 1, "batch_size": 1, "micro_batch_size": 1, "compile": False},
         "machine": {"loaders": 0},
         "latent": {"codes_seen": 1, "batch_size": 1, "num_steps": 1},
-        "sample": {"num_images": 1, "num_steps": 1},
+        "sample": {"num_images": 1, "num_steps": 1, "compile": False},
     }
     sections = {name: getattr(params, name).model_copy(update=changes[name]) for name in changes}
     return params.model_copy(update=sections)

@@ -214,6 +214,9 @@ def sample(
     form: Annotated[str, options.choice("PNG or tar files", Format, "--format")] = "png",
     shard_size: Annotated[int, options.count("images of a shard, which one process claims")] = 64,
     grid: Annotated[bool, Option("--grid", help="lay out images in DIR/grid.png")] = False,
+    compiled: Annotated[
+        bool, Option("--compile", help="by torch.compile, for many images")
+    ] = False,
     **others: Unpack[options.Solving],
 ) -> None:
     """Sample one image per seed.
@@ -223,9 +226,10 @@ def sample(
     folder = options.model_of(model)
     from patchdm.cli.sample import sample, write_contact_sheet
 
-    shards: dict[str, Any] = {"batch_size": batch, "format": form, "shard_size": shard_size}
+    chosen: dict[str, Any] = {"batch_size": batch, "format": form, "shard_size": shard_size}
+    chosen |= {"compiled": compiled, **options.given(others)}
     with _progress("sample") as on_start:
-        done = sample(folder, seeds, out, on_start, size, solver, **shards, **options.given(others))
+        done = sample(folder, seeds, out, on_start, size, solver, **chosen)
     if not done:
         print(f"{out}: other processes are at work on the rest")
     else:

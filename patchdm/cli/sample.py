@@ -35,6 +35,7 @@ def sample(
     *,
     device: str | None = None,
     mixed_precision: str | None = None,
+    compiled: bool = False,
     **options: Any,
 ) -> bool:
     """Sample one image per seed into shards; return False if other processes hold some of them.
@@ -46,6 +47,7 @@ def sample(
         size: "height" and "width" in pixels; None: those of the training images.
         solver_name, mixed_precision: as in params.yaml; None: that of the model's run, or as it was
             saved.
+        compiled: pass the network through torch.compile.
 
     Raises:
         PatchDMError: something does not fit.
@@ -61,6 +63,8 @@ def sample(
         pipe.scheduler = solver(pipe.scheduler, name)
     if name := mixed_precision or (run and run.sample.mixed_precision):
         cast(pipe.unet, name)
+    if compiled:
+        pipe.unet.compile()
     defaults = sampling_options(run) if run else PAPER_STEPS
     gpus = 1 if device else torch.cuda.device_count()
     given = {"key": {}, "on_progress": on_start(len(seeds)), "gpus": gpus}

@@ -216,6 +216,11 @@ class PatchUNet(ModelMixin, ConfigMixin):
         self.encoder.compile(*args, **kwargs)
         self.decoder.compile(*args, **kwargs)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `compile` was called; a copy or what was pickled is not compiled."""
+        return self.encoder._compiled_call_impl is not None  # noqa: SLF001 - there is no other way
+
     def _modulation(
         self,
         half: int,

@@ -153,8 +153,8 @@ def _shared(
     device = pipe.device
     pickled = pickle.dumps(pipe.to("cpu", silence_dtype_warnings=True))
     pipe.to(device)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    there = functools.partial(_draw_there, draw, pickled, device.type, deterministic)
+    modes = torch.are_deterministic_algorithms_enabled(), pipe.unet.is_compiled
+    there = functools.partial(_draw_there, draw, pickled, device.type, *modes)
     with shared(there, processes, knob="sampling") as mapped:
         yield mapped
 
@@ -164,18 +164,21 @@ def _draw_there(
     pickled: bytes,
     device: str,
     deterministic: bool,
+    compiled: bool,
     batch: Sequence[int],
 ) -> Pixels:
     """Draw a batch in a process of `shared`."""
-    return draw(_begun(pickled, device, deterministic), batch)
+    return draw(_begun(pickled, device, deterministic, compiled), batch)
 
 
 @functools.lru_cache(maxsize=1)
-def _begun(pickled: bytes, device: str, deterministic: bool) -> DiffusionPipeline:
+def _begun(pickled: bytes, device: str, deterministic: bool, compiled: bool) -> DiffusionPipeline:
     """Begin to draw in a process of `shared`, on one thread and, of GPUs, on that of its number."""
     torch.set_num_threads(1)
     device_for(deterministic=deterministic)
     pipe = cast(DiffusionPipeline, pickle.loads(pickled))  # noqa: S301 - by `_shared`
+    if compiled:
+        pipe.unet.compile()
     return pipe.to("cpu" if device == "cpu" else f"{device}:{process_number()}")
 
 
