@@ -151,6 +151,7 @@ Model = Annotated[
 Image = Annotated[Path, argument("file (JPEG, PNG, WebP, AVIF, TIFF, HEIC), of any size")]
 File = Annotated[Path, output("PNG file; of several seeds, each goes behind the name", "FILE")]
 Versions = Annotated[range, seed_range("one version each; default: 0:1", show_default=False)]
+Compiled = Annotated[bool, Option("--compile", help="faster on GPUs, after minutes of compiling")]
 Margin = Annotated[int, count("pixels to generate there", least=0)]
 
 
