@@ -173,8 +173,8 @@ COMMANDS = {
     "plan": "--rate --transfer --extraction",
     "import-official": "",
     "data verify": "",
-    "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile --device "
-    "--steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
+    "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile "
+    "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
     "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
     "--rows-per-chunk --code --resamplings --blend-width",
     "outpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
