@@ -86,10 +86,14 @@ def cpu_name() -> str:
     return f"{name[1] if name else 'CPU'}{f' (family {family[1]})' if family else ''}"
 
 
+def process() -> ProcessPoolExecutor:
+    """Return a pool of one fresh process."""
+    return ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn"))
+
+
 def in_process(function: Callable[..., _Result], *args: object) -> _Result:
     """Return what a function returns in a fresh process, whose memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+    with process() as pool:
         return pool.submit(function, *args).result()
 
 

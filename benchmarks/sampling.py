@@ -1,10 +1,11 @@
 """Speed of DDIM sampling against the straightforward implementation, network by network.
 
 The same weights, noise and codes go through `benchmarks.straightforward.sample` and through
-`PatchDMPipeline`, which must agree; the two take turns, medians are shown. images/s are those of
-50 steps; GFLOP are those of one: the convolutions and matrix products that each really does,
-whose rate is compared with peaks measured just before. Peak memory is that of a process of its
-own that samples one step.
+`PatchDMPipeline`, which must agree, in bf16 to its precision. Each has a process, as the library
+keeps freed memory for itself, and they take turns; medians are shown.
+images/s are those of 50 steps; GFLOP are those of one: the convolutions and matrix products that
+each really does, whose rate is compared with peaks measured just before. Peak memory is that of a
+process of its own that samples one step.
 
     taskset -c 0,1 python -m benchmarks.sampling --threads 2
 """
@@ -12,11 +13,14 @@ own that samples one step.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
+import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import DDIMScheduler
@@ -28,14 +32,16 @@ from benchmarks._common import (
     describe,
     gflop,
     in_process,
-    interleaved,
     machine_peaks,
     peak_rss_mib,
+    process,
     show,
     speedup,
 )
 from patchdm.config import load_params
+from patchdm.devices import cast
 from patchdm.diffusion.schedules import image_scheduler
+from patchdm.memory import keep_freed_memory
 from patchdm.models import PatchUNet
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
@@ -81,44 +87,71 @@ def main() -> None:
 
 
 def measure(case: Case, peaks: dict[str, float], repeats: int) -> list[dict[str, object]]:
-    """Return one row for each of the two."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Return one row for each path."""
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         model = Path(folder)
         write_model(case, model)
-        samplers = {name: make(case, model) for name, make in SAMPLERS.items()}
-        work = {name: gflop(lambda s=s: s(1)) for name, s in samplers.items()}
-        images = [sampler(case.steps) for sampler in samplers.values()]
-        calls = {name: lambda s=s: s(case.steps) for name, s in samplers.items()}
-        turns = interleaved(calls, repeats)
-        memory = {
-            name: in_process(memory_of, name, case, model, torch.get_num_threads())
-            for name in samplers
-        }
-    seconds = {name: median(each) / case.steps for name, each in turns.items()}
-    rate = {name: work[name] / seconds[name] for name in samplers}
+        pools = {name: stack.enter_context(process()) for name in SAMPLERS}
+
+        def there(function: Callable[..., Any]) -> dict[str, Any]:
+            """Call a function in the process of each path, one after another."""
+            given = case, model, threads
+            return {name: pools[name].submit(function, name, *given).result() for name in pools}
+
+        images, work = there(images_of), there(work_of)
+        turns = [there(seconds_of) for _ in range(repeats)]
+        memory = {name: in_process(memory_of, name, case, model, threads) for name in SAMPLERS}
+    times = {name: [turn[name] for turn in turns] for name in SAMPLERS}
+    seconds = {name: median(each) / case.steps for name, each in times.items()}
+    rate = {name: work[name] / seconds[name] for name in SAMPLERS}
     return [
         {
             "network": case.name,
             "path": name,
             "s/step": f"{seconds[name]:.4f}",
             "images/s": f"{case.batch / seconds[name] / STEPS:.4f}",
-            "speed": f"{speedup(turns['straightforward'], turns[name]):.2f}x",
+            "speed": f"{speedup(times['straightforward'], times[name]):.2f}x",
             "GFLOP": f"{work[name]:.1f}",
             "GFLOP/s": f"{rate[name]:.0f}",
             "of matmul": f"{rate[name] / peaks['matmul']:.0%}",
             "of conv": f"{rate[name] / peaks['conv, channels last']:.0%}",
             "peak MiB": f"{memory[name]:.0f}",
-            "differ by": f"{(images[0] - images[1]).abs().max():.0e}",
+            "differ by": f"{(images[name] - images['straightforward']).abs().max():.0e}",
         }
-        for name in samplers
+        for name in SAMPLERS
     ]
+
+
+def images_of(name: str, case: Case, model: Path, threads: int) -> Tensor:
+    """Return the images of a path."""
+    return sampler_of(name, case, model, threads)(case.steps)
+
+
+def work_of(name: str, case: Case, model: Path, threads: int) -> float:
+    """Return the GFLOP of a step."""
+    return gflop(lambda: sampler_of(name, case, model, threads)(1))
+
+
+def seconds_of(name: str, case: Case, model: Path, threads: int) -> float:
+    """Return the seconds of sampling."""
+    sampler = sampler_of(name, case, model, threads)
+    start = time.perf_counter()
+    sampler(case.steps)
+    return time.perf_counter() - start
 
 
 def memory_of(name: str, case: Case, model: Path, threads: int) -> float:
     """Sample one step and return the peak memory of this process in MiB."""
-    torch.set_num_threads(threads)
-    SAMPLERS[name](case, model)(1)
+    sampler_of(name, case, model, threads)(1)
     return peak_rss_mib()
+
+
+@cache
+def sampler_of(name: str, case: Case, model: Path, threads: int) -> Sampler:
+    """Return a path's sampler, which stays in this process."""
+    torch.set_num_threads(threads)
+    return SAMPLERS[name](case, model)
 
 
 def write_model(case: Case, folder: Path) -> None:
@@ -131,9 +164,11 @@ def write_model(case: Case, folder: Path) -> None:
     image_scheduler(params.diffusion).save_pretrained(folder / "scheduler")
 
 
-def library(case: Case, model: Path) -> Sampler:
+def library(case: Case, model: Path, precision: str = "no") -> Sampler:
     """Sample with the pipeline, as the stages and the command line do."""
+    keep_freed_memory()
     pipe = PatchDMPipeline.from_stages(model, None)
+    cast(pipe.unet, precision)
     pipe.set_progress_bar_config(disable=True)
     x_T, cond = inputs(case, pipe.unet.config.cond_dim)
 
@@ -169,6 +204,7 @@ def inputs(case: Case, cond_dim: int) -> tuple[Tensor, Tensor]:
 SAMPLERS: dict[str, Callable[[Case, Path], Sampler]] = {
     "straightforward": baseline,
     "patchdm": library,
+    "patchdm, bf16": partial(library, precision="bf16"),
 }
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from benchmarks._common import (
 from patchdm.config import Params, load_params
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.formats.patch_store import PatchStore
+from patchdm.memory import keep_freed_memory
 from patchdm.models.build import build_code, build_unet
 from patchdm.training.checkpoint import Checkpoints
 from patchdm.training.image import ImageTraining, window_draw
@@ -177,6 +178,7 @@ def steps_of(way: Way, case: Case, folder: Path, threads: int) -> tuple[float, f
             clock.append(time.perf_counter())
             step()
     else:
+        keep_freed_memory()  # as stages do
         with tempfile.TemporaryDirectory() as state:
             train(way, case, folder, Path(state), lambda _: clock.append(time.perf_counter()))
     steps = np.diff(clock[WARM - 1 : -1])  # the main process alone hears of them

@@ -22,6 +22,7 @@ from patchdm.config import Params, load_params
 from patchdm.console import show_any_text
 from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.files import sha256
+from patchdm.memory import keep_freed_memory
 from stages._declared import declared_code, declared_outputs, declared_params, files_of
 from stages._outputs import refuse_foreign_files, writing
 
@@ -80,6 +81,7 @@ def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Pa
     die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     show_any_text()
+    keep_freed_memory()
     try:
         params = load_params(PARAMS)
         if is_main():

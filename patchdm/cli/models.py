@@ -12,6 +12,7 @@ from diffusers.utils.logging import disable_progress_bar
 from patchdm.config import Params, load_params
 from patchdm.devices import default_device
 from patchdm.errors import PatchDMError, one_line
+from patchdm.memory import keep_freed_memory
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
 
@@ -30,6 +31,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         PatchDMError: a part is missing or damaged, or there is no such device.
     """
     disable_progress_bar()
+    keep_freed_memory()
     if (model / "model_index.json").is_file():
         pipe = _saved(model)
     else:
