@@ -14,7 +14,8 @@ LIBRARY = sorted(path.relative_to(REPO) for path in REPO.glob("patchdm/**/*.py")
 CLI = Path("patchdm/cli/app.py")
 OPTIONS = Path("patchdm/cli/options.py")
 CONSOLE = Path("patchdm/console.py")
-PACKAGE = Path("patchdm/__init__.py")
+TUNING = {Path("patchdm/__init__.py"), Path("patchdm/memory.py")}
+"""They tell libraries below torch how to work, unless the environment does."""
 ABOVE_THE_LIBRARY = {"stages", "pipelines", "tests", "dvc", "dvclive", "prefect"}
 COMMAND_LINES = {"argparse", "click", "typer", "optparse", "getopt"}
 TERMINAL = {"patchdm.console", "rich", "rich.console", "rich.progress"}
@@ -41,7 +42,7 @@ def breaches(file: Path, tree: ast.AST) -> list[str]:
         found = ABOVE_THE_LIBRARY & packages
     else:
         found = (ABOVE_THE_LIBRARY | (set() if file == OPTIONS else COMMAND_LINES)) & packages
-        if file != PACKAGE:  # it tells MKL how to compute, for whoever imports the library
+        if file not in TUNING:  # it tells MKL how to compute, for whoever imports the library
             found |= _uses(tree, names, ENVIRONMENT)
         if file != CONSOLE:
             found |= TERMINAL & names
