@@ -1,8 +1,8 @@
 """Speed against the authors' code, with the same weights; OFFICIAL names a checkout of it.
 
 One denoising step of one canvas, and one training step (loss, gradients, Adam, weight average) on
-ready batches. All take turns; medians are shown. The authors' network runs as it stands, in
-float32; it needs einops, which this project does not.
+ready batches. Each way has a process, and they take turns; medians are shown. The authors' network
+runs as it stands, in float32; it needs einops, which this project does not.
 
     OFFICIAL=../Patch-DM taskset -c 0,1 python -m benchmarks.official --threads 2
 """
@@ -10,12 +10,14 @@ float32; it needs einops, which this project does not.
 from __future__ import annotations
 
 import argparse
-import copy
+import contextlib
 import importlib
 import os
 import sys
+import time
 import types
 from collections.abc import Callable
+from functools import cache
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,11 +25,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
-from benchmarks._common import awake, describe, interleaved, machine_peaks, show, speedup
+from benchmarks._common import awake, describe, machine_peaks, process, show, speedup
 from patchdm.devices import cast
 from patchdm.diffusion.loss import Window, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import PatchGrid, merge, positions, split
+from patchdm.memory import keep_freed_memory
 from patchdm.models import PatchUNet
 from patchdm.official import joined
 from patchdm.official.names import modulations, unet_names
@@ -68,41 +71,75 @@ def main() -> None:
     if OFFICIAL not in os.environ:
         print(f"{OFFICIAL} is not set, expected the folder of the authors' code: not measured")
         return
-    sys.path.insert(0, os.environ[OFFICIAL])
-    sys.modules.setdefault("turtle", types.ModuleType("turtle")).forward = None  # type: ignore[attr-defined]
     torch.set_num_threads(args.threads)
-    rows = [row for case in CASES for row in measure(case, args.repeats)]
+    rows = [
+        row
+        for case in range(len(CASES))
+        for kind in KINDS
+        for row in measure(case, kind, args.threads, args.repeats)
+    ]
     show(f"Against the authors' code, {describe(machine_peaks())}", rows)
 
 
-def measure(case: Case, repeats: int) -> list[dict[str, object]]:
-    """Return a row for each kind of step and way."""
+def measure(case: int, kind: str, threads: int, repeats: int) -> list[dict[str, object]]:
+    """Return a row for each way to take a kind of step."""
+    with contextlib.ExitStack() as stack:
+        pools = {way: stack.enter_context(process()) for way in WAYS}
+
+        def there(function: Callable[..., Any]) -> dict[str, Any]:
+            """Call a function in the process of each way, one after another."""
+            given = case, kind, threads
+            return {way: pools[way].submit(function, way, *given).result() for way in WAYS}
+
+        results = there(result_of)
+        turns = [there(seconds_of) for _ in range(repeats)]
+    seconds = {way: [turn[way] for turn in turns] for way in WAYS}
+    return [
+        {
+            "network": CASES[case].name,
+            "step": kind,
+            "way": way,
+            "s/step": f"{median(seconds[way]):.4f}",
+            "speed": f"{speedup(seconds['authors'], seconds[way]):.2f}x",
+            "differ by": f"{(results[way] - results['authors']).abs().max():.0e}",
+        }
+        for way in WAYS
+    ]
+
+
+def result_of(way: str, case: int, kind: str, threads: int) -> Tensor:
+    """Return what a step gives, the first time."""
+    return call_of(way, case, kind, threads)()
+
+
+def seconds_of(way: str, case: int, kind: str, threads: int) -> float:
+    """Return the seconds of a step."""
+    call = call_of(way, case, kind, threads)
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+@cache
+def call_of(way: str, case: int, kind: str, threads: int) -> Call:
+    """Return a step, which stays in this process; the library's keeps memory, as stages do."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    unet = PatchUNet(**{"time_channels": 32 if case.sizes else 64, **case.sizes})
+    sizes = CASES[case].sizes
+    unet = PatchUNet(**{"time_channels": 32 if sizes else 64, **sizes})
     awake(unet)
-    theirs = authors_network(unet)
-    unet.to(memory_format=torch.channels_last)
-    rows = []
-    for kind, make in {"sampling": sampling, "training": training}.items():
-        calls = make(case, unet, theirs)
-        first, second = (call() for call in list(calls.values())[:2])
-        turns = interleaved(calls, repeats)
-        rows += [
-            {
-                "network": case.name,
-                "step": kind,
-                "way": way,
-                "s/step": f"{median(turns[way]):.4f}",
-                "speed": f"{speedup(turns['authors'], turns[way]):.2f}x",
-                "differ by": f"{(first - second).abs().max():.0e}",
-            }
-            for way in calls
-        ]
-    return rows
+    network: nn.Module = unet.to(memory_format=torch.channels_last)
+    if way == "authors":
+        network = authors_network(unet.to(memory_format=torch.contiguous_format))
+    else:
+        keep_freed_memory()
+    return KINDS[kind](CASES[case], unet, network, WAYS[way])
 
 
 def authors_network(unet: PatchUNet) -> nn.Module:
     """Return the authors' network with our weights."""
+    sys.path.insert(0, os.environ[OFFICIAL])
+    sys.modules.setdefault("turtle", types.ModuleType("turtle")).forward = None  # type: ignore[attr-defined]  # imported, not used
     config, p = unet.config, unet.config.patch_size
     theirs = importlib.import_module("model.unet_autoenc")  # found only now
     network = theirs.BeatGANsAutoencConfig(
@@ -128,63 +165,51 @@ def authors_network(unet: PatchUNet) -> nn.Module:
     return network
 
 
-def sampling(case: Case, unet: PatchUNet, theirs: nn.Module) -> dict[str, Call]:
-    """Return ways to predict one canvas."""
+def sampling(case: Case, unet: PatchUNet, network: nn.Module, precision: str) -> Call:
+    """Return a way to predict one canvas."""
     p, side = unet.config.patch_size, case.side
     x_t, cond = torch.randn(1, 3, side, side), torch.randn(1, unet.config.cond_dim)
     grid, step = PatchGrid.of(side, side, p), Step(torch.tensor(500), 0, 1)
-    places = positions(grid.rows, grid.cols, shifted=False)
-    canvas = torch.empty(1, 3, side, side)
+    given = {"cond": cond, "imgs": torch.empty(1, 3, side, side), "patch_size": p}
+    given["pos"] = positions(grid.rows, grid.cols, shifted=False)
 
-    @torch.no_grad()
     def authors() -> Tensor:
-        theirs.eval()
         patches = split(pad(x_t, (p // 2,) * 4), p)
-        given = {"pos": places, "imgs": canvas, "cond": cond, "patch_size": p}
-        return merge(theirs(x=patches, t=step.t.reshape(1), **given).pred, grid.rows, grid.cols)
+        return merge(network(x=patches, t=step.t.reshape(1), **given).pred, grid.rows, grid.cols)
 
-    def library(precision: str) -> Call:
-        network = copy.deepcopy(unet).eval()
-        cast(network, precision)
-        denoiser = Denoiser(network, grid, cond)
-        return torch.no_grad()(lambda: denoiser(x_t, step))
-
-    return {"authors": authors, "patchdm": library("no"), "patchdm, bf16": library("bf16")}
+    network.eval()
+    if network is not unet:
+        return torch.no_grad()(authors)
+    cast(unet, precision)
+    denoiser = Denoiser(unet, grid, cond)
+    return torch.no_grad()(lambda: denoiser(x_t, step))
 
 
-def training(case: Case, unet: PatchUNet, theirs: nn.Module) -> dict[str, Call]:
-    """Return ways to take a training step."""
+def training(case: Case, unet: PatchUNet, network: nn.Module, precision: str) -> Call:
+    """Return a way to take a training step."""
     p, batch = unet.config.patch_size, case.batch
     pixels, noise = torch.rand(2, batch, 3, 2 * p, 2 * p).unbind()
     t, cond = torch.full((batch,), 500), torch.randn(batch, unet.config.cond_dim)
-    scheduler, corner = paper_scheduler(), torch.zeros(batch, 2)
-    places = positions(1, 1, shifted=False).repeat(batch, 1)
-    whole, centre = torch.empty(batch, 3, p, p), slice(p // 2, p // 2 + p)
+    scheduler, centre = paper_scheduler(), slice(p // 2, p // 2 + p)
+    given = {"cond": cond, "imgs": torch.empty(batch, 3, p, p), "patch_size": p, "do_train": True}
+    given["pos"] = positions(1, 1, shifted=False).repeat(batch, 1)
     x_t = scheduler.add_noise(pixels, noise, t)
+    offset = torch.zeros(batch, 2, dtype=torch.int64)
+    inside = torch.ones(batch, 1, 2 * p, 2 * p)
+    window = Window(pixels, inside, torch.zeros(batch, 2), offset)
 
-    def authors_loss() -> Tensor:
-        given = {"pos": places, "imgs": whole, "cond": cond, "patch_size": p, "do_train": True}
-        made = theirs(x=split(x_t, p), t=t, index=torch.zeros(2), **given)
+    def authors() -> Tensor:
+        made = network(x=split(x_t, p), t=t, index=torch.zeros(2), **given)
         shifted = mse_loss(made.pred, noise[..., centre, centre])
         return shifted + mse_loss(made.pred2, split(noise, p))
 
-    offset = torch.zeros(batch, 2, dtype=torch.int64)
-    window = Window(pixels, torch.ones(batch, 1, 2 * p, 2 * p), corner, offset)
-    own = copy.deepcopy(unet).train()
+    def library() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            each = window_losses(unet, window, t, cond, noise=noise, scheduler=scheduler)
+        return torch.stack(list(each.values())).sum(dim=0).mean()
 
-    def loss(dtype: torch.dtype) -> Call:
-        def compute() -> Tensor:
-            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-                each = window_losses(own, window, t, cond, noise=noise, scheduler=scheduler)
-            return torch.stack(list(each.values())).sum(dim=0).mean()
-
-        return compute
-
-    return {
-        "authors": stepping(theirs.train(), authors_loss, fused=False),
-        "patchdm": stepping(own, loss(torch.float32), fused=True),
-        "patchdm, bf16": stepping(own, loss(torch.bfloat16), fused=True),
-    }
+    ours = network is unet
+    return stepping(network.train(), library if ours else authors, fused=ours)
 
 
 def stepping(network: nn.Module, loss: Call, *, fused: bool) -> Call:
@@ -209,6 +234,9 @@ def stepping(network: nn.Module, loss: Call, *, fused: bool) -> Call:
 
     return step
 
+
+WAYS = {"authors": "no", "patchdm": "no", "patchdm, bf16": "bf16"}
+KINDS = {"sampling": sampling, "training": training}
 
 if __name__ == "__main__":
     main()
