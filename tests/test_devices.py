@@ -87,8 +87,15 @@ def test_a_process_that_draws_is_as_deterministic_as_its_parent(
 ):
     monkeypatch.setattr(generate, "process_number", lambda: 3)
     monkeypatch.setattr(PatchDMPipeline, "to", lambda _, device: device)
-    assert generate._begun(pickle.dumps(pipeline()), "cuda", deterministic=True) == "cuda:3"
+    modes = {"deterministic": True, "compiled": False}
+    assert generate._begun(pickle.dumps(pipeline()), "cuda", **modes) == "cuda:3"
     assert kernels() == (True, True, False, False)
+
+
+def test_a_process_that_draws_compiles_as_its_parent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(PatchDMPipeline, "to", lambda pipe, _: pipe)
+    modes = {"deterministic": False, "compiled": True}
+    assert generate._begun(pickle.dumps(pipeline()), "cpu", **modes).unet.is_compiled
 
 
 def seeded() -> list[torch.Generator]:

@@ -16,7 +16,7 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.files import sha256
 from patchdm.formats.images import Pixels, read_image
 
-BUFFERS = frozenset({"feature_mean", "projection", "mean", "std"})
+BUFFERS = frozenset({"whitening.mean", "whitening.projection", "scale.mean", "scale.std"})
 """Tensors of our networks that are measured, not learned; torch's own modules have none here."""
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
