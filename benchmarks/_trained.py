@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import straightforward
+from benchmarks._weights import straightforward_like
 from patchdm.config import load_params
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.tensors import to_uint8
@@ -61,7 +62,7 @@ class Trained:
         self.pipe = PatchDMPipeline.from_stages(run / PATCHDM, run / LATENT if has_code else None)
         self.pipe.set_progress_bar_config(disable=True)
         self.scheduler = self.pipe.scheduler
-        self.baseline = straightforward.UNet.like(self.pipe.unet)
+        self.baseline = straightforward_like(self.pipe.unet)
         self.baseline.to(memory_format=torch.contiguous_format)
         config = self.params.evaluate
         weights = Path(config.weights) if config.weights else None

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmarks import straightforward
 from benchmarks._common import awake, in_process, memory_mib, show
+from benchmarks._weights import straightforward_like
 from patchdm.config import load_params
 from patchdm.models import PatchUNet
 from patchdm.models.build import build_unet
@@ -125,7 +126,7 @@ def measure(
     torch.manual_seed(0)
     unet = build_unet(load_params(PRESETS / f"{preset}.yaml").model).eval()
     awake(unet)
-    baseline = straightforward.UNet.like(unet)
+    baseline = straightforward_like(unet)
     unet.to(memory_format=torch.channels_last)
     height, width = (side * unet.config.patch_size for side in grid)
     peak = float("nan")

@@ -26,14 +26,13 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
 from benchmarks._common import awake, describe, machine_peaks, process, show, speedup
+from benchmarks._weights import authors_weights
 from patchdm.devices import cast
 from patchdm.diffusion.loss import Window, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import PatchGrid, merge, positions, split
 from patchdm.memory import keep_freed_memory
 from patchdm.models import PatchUNet
-from patchdm.official import joined
-from patchdm.official.names import modulations, unet_names
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.tilings import Step
 from patchdm.training.ema import Ema
@@ -155,12 +154,7 @@ def authors_network(unet: PatchUNet) -> nn.Module:
         resnet_cond_channels=config.cond_dim,
         semantic_enc=False,
     ).make_model()
-    own = unet.state_dict()
-    state = {key: joined(parts).detach() for key, parts in modulations(unet).items()}
-    for ours, key in unet_names(unet):
-        for leaf in ("weight", "bias"):
-            if f"{ours}.{leaf}" in own:
-                state[f"{key}.{leaf}"] = own[f"{ours}.{leaf}"]
+    state = authors_weights(unet)
     shapes = {key: weight.shape for key, weight in network.state_dict().items()}
     network.load_state_dict({key: state[key].reshape(shape) for key, shape in shapes.items()})
     return network

@@ -38,6 +38,7 @@ from benchmarks._common import (
     show,
     speedup,
 )
+from benchmarks._weights import straightforward_like
 from patchdm.config import load_params
 from patchdm.devices import cast
 from patchdm.diffusion.schedules import image_scheduler
@@ -188,7 +189,7 @@ def library(case: Case, model: Path, precision: str = "no") -> Sampler:
 def baseline(case: Case, model: Path) -> Sampler:
     """Sample with the straightforward implementation."""
     unet = PatchUNet.from_pretrained(model / "unet")
-    net = straightforward.UNet.like(unet)
+    net = straightforward_like(unet)
     scheduler = DDIMScheduler.from_pretrained(model / "scheduler")
     x_T, cond = inputs(case, unet.config.cond_dim)
     return lambda num_steps: straightforward.sample(net, scheduler, x_T, cond, num_steps)

@@ -10,18 +10,12 @@ projections of its own, like the authors. With the weights of a `PatchUNet`, pre
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
-
-from patchdm.models import PatchUNet
-
-OURS = re.compile(r"\bblocks\.|encoder\.(?=stem|middle)|decoder\.(?=head)")
-"""What names of `PatchUNet` have more than those here."""
 
 
 def mlp(width_in: int, width_out: int) -> nn.Sequential:
@@ -182,31 +176,6 @@ class UNet(nn.Module):
             nn.SiLU(),
             nn.Conv2d(width, in_channels * pixel_fold**2, 3, padding=1),
         )
-
-    @classmethod
-    def like(cls, unet: PatchUNet) -> UNet:
-        """Return the network with the weights of the library's, in evaluation mode."""
-        net = cls(**unet.config).eval()
-        net.load_state_dict(net.renamed(unet.state_dict()))
-        return net
-
-    def renamed(self, library: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors of the library's parameters, by name, as those of this network."""
-        renamed = {OURS.sub("", name): tensor for name, tensor in library.items()}
-        starts = [0, 0]
-        for name, part in self.named_modules():
-            if isinstance(part, Modulation):
-                half, width = int(name.startswith("decoder")), part.cond.out_features
-                rows = slice(starts[half], starts[half] + width)
-                starts[half] += width
-                for leaf in ("weight", "bias"):
-                    renamed[f"{name}.cond.{leaf}"] = library[f"cond_project.{half}.{leaf}"][rows]
-                columns = [library[f"{of}_project.{half}.weight"] for of in ("time", "position")]
-                parts = [torch.cat(columns, dim=1), library[f"position_project.{half}.bias"]]
-                for leaf, whole in zip(("weight", "bias"), parts, strict=True):
-                    scale, shift = whole.chunk(2)
-                    renamed[f"{name}.embed.{leaf}"] = torch.cat([scale[rows], shift[rows]])
-        return {name: renamed[name] for name in self.state_dict()}
 
     def embed(self, t: Tensor, places: Tensor, cond: Tensor) -> tuple[Tensor, Tensor]:
         """Embed what each patch is told: (N,), (N, 2), (N, cond_dim) -> 2 x (N, embed_dim)."""

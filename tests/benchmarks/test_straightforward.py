@@ -8,6 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from benchmarks import straightforward
+from benchmarks._weights import renamed, straightforward_like
 from patchdm.diffusion.loss import Window, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.models import PatchUNet
@@ -28,7 +29,7 @@ TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 def pair(request) -> tuple[PatchUNet, straightforward.UNet]:
     """One network, twice."""
     unet = small_unet(**request.param).requires_grad_(requires_grad=False)
-    baseline = straightforward.UNet.like(unet)
+    baseline = straightforward_like(unet)
     return unet, baseline.requires_grad_(requires_grad=False)
 
 
@@ -98,9 +99,9 @@ def test_a_training_step_descends_the_loss_of_the_library(pair, prediction_type)
     expected = torch.stack(list(losses.values())).sum(dim=0).mean()
     expected.backward()
     own = dict(unet.named_parameters())
-    before_step = baseline.renamed({name: weight.detach() for name, weight in own.items()})
+    before_step = renamed(baseline, {name: weight.detach() for name, weight in own.items()})
     gradients = [weight.grad for weight in own.values()]
-    expected_gradients = baseline.renamed({name: weight.grad for name, weight in own.items()})
+    expected_gradients = renamed(baseline, {name: weight.grad for name, weight in own.items()})
     norm = nn.utils.get_total_norm(gradients).item()
 
     loss = straightforward.train_step(
