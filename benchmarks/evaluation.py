@@ -105,7 +105,7 @@ def _synthetic(dim: int) -> Extractor:
         flat = images.flatten(1).float()
         return flat[:, :dim], flat[:, -SPATIAL:]
 
-    return Extractor("pixels", "Pixels", "none", "0" * 64, pixels, torch.device("cpu"))
+    return Extractor("pixels", "Pixels", "none", "0" * 64, {torch.device("cpu"): pixels})
 
 
 def _collected(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from patchdm.backbones.frozen import backbone_features, on_devices
 from patchdm.backbones.load import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
@@ -31,7 +32,8 @@ def cache_features(params: Params) -> None:
         return
     weights = Path(config.weights) if config.weights else None
     device = device_for(deterministic=params.machine.deterministic)
-    backbone = load_backbone(config.backbone, weights, device)
+    backbone = load_backbone(config.backbone, weights, "cpu")
+    copies = on_devices(backbone, device)
     step = max(1, PART_IMAGES // config.batch_size) * config.batch_size
     with (
         state_dir("cache_features", params, [PATCHES / INDEX]) as state,
@@ -47,7 +49,7 @@ def cache_features(params: Params) -> None:
                 vectors = []
                 for first in range(0, len(part), config.batch_size):
                     pixels = store.images(part[first : first + config.batch_size])
-                    vectors.append(backbone.features(pixels))
+                    vectors.append(backbone_features(copies, pixels))
                     show(start + first + len(pixels))
                 with replacing(files[-1]) as fresh, fresh.open("wb") as file:
                     np.save(file, np.concatenate(vectors))

@@ -28,7 +28,7 @@ _READ = torch.ops.aten._local_scalar_dense.default
 
 
 class FakeCuda(TorchDispatchMode):
-    """Within it, and within a `FakeTensorMode` around it, `cuda:0` is there.
+    """Within it, and within a `FakeTensorMode` around it, `cuda:0` is there, and `cuda:1` and so on.
 
     Without `values` the tensors of the GPU are shapes alone, as large as one likes.
     """
@@ -65,7 +65,8 @@ class FakeCuda(TorchDispatchMode):
 
 
 def _on_gpu(leaf: Any) -> bool:
-    return leaf == CUDA if isinstance(leaf, torch.device) else getattr(leaf, "device", None) == CUDA
+    device = leaf if isinstance(leaf, torch.device) else getattr(leaf, "device", None)
+    return device is not None and device.type == "cuda"
 
 
 def _laid_out(value: Tensor, fake: FakeTensor) -> Tensor:

@@ -56,7 +56,7 @@ def test_threads_share_the_parts_of_a_batch(count: int, sizes: list[int]) -> Non
         return -part
 
     with threads(count):
-        found = in_parts(network, images)
+        found = in_parts({torch.device("cpu"): network}, images)
         assert torch.get_num_threads() == count
     assert torch.equal(torch.cat(found), -images)
     assert [size for size, _, _ in asked] == sizes

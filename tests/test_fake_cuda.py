@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from patchdm.backbones import frozen
+from patchdm.backbones.frozen import backbone_features, on_devices
+from patchdm.backbones.load import load_backbone
 from patchdm.choices import OutputType, Solver
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
 from patchdm.grid import PatchGrid
+from patchdm.metrics.extractors import load_extractor
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit
@@ -212,3 +217,27 @@ def same_on(
 
 def seeded() -> list[torch.Generator]:
     return [torch.Generator().manual_seed(3)]
+
+
+def test_features_are_shared_out_among_gpus(cuda: torch.device, monkeypatch: pytest.MonkeyPatch):
+    photographs = np.random.default_rng(0).integers(256, size=(5, 32, 64, 3), dtype=np.uint8)
+    backbone = load_backbone("efficientnet-lite0", None, "cpu")
+    expected = backbone.features(photographs)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    here = MagicMock()  # of threads, each would have the real devices
+    here.return_value.__enter__.return_value.map = map
+    monkeypatch.setattr(frozen, "ThreadPoolExecutor", here)
+    copies = on_devices(backbone, "cuda")
+    sizes = []
+    for device, each in copies.items():
+        seen = partial(lambda device, _module, given: sizes.append((device, len(given[0]))), device)
+        each.register_forward_pre_hook(seen)
+    found = backbone_features(copies, photographs)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert sorted(sizes, key=str) == [(torch.device("cuda", i), n) for i, n in enumerate([2, 2, 1])]
+    assert list(on_devices(backbone, "cuda:1")) == [torch.device("cuda", 1)]
+
+    extractor = load_extractor("efficientnet-lite0", None, "cuda")
+    assert list(extractor.copies) == list(copies)
+    np.testing.assert_allclose(extractor.features(photographs).pooled, expected, atol=1e-4)
+    np.testing.assert_allclose(extractor.features(photographs[:2]).pooled, expected[:2], atol=1e-4)

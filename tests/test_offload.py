@@ -15,6 +15,7 @@ import torch
 from accelerate import cpu_offload
 from torch import Tensor, nn
 
+from patchdm.devices import cast
 from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
@@ -69,6 +70,12 @@ def by_table() -> PatchDMPipeline:
     return pipeline(encoder=None, code_table=CodeTable.from_features(start, CODE, "pixels").eval())
 
 
+def by_table_in_half() -> PatchDMPipeline:
+    pipe = by_table()
+    cast(pipe.unet, "bf16")
+    return pipe
+
+
 def sampled(pipe: PatchDMPipeline) -> Tensor:
     return images(pipe, guidance_scale=0.5, tiling="blend", cols_per_chunk=1)
 
@@ -95,7 +102,9 @@ def inpainted(pipe: PatchDMPipeline) -> Tensor:
 
 @pytest.mark.parametrize("offload", [by_models, one_after_another, by_blocks, by_leaves])
 @pytest.mark.parametrize("work", [sampled, called, inpainted])
-@pytest.mark.parametrize("make", [pipeline, by_table], ids=["encoder", "table"])
+@pytest.mark.parametrize(
+    "make", [pipeline, by_table, by_table_in_half], ids=["encoder", "table", "half"]
+)
 def test_images_are_equal(make, work, offload: Offload, tmp_path: Path):
     expected = work(make())
     assert expected.isfinite().all()

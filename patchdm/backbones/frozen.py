@@ -6,6 +6,7 @@ tensors (safetensors, or PyTorch files without other objects), never executed.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import pickle
 from collections.abc import Callable, Mapping
@@ -25,27 +26,52 @@ from patchdm.errors import PatchDMError, one_line
 PART = 16
 """Fewest images for a thread: from so many on, oneDNN gives each the same bytes in any batch."""
 _Features = TypeVar("_Features")
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
-def in_parts(network: Callable[[Tensor], _Features], images: Tensor) -> list[_Features]:
-    """Apply a network to equal parts of a batch; on a CPU they share torch's threads out.
+def on_devices(network: _Module, device: torch.device | str) -> dict[torch.device, _Module]:
+    """Return a network on a device; for "cuda", copies of it on all GPUs."""
+    gpus = torch.cuda.device_count() if str(device) == "cuda" else 0
+    if gpus < 2:
+        return {torch.device(device): network.to(device)}
+    devices = [torch.device("cuda", number) for number in range(gpus)]
+    return {each: copy.deepcopy(network).to(each) for each in devices}
+
+
+def in_parts(
+    copies: Mapping[torch.device, Callable[[Tensor], _Features]], images: Tensor
+) -> list[_Features]:
+    """Apply a network to equal parts of a batch: one a device; of a CPU, one a few threads.
 
     Threads of one small operation wait for each other, and all for one that another program keeps
     off its core: next to two busy processes that took three times as long.
 
     Args:
-        network: computes without gradients, as all do here.
-        images: (B, ..).
+        copies: the network, on each device; it computes without gradients, as all do here.
+        images: (B, ..), on the CPU.
 
     Returns:
-        What the network says of each part, in order.
+        What the network says of each part, in order, on the part's device.
     """
-    count = torch.get_num_threads()
-    workers = min(count, len(images) // PART)
-    if images.device.type != "cpu" or workers < 2:
-        return [network(images)]
-    with threads(count // workers), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(torch.inference_mode()(network), images.tensor_split(workers)))
+    count, devices = torch.get_num_threads(), list(copies)[: len(images)]
+    if devices[0].type == "cpu":
+        devices *= max(1, min(count, len(images) // PART))
+
+    @torch.inference_mode()
+    def apply(device: torch.device, part: Tensor) -> _Features:
+        return copies[device](part.to(device))
+
+    if len(devices) == 1:
+        return [apply(devices[0], images)]
+    own = max(1, count // len(devices))
+    with threads(own), ThreadPoolExecutor(len(devices)) as pool:
+        return list(pool.map(apply, devices, images.tensor_split(len(devices))))
+
+
+def backbone_features(copies: Mapping[torch.device, Backbone], images: np.ndarray) -> np.ndarray:
+    """(n, H, W, 3) uint8 -> (n, dim) float32, by a backbone on its devices."""
+    parts = in_parts(copies, torch.from_numpy(images).permute(0, 3, 1, 2))
+    return torch.cat([part.cpu() for part in parts]).numpy()
 
 
 class Backbone(nn.Module):
@@ -70,9 +96,7 @@ class Backbone(nn.Module):
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """(n, H, W, 3) uint8 -> (n, dim) float32, on the network's device."""
-        device = next(self.network.parameters()).device
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(device)
-        return torch.cat(in_parts(self, batch)).cpu().numpy()
+        return backbone_features({next(self.network.parameters()).device: self}, images)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ evaluator of the field has them (PAPER section 4). CLIP and DINOv2 are torch-fid
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from torch_fidelity.registry import register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
 from patchdm.backbones.efficientnet import EFFICIENTNET_LITE0
-from patchdm.backbones.frozen import in_parts, read_weights, state_hash
+from patchdm.backbones.frozen import in_parts, on_devices, read_weights, state_hash
 from patchdm.backbones.load import load_backbone
 from patchdm.errors import PatchDMError, one_line
 
@@ -134,19 +134,19 @@ class Extractor:
     label: str  # what metrics are named after, e.g. `FID-EffNetLite0`
     resizer: str  # how images come to the network's size
     weights_hash: str  # `state_hash`
-    network: Callable[[Tensor], tuple[Tensor, ...]]  # (B, 3, H, W) uint8 -> layers, pooled first
-    device: torch.device
+    copies: Mapping[torch.device, Callable[[Tensor], tuple[Tensor, ...]]]
+    """The network on each of its devices: (B, 3, H, W) uint8 -> layers, pooled first."""
 
-    @torch.inference_mode()
     def features(self, images: np.ndarray) -> Features:
         """(n, H, W, 3) uint8 -> features on the CPU.
 
         Raises:
             PatchDMError: a feature is no finite number; the weights are damaged.
         """
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
-        parts = in_parts(self.network, batch)
-        layers = [torch.cat(layer).cpu().numpy() for layer in zip(*parts, strict=True)]
+        parts = in_parts(self.copies, torch.from_numpy(images).permute(0, 3, 1, 2))
+        layers = [
+            torch.cat([part.cpu() for part in layer]).numpy() for layer in zip(*parts, strict=True)
+        ]
         if not all(np.isfinite(layer).all() for layer in layers):
             raise PatchDMError(
                 f"extractor {self.name!r}: found features that are no finite numbers, its weights "
@@ -162,7 +162,7 @@ def load_extractor(name: str, weights: Path | None, device: torch.device | str) 
         name: `efficientnet-lite0`, `inception-adm`, or one of CLIP or DINOv2 in torch-fidelity's
             registry, e.g. `clip-vit-b-32`, `dinov2-vit-b-14`.
         weights: local file; None takes what the package carries or downloads.
-        device: where it computes.
+        device: where it computes; "cuda": on all GPUs.
 
     Raises:
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.
@@ -176,8 +176,7 @@ def load_extractor(name: str, weights: Path | None, device: torch.device | str) 
         )
     network = _create(name, kind.layers, weights)
     weights_hash, resizer = _weights_hash_and_resizer(network)
-    network.to(device)
-    return Extractor(name, kind.label, resizer, weights_hash, network, torch.device(device))
+    return Extractor(name, kind.label, resizer, weights_hash, on_devices(network, device))
 
 
 def _weights_hash_and_resizer(network: FeatureExtractorBase) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from patchdm.config import Applications
-from patchdm.devices import cast
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
 from patchdm.formats.images import Pixels
 from patchdm.formats.tensors import to_uint8
@@ -62,9 +60,9 @@ def code_of_image(
     """Return the codes of images: what the encoder says, or what explains them best.
 
     Unknown pixels get the value of the nearest known one. Without an encoder, codes start from
-    backbone features as those of the table did, and are optimised (Adam) under the training loss
-    of the known pixels of their images, in float32 whatever the network samples in. The network
-    stays as it is.
+    backbone features as those of the table did, and are optimised (Adam, float32) under the
+    training loss of the known pixels of their images, by the network as it is: one in bfloat16
+    moves them 40 times less than other draws do (docs/results.md).
 
     Args:
         code: the model's encoder or code table.
@@ -88,8 +86,6 @@ def code_of_image(
             return code(filled)
     if fit is None:
         raise ValueError(f"`fit` is None, a code table needs features of {code.config.backbone}")
-    if unet.dtype != torch.float32:
-        cast(unet := copy.deepcopy(unet), "no")
     features = torch.from_numpy(fit.features(to_uint8(filled))).to(x0.device, code.dtype)
     codes = code.start(features).float().requires_grad_()
     optimizer = torch.optim.Adam([codes], lr=fit.learning_rate)

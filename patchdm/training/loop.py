@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler
@@ -114,7 +114,11 @@ def make_accelerator(plan: Plan, mixed_precision: str) -> Accelerator:
     # accelerate joins processes without GPUs only where it is told that there are none.
     cpu = not torch.accelerator.is_available()
     AcceleratorState._reset_state()  # noqa: SLF001 - of an earlier training, by another precision
-    accelerator = Accelerator(cpu=cpu, mixed_precision=precision(mixed_precision))
+    # Gradients are added up where they lie; no step changes a buffer, which ranks would exchange.
+    ddp = DistributedDataParallelKwargs(gradient_as_bucket_view=True, broadcast_buffers=False)
+    accelerator = Accelerator(
+        cpu=cpu, mixed_precision=precision(mixed_precision), kwargs_handlers=[ddp]
+    )
     share, rest = divmod(plan.batch_size, plan.micro_batch_size * accelerator.num_processes)
     if rest or not share:
         raise PatchDMError(

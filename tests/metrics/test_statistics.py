@@ -24,7 +24,7 @@ def _network(images: Tensor) -> tuple[Tensor, Tensor]:
     return images.float().mean(dim=(2, 3)), images[:, 0, :2, :2].flatten(1).float()
 
 
-FAKE = Extractor("fake", "Fake", "none", "0" * 64, _network, torch.device("cpu"))
+FAKE = Extractor("fake", "Fake", "none", "0" * 64, {torch.device("cpu"): _network})
 CONFIG = tiny_params(evaluate={"crop_size": 10, "crops_per_image": 2}).evaluate
 JUDGE = Judge(FAKE, CONFIG, seed=0, patch_size=8)
 
@@ -119,9 +119,8 @@ def test_wrong_counts_are_refused(images: np.ndarray) -> None:
 
 
 def test_features_that_are_no_numbers_are_refused(images: np.ndarray) -> None:
-    broken = Extractor(
-        "fake", "Fake", "none", "0" * 64, lambda x: (x.float().log()[..., 0, 0],), FAKE.device
-    )
+    network = {torch.device("cpu"): lambda x: (x.float().log()[..., 0, 0],)}
+    broken = Extractor("fake", "Fake", "none", "0" * 64, network)
     images = images.copy()
     images[3, 0, 0] = 0
     with pytest.raises(PatchDMError, match="extractor 'fake': found features that are no finite"):

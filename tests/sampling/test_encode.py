@@ -169,13 +169,17 @@ def test_optimising_changes_nothing_but_codes(model):
     np.testing.assert_array_equal(features, kept)
 
 
-def test_a_network_of_lower_precision_fits_codes_in_float32(model):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_of_lower_precision_fits_nearly_the_same_codes(model, dtype: torch.dtype):
     unet, table = model
-    low = copy.deepcopy(unet).to(torch.bfloat16)
-    rounded = copy.deepcopy(low).float()
-    found, expected = (find((each, table), colours(), 4) for each in (low, rounded))
-    assert torch.equal(found, expected)
-    assert low.dtype == torch.bfloat16
+    low = copy.deepcopy(unet).to(dtype)
+    found, expected, start = (
+        find((net, table), colours(), steps) for net, steps in [(low, 9), (unet, 9), (unet, 0)]
+    )
+    assert found.dtype == torch.float32
+    moved = (expected - start).norm(dim=1)
+    assert ((found - expected).norm(dim=1) < 0.1 * moved).all()
+    assert low.dtype == dtype
 
 
 def test_the_projection_travels_with_the_table(tmp_path: Path):
