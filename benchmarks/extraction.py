@@ -80,7 +80,7 @@ def _photographs(folder: Path, count: int) -> tuple[pd.DataFrame, float, float]:
         path = raw / f"{number:04d}.jpg"
         mosaic.save(path, quality=90)
         rows.append(Photograph(path.name, "", "", sha256(path), path.stat().st_size))
-    layout = lay_out(pd.DataFrame(rows), 0.1, flips=False)
+    layout = lay_out(pd.DataFrame(rows), 0.1, views=1, flips=False)
     return layout, 2048 * 1024 / 1e6, layout["original_bytes"].mean() / 1e3
 
 

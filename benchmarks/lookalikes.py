@@ -20,7 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks._common import show
 from patchdm.extract.duplicates import Thumbnails, alike, groups_of, thumbnail
-from patchdm.formats.images import read_fitted
+from patchdm.formats.images import read_views
 
 BUNDLED = Path("data/bundled/landscapes-512x256.zip")
 SIZES = [(64, 32), (256, 256), (512, 256)]
@@ -78,7 +78,7 @@ def _saved(image: Image.Image, quality: int = 85) -> bytes:
 
 
 def _thumbnail(file: bytes, size: tuple[int, int]) -> Thumbnails:
-    return thumbnail(read_fitted(io.BytesIO(file), *size)[0])
+    return thumbnail(read_views(io.BytesIO(file), *size)[0][0])
 
 
 def _found(originals: Thumbnails, copies: Thumbnails) -> tuple[float, int]:

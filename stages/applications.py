@@ -28,7 +28,7 @@ def applications(params: Params) -> None:
     """Write data/applications/ (pictures), reports/applications/applications.csv and large.csv."""
     config, store = params.applications, PatchStore(paths.PATCHES)
     device = device_for(deterministic=params.machine.deterministic)
-    rows = store.rows("test")[: config.num_images]
+    rows = store.photographs("test")[: config.num_images]
     judge = load_judge(params.evaluate, params.base.seed, params.model.patch_size, device)
     with (
         state_dir("applications", params, [paths.PATCHES, paths.PATCHDM, paths.LATENT]) as state,

@@ -17,7 +17,8 @@ from stages._common import PATCHES, RAW, run_stage, state_dir, writing
 def extract_patches(params: Params) -> None:
     """Write the patch store, images of one size in two splits, and the tables of findings."""
     data = params.data
-    layout = lay_out(read_manifest(RAW), data.test_fraction, flips=data.flips)
+    manifest = read_manifest(RAW)
+    layout = lay_out(manifest, data.test_fraction, views=data.views, flips=data.flips)
     check_counts(params, **layout["split"].value_counts())
     # The manifest represents the photographs: their hashes are compared when they are read.
     with (
@@ -31,6 +32,8 @@ def extract_patches(params: Params) -> None:
             work,
             width=data.width,
             height=data.height,
+            views=data.views,
+            view_scale=data.view_scale,
             test_fraction=data.test_fraction,
             damaged_fraction=data.damaged_fraction,
             workers=params.machine.workers,

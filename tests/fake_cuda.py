@@ -28,7 +28,7 @@ _READ = torch.ops.aten._local_scalar_dense.default
 
 
 class FakeCuda(TorchDispatchMode):
-    """Within it, and within a `FakeTensorMode` around it, `cuda:0` is there, and `cuda:1` and so on.
+    """Within it, and within a `FakeTensorMode` around it, `cuda:0` and further GPUs are there.
 
     Without `values` the tensors of the GPU are shapes alone, as large as one likes.
     """

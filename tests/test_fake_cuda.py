@@ -219,7 +219,8 @@ def seeded() -> list[torch.Generator]:
     return [torch.Generator().manual_seed(3)]
 
 
-def test_features_are_shared_out_among_gpus(cuda: torch.device, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("cuda")
+def test_features_are_shared_out_among_gpus(monkeypatch: pytest.MonkeyPatch):
     photographs = np.random.default_rng(0).integers(256, size=(5, 32, 64, 3), dtype=np.uint8)
     backbone = load_backbone("efficientnet-lite0", None, "cpu")
     expected = backbone.features(photographs)

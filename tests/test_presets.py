@@ -218,7 +218,7 @@ def write_inputs(params: Params) -> None:
     height, width = params.data.height, params.data.width
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), np.uint8)
-    plan = pd.DataFrame({"source": ["a.png"], "flipped": [False], "split": ["train"]})
+    plan = pd.DataFrame({"source": ["a.png"], "view": [0], "split": ["train"]})
     Path("data").mkdir()
     write_store(_common.PATCHES, plan, [image])
     features = generator.standard_normal((1, params.model.code_dim))

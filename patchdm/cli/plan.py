@@ -71,7 +71,7 @@ class Workload:
     """The counts of a run; operations (FLOP) and activations are those of one image or code."""
 
     photographs: int  # in the data set, of which some are held out
-    training_images: int  # of the patch store, mirror images included
+    training_images: int  # of the patch store
     store_bytes: int
     parameters: dict[str, int]  # of "U-Net", "table" or "encoder", "latent model"
     train_flops: float  # loss and gradient of the image model
@@ -83,14 +83,14 @@ def workload(params: Params, photographs: int) -> Workload:
     """Count what a run costs with so many photographs."""
     data = params.data
     test = held_out(photographs, data.test_fraction)
-    images = (photographs - test) * (2 if data.flips else 1)
+    images = (photographs - test) * (data.views + data.flips)
     networks = meta_networks(params.model, params.latent, images)
     unet, code = networks["U-Net"], networks.get(params.model.code)
     latent = networks.get("latent model")
     return Workload(
         photographs=photographs,
         training_images=images,
-        store_bytes=(images + test) * data.height * data.width * 3,
+        store_bytes=(images + test * data.views) * data.height * data.width * 3,
         parameters=count_parameters(networks),
         train_flops=_train_step(params, unet, code),
         sample_flops=_sampling(params, unet, latent),

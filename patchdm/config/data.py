@@ -50,8 +50,15 @@ class Data(Section):
     """Width of a training image in pixels, a multiple of model.patch_size."""
     height: Positive
     """Height of a training image in pixels, a multiple of model.patch_size."""
+    views: Positive
+    """Images of a photograph: the whole, and parts of random place and size, mirrored by chance;
+    each with its own code."""
+    view_scale: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2)
+    ]
+    """Smallest and largest size of the parts, in the sides of the whole."""
     flips: bool
-    """Add the mirror image of every training photograph, as an image with its own code."""
+    """Add the mirror image of every whole training photograph, as an image with its own code."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Share of the photographs that is held out of training, rounded up; as near as groups of
     photographs that look alike permit."""
@@ -60,6 +67,13 @@ class Data(Section):
     def is_local(self) -> bool:
         """Whether the location is a path on this machine."""
         return self.source not in ("hub", "s3") and not is_url(self.location)
+
+    @model_validator(mode="after")
+    def _views_are_of_ascending_scales(self) -> Self:
+        least, most = self.view_scale
+        if least > most:
+            raise ValueError(f"view_scale is [{least}, {most}], expected the smaller one first")
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self) -> Self:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +29,14 @@ from patchdm.extract.store_writer import (
     without_thumbnails,
     write_index,
 )
-from patchdm.formats.images import Pixels, read_fitted
+from patchdm.formats.images import Pixels, read_views
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import open_photograph
+from patchdm.formats.views import View, view_of
 from patchdm.parallel import in_order
 
 BATCH_BYTES = 2**22
-"""Bounds the pixels that a worker returns at once, except for one image and its mirror image."""
+"""Bounds the pixels that a worker returns at once, except for the views of one photograph."""
 
 
 class Row(NamedTuple):
@@ -43,7 +45,7 @@ class Row(NamedTuple):
     number: int
     photograph: str
     """Its name in data/raw."""
-    flipped: bool
+    view: int
     sha256: str
     """Of the photograph's file."""
 
@@ -63,6 +65,8 @@ def extract(
     *,
     width: int,
     height: int,
+    views: int,
+    view_scale: Sequence[float],
     test_fraction: float,
     damaged_fraction: float,
     workers: int,
@@ -76,6 +80,7 @@ def extract(
     Args:
         layout: see `patchdm.extract.splits.lay_out`. A photograph that is left out moves no other
             from one split to the other.
+        views, view_scale: see `patchdm.formats.views.view_of`.
         state: folder of a killed run's progress, for this layout and these sizes only.
         workers: processes that decode; the store does not depend on it.
         report: called with the number of finished rows.
@@ -86,8 +91,10 @@ def extract(
     Raises:
         PatchDMError: too many photographs are damaged, or all of a split; a worker was killed.
     """
-    work = partial(extract_rows, raw, width=width, height=height)
-    photographs = len(layout) - int(layout["flipped"].sum())
+    size, of_view = (width, height), partial(view_of, views=views, scales=view_scale)
+    least_scale = view_scale[0] if views > 1 else 1.0
+    work = partial(extract_rows, raw, size=size, of_view=of_view, least_scale=least_scale)
+    photographs = int((layout["view"] == 0).sum())
 
     def check() -> None:
         if len(journal.damaged) > damaged_fraction * photographs:
@@ -107,7 +114,8 @@ def extract(
         if not journal.moves.exists():
             count = int(journal.records()["kept"].sum())
             with closing(ShardWriter(journal.store, height, width, count)) as writer:
-                batch_rows = max(2, BATCH_BYTES // (width * height * 3))
+                together = int(layout["view"].max()) + 1
+                batch_rows = max(1, BATCH_BYTES // (width * height * 3 * together)) * together
                 starts = range(journal.done, len(layout), batch_rows)
                 batches = (rows_of(layout, start, start + batch_rows) for start in starts)
                 for batch in in_order(work, batches, workers):
@@ -128,9 +136,7 @@ def extract(
         if lost:
             raise PatchDMError(f"{raw}: every {lost.pop()} photograph is damaged")
         write_index(journal.store, layout, kept)
-        findings = write_findings(
-            journal.store, layout, kept, lookalikes, journal.damaged, (width, height)
-        )
+        findings = write_findings(journal.store, layout, kept, lookalikes, journal.damaged, size)
     return journal.store, findings
 
 
@@ -149,52 +155,72 @@ def _regrouped(
     if not journal.moves.exists():
         write_index(journal.store, layout, kept)  # which makes it a store that can be read
         write_moves(journal.moves, PatchStore(journal.store), kept, wanted.old, make)
-    return apply_moves(journal.moves, journal.store, kept, wanted.old, **work.keywords)
+    width, height = work.keywords["size"]
+    return apply_moves(journal.moves, journal.store, kept, wanted.old, height, width)
 
 
 def rows_of(layout: pd.DataFrame, start: int, stop: int) -> list[Row]:
     """Return rows start to stop - 1 of a layout, as far as it has them."""
     part = layout.iloc[start:stop]
-    columns = (part[name].tolist() for name in ("source", "flipped", "original_sha256"))
+    columns = (part[name].tolist() for name in ("source", "view", "original_sha256"))
     return list(map(Row, itertools.count(start), *columns))
 
 
-def extract_rows(raw: Path, rows: list[Row], *, width: int, height: int) -> Batch:
-    """Make the images of some rows. A mirror image follows its original: one decoding for both."""
+def extract_rows(
+    raw: Path,
+    rows: list[Row],
+    *,
+    size: tuple[int, int],
+    of_view: Callable[[str, int], View],
+    least_scale: float,
+) -> Batch:
+    """Make the images of some rows, (width, height) each, in one decoding per photograph."""
     records = np.zeros(len(rows), RECORD)
-    pixels = np.empty((len(rows), height, width, 3), np.uint8)
+    records["row"] = [row.number for row in rows]
+    pixels = np.empty((len(rows), *size[::-1], 3), np.uint8)
     damaged = []
-    decoded: tuple[Pixels, tuple[int, int]] | PatchDMError | None = None
-    for record, image, row in zip(records, pixels, rows, strict=True):
-        record["row"] = row.number
-        if not row.flipped or decoded is None:  # None: the original is in the batch before
-            decoded = _decode(raw, row, width, height)
-        if isinstance(decoded, PatchDMError):
-            if not row.flipped:
-                damaged.append(Damaged(row.number, row.photograph, str(decoded)))
+    place = 0
+    for _, together in itertools.groupby(rows, attrgetter("photograph")):
+        photograph = list(together)
+        places = range(place, place := place + len(photograph))
+        views = [of_view(row.sha256, row.view) for row in photograph]
+        try:
+            images, original = _decode(raw, photograph[0], *size, views, least_scale)
+        except PatchDMError as error:
+            if photograph[0].view == 0:  # otherwise the batch before says it
+                damaged.append(Damaged(photograph[0].number, photograph[0].photograph, str(error)))
             continue
-        original, (record["original_width"], record["original_height"]) = decoded
-        image[:] = original[:, ::-1] if row.flipped else original
-        record["kept"] = True
-        record["mean"], record["sha256"] = describe(image)
-        record["perceptual_hash"] = difference_hash(image)
-        if not row.flipped:
-            record["thumbnail"] = thumbnail(image)
+        for at, row, view, image in zip(places, photograph, views, images, strict=True):
+            pixels[at] = image
+            _describe(records[at], pixels[at], view, original, size)
+            if row.view == 0:
+                records[at]["thumbnail"] = thumbnail(pixels[at])
     kept = records["kept"]
     return Batch(records, pixels if kept.all() else pixels[kept], damaged)
 
 
+def _describe(
+    record: np.void, image: Pixels, view: View, original: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Fill in what is known of an image."""
+    record["kept"], record["flipped"] = True, view.mirrored
+    record["mean"], record["sha256"] = describe(image)
+    record["perceptual_hash"] = difference_hash(image)
+    record["original_width"], record["original_height"] = original
+    record["left"], record["top"], record["right"], record["bottom"] = view.box(original, size)
+
+
 def _decode(
-    raw: Path, row: Row, width: int, height: int
-) -> tuple[Pixels, tuple[int, int]] | PatchDMError:
-    """Return a photograph's training image and its own size, or what is wrong with it."""
+    raw: Path, row: Row, width: int, height: int, views: list[View], least_scale: float
+) -> tuple[list[Pixels], tuple[int, int]]:
+    """Return views of a photograph, and its own size.
+
+    Raises:
+        PatchDMError: it is damaged, or another file than it was.
+    """
     name = str(raw / row.photograph)
-    try:
-        with open_photograph(raw, row.photograph) as file:
-            content = file.read()
-        found = hashlib.sha256(content).hexdigest()
-        if found != row.sha256:
-            return PatchDMError(f"{name}: found sha256 {found}, the manifest has {row.sha256}")
-        return read_fitted(io.BytesIO(content), width, height, name=name)
-    except PatchDMError as error:
-        return error
+    with open_photograph(raw, row.photograph) as file:
+        content = file.read()
+    if (found := hashlib.sha256(content).hexdigest()) != row.sha256:
+        raise PatchDMError(f"{name}: found sha256 {found}, the manifest has {row.sha256}")
+    return read_views(io.BytesIO(content), width, height, views, least_scale=least_scale, name=name)

@@ -34,7 +34,7 @@ class Lookalikes(NamedTuple):
 
 def find_lookalikes(layout: pd.DataFrame, records: Records) -> Lookalikes:
     """Group the photographs of a layout by the thumbnails of all its records; damaged are alone."""
-    rows = np.flatnonzero(~layout["flipped"].to_numpy())
+    rows = np.flatnonzero(layout["view"] == 0)
     kept = np.flatnonzero(records["kept"][rows])
     pairs = alike(records["thumbnail"][rows[kept]])
     first, other = (kept[pairs[name].to_numpy()] for name in ("like", "place"))
@@ -74,7 +74,7 @@ def write_findings(
         lookalikes: of a layout of the same photographs, which may split them differently.
         size: width and height of a training image.
     """
-    originals = records[~layout["flipped"].to_numpy()[records["row"]]]
+    originals = records[layout["view"].to_numpy()[records["row"]] == 0]
     tables = {
         QUARANTINE: pd.DataFrame(damaged, columns=["row", "source", "reason"]).drop(columns="row"),
         DUPLICATES: _duplicates(layout, lookalikes.pairs),
@@ -102,7 +102,7 @@ def _of_copies(table: pd.DataFrame, lookalikes: Lookalikes) -> str:
 
 
 def _duplicates(layout: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    originals = layout.loc[~layout["flipped"], ["source", "split"]]
+    originals = layout.loc[layout["view"] == 0, ["source", "split"]]
     named = originals[originals["source"].isin(pd.concat([pairs["source"], pairs["like"]]))]
     side = named.set_index("source")["split"]
     table = pairs.copy()

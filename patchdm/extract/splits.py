@@ -29,25 +29,27 @@ def held_out(photographs: int, test_fraction: float) -> int:
     return math.ceil(Fraction(str(test_fraction)) * photographs)
 
 
-def lay_out(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) -> pd.DataFrame:
+def lay_out(
+    manifest: pd.DataFrame, test_fraction: float, *, views: int, flips: bool
+) -> pd.DataFrame:
     """Return the layout of a store: the training images first, then those held out.
 
     Photographs are split, not images: at least `test_fraction` of them, those with the smallest
     SHA-256, are held out. So the split is deterministic, needs no seed, hardly changes when
     photographs are added, and never separates equal files. Copies that only look equal are known
-    when all photographs are decoded: see `regroup`. In training, a mirror image follows its
-    original as a separate image.
+    when all photographs are decoded: see `regroup`. The images of a photograph follow each other.
 
     Args:
         manifest: one row per photograph, with the columns of `patchdm.formats.raw.Photograph`, of
             which `image` and `sha256` are required.
         test_fraction: share of the photographs, in (0, 1).
-        flips: add the mirror images.
+        views: images of a photograph.
+        flips: in training, add the mirror images of the whole photographs, as their last views.
 
     Returns:
-        One row per image: `image` (row number), `source` (name of its photograph), `flipped`
-        (bool), `split` ("train" or "test"); and from the manifest, if it has them: `origin`,
-        `licence`, `original_sha256`, `original_bytes`.
+        One row per image: `image` (row number), `source` (name of its photograph), `view` (its
+        number, 0: the whole), `split` ("train" or "test"); and from the manifest, if it has them:
+        `origin`, `licence`, `original_sha256`, `original_bytes`.
 
     Raises:
         PatchDMError: no photograph would be left for training.
@@ -62,7 +64,7 @@ def lay_out(manifest: pd.DataFrame, test_fraction: float, *, flips: bool) -> pd.
             f"data.test_fraction: {test_fraction} of {len(manifest)} photographs leaves none for "
             "training, expected smaller fractions or more photographs"
         )
-    return _laid_out(photographs, test, flips=flips)
+    return _laid_out(photographs, test, views + flips, views)
 
 
 class Regrouped(NamedTuple):
@@ -91,22 +93,24 @@ def regroup(
     Returns:
         The new layout; None: all photographs are one group.
     """
-    flipped = layout["flipped"].to_numpy()
-    originals = layout[~flipped]
+    view = layout["view"].to_numpy()
+    most, whole = view.max() + 1, view == 0
+    originals = layout[whole]
     test = _choose(originals["original_sha256"], group, test_fraction)
     if test.all():
         return None
     # Back to the order of names, which `_laid_out` expects; `number` is its place in it.
     number, _ = pd.factorize(layout["source"], sort=True)
-    order = np.argsort(number[~flipped])
-    facts = originals.drop(columns=["image", "flipped", "split"])
+    order = np.argsort(number[whole])
+    facts = originals.drop(columns=["image", "view", "split"])
     photographs = facts.iloc[order].reset_index(drop=True)
-    usable = kept[~flipped][order]
-    fresh = _laid_out(photographs[usable], test[order][usable], flips=bool(flipped.any()))
-    places = np.full((len(photographs), 2), -1)
-    places[number[kept], flipped[kept].astype(int)] = np.arange(kept.sum())
+    usable = kept[whole][order]
+    held = view[(layout["split"] == "test").to_numpy()].max() + 1
+    fresh = _laid_out(photographs[usable], test[order][usable], most, held)
+    places = np.full((len(photographs), most), -1)
+    places[number[kept], view[kept]] = np.arange(kept.sum())
     again, _ = pd.factorize(fresh["source"], sort=True)
-    old = places[usable][again, fresh["flipped"].to_numpy().astype(int)]
+    old = places[usable][again, fresh["view"]]
     stays = np.argsort(_settled(old, int((fresh["split"] == "train").sum())))
     fresh = fresh.iloc[stays].reset_index(drop=True)
     return Regrouped(fresh.assign(image=np.arange(len(fresh))), old[stays])
@@ -147,15 +151,15 @@ def _settled(old: Indices, train: int) -> Indices:
     return place
 
 
-def _laid_out(photographs: pd.DataFrame, test: Mask, *, flips: bool) -> pd.DataFrame:
-    """Return the layout of photographs, which are in the order of their names."""
-    copies = np.where(test, 1, 1 + flips)
-    place = np.repeat(np.arange(len(photographs)), copies)
-    flipped = np.append(False, place[1:] == place[:-1])
+def _laid_out(photographs: pd.DataFrame, test: Mask, trained: int, held: int) -> pd.DataFrame:
+    """Return the layout of photographs, in the order of their names, by their numbers of views."""
+    views = np.where(test, held, trained)
+    place = np.repeat(np.arange(len(photographs)), views)
+    view = np.arange(len(place)) - np.repeat(views.cumsum() - views, views)
     order = np.argsort(test[place], kind="stable")
-    place, flipped = place[order], flipped[order]
+    place, view = place[order], view[order]
     layout = photographs.iloc[place].reset_index(drop=True)
     split = np.where(test[place], "test", "train")
     facts = [name for name in layout.columns if name != "source"]
-    layout = layout.assign(image=np.arange(len(layout)), flipped=flipped, split=split)
-    return layout[["image", "source", "flipped", "split", *facts]]
+    layout = layout.assign(image=np.arange(len(layout)), view=view, split=split)
+    return layout[["image", "source", "view", "split", *facts]]

@@ -33,14 +33,20 @@ RECORD = np.dtype(
         ("perceptual_hash", "<u8"),
         ("original_width", "<u4"),
         ("original_height", "<u4"),
+        ("left", "<f8"),
+        ("top", "<f8"),
+        ("right", "<f8"),
+        ("bottom", "<f8"),
+        ("flipped", "?"),
         ("thumbnail", "<u2", (SIDE, SIDE)),
     ]
 )
 """What is known of a finished row of the layout; zeros if its photograph is damaged.
 
-Only images that are not mirrored have the thumbnail of `patchdm.extract.duplicates`.
+Only images of whole photographs have the thumbnail of `patchdm.extract.duplicates`.
 """
 FACTS = ["perceptual_hash", "original_width", "original_height"]
+FACTS += ["left", "top", "right", "bottom", "flipped"]
 """Fields that the index has unchanged."""
 
 Records = NDArray[np.void]

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 from patchdm.formats.colour import to_srgb
+from patchdm.formats.views import View
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # it also logs what it raises
 
 Pixels = NDArray[np.uint8]
+WHOLE = View()
 
 # Pillow's own JPEG reader also reads the tables of the pictures behind the first one, which cameras
 # and phones write (MPO), and refuses the whole file if these are damaged.
@@ -82,27 +85,40 @@ def read_image(file: Path | BinaryIO, name: str | None = None) -> Pixels:
         return np.asarray(_upright(image))
 
 
-def read_fitted(
-    file: Path | BinaryIO, width: int, height: int, name: str | None = None
-) -> tuple[Pixels, tuple[int, int]]:
-    """Decode an image like `read_image` and `fit` it; also return its own (width, height).
+def read_views(
+    file: Path | BinaryIO,
+    width: int,
+    height: int,
+    views: Sequence[View] = (WHOLE,),
+    *,
+    least_scale: float = 1.0,
+    name: str | None = None,
+) -> tuple[list[Pixels], tuple[int, int]]:
+    """Decode an image like `read_image`; return views of it, and its own (width, height).
 
     A large JPEG that shrinks fourfold or more is first halved, perhaps repeatedly, by its decoder
     (which leaves out high frequencies), but stays at least twice the size: this takes half the
     time and is as near to the exact result as another good filter (tests/formats/test_images.py).
+
+    Args:
+        width, height: of the views.
+        views: what they show.
+        least_scale: at most theirs; decides how far a JPEG is halved.
+        name: what error messages call the image; None: its path.
     """
     with opened(file, name or str(file)) as image:
         size = image.size
         if image.format == "JPEG" and image.width * image.height > DRAFT_PIXELS:
-            twice = (2 * width, 2 * height)
+            twice = (math.ceil(2 * width / least_scale), math.ceil(2 * height / least_scale))
             image.draft(image.mode, twice[::-1] if _is_turned(image) else twice)
-        fitted = _fitted(_upright(image), width, height)
+        upright = _upright(image)
+        fitted = [_fitted(upright, width, height, view) for view in views]
         return fitted, size[::-1] if _is_turned(image) else size
 
 
 def fit(image: Pixels, width: int, height: int) -> Pixels:
     """Scale uint8 (H, W, 3) until it covers width x height, antialiased, and cut out the centre."""
-    return _fitted(Image.fromarray(image), width, height)
+    return _fitted(Image.fromarray(image), width, height, WHOLE)
 
 
 def save_png(path: Path, image: Pixels) -> None:
@@ -196,5 +212,7 @@ def _no_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _fitted(image: Image.Image, width: int, height: int) -> Pixels:
-    return np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+def _fitted(image: Image.Image, width: int, height: int, view: View) -> Pixels:
+    size = (width, height)
+    part = image.resize(size, Image.Resampling.LANCZOS, view.box(image.size, size))
+    return np.asarray(part)[:, :: -1 if view.mirrored else 1]

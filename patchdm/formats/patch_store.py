@@ -68,11 +68,12 @@ class PatchStore:
     def index(self) -> pd.DataFrame:
         """One row per image, read at first use.
 
-        `image` (row number), `source` (name of the photograph in data/raw), `flipped` (bool),
-        `split` ("train" or "test", training images first), `mean_red`, `mean_green`, `mean_blue`
-        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its URL, path or
-        publisher), `licence`, `original_sha256`, `original_bytes`, `original_width`,
-        `original_height`, and `perceptual_hash` (of its training image).
+        `image` (row number), `source` (name of the photograph in data/raw), `view` (its number
+        among the photograph's, 0: the whole), `split` ("train" or "test", training images first),
+        `left`, `top`, `right`, `bottom` (what it shows, in pixels of the photograph), `flipped`
+        (bool: mirrored), `mean_red`, `mean_green`, `mean_blue` (0 to 255), `sha256` (of the
+        pixels), `perceptual_hash`. Of the photograph: `origin` (its URL, path or publisher),
+        `licence`, `original_sha256`, `original_bytes`, `original_width`, `original_height`.
         """
         return pd.read_parquet(self.folder / INDEX)
 
@@ -91,6 +92,11 @@ class PatchStore:
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the row numbers of the images of a split, ascending."""
         return np.flatnonzero(pc.equal(self._splits, split).to_numpy())
+
+    def photographs(self, split: str) -> NDArray[np.int64]:
+        """Return the row numbers of the whole photographs of a split, ascending."""
+        rows = self.rows(split)
+        return rows[self.columns("view")["view"].to_numpy()[rows] == 0]
 
     def images(self, indices: ArrayLike) -> Pixels:
         """Return whole images as uint8 (n, H, W, 3)."""

@@ -65,9 +65,8 @@ def _pixels(images: Iterable[Keyed]) -> Iterable[Pixels]:
 
 
 def _spread(store: PatchStore, split: str, most: int) -> Pixels:
-    """Return photographs at equal distances in their set, mirror images left out."""
-    rows = store.rows(split)
-    rows = rows[~store.columns("flipped")["flipped"].to_numpy()[rows]]
+    """Return whole photographs at equal distances in their set."""
+    rows = store.photographs(split)
     places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
     return store.images(rows[places])
 

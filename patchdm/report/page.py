@@ -137,11 +137,12 @@ def _cell(column: str, value: float) -> str:
 
 def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> list[tuple[str, str]]:
     data, p, sample = params.data, params.model.patch_size, params.sample
+    views = f" ({data.views} views a photograph)" if data.views > 1 else ""
     flips = " (mirror images included)" if data.flips else ""
     guidance = f", guidance {sample.guidance_scale:g}" if sample.guidance_scale else ""
     facts = {
         "Photographs": f"{data.source}: {data.location}",
-        "Images": f"{metrics.n_train:,} training{flips}, {metrics.n_test:,} held out",
+        "Images": f"{metrics.n_train:,} training{views}{flips}, {metrics.n_test:,} held out",
         "Patches": f"{params.cols} × {params.rows} of {p} × {p} pixels",
         "Parameters": ", ".join(f"{part.name} {_count(part.count)}" for part in weights),
         "Training": f"{params.train.images_seen:,} windows, {params.train.batch_size} a step",

@@ -35,7 +35,7 @@ def sheet_writer(
         show: called with the items seen and the sheet, (h, w, 3) uint8.
     """
     folder.mkdir(exist_ok=True)
-    images = store.rows("train")
+    images = store.photographs("train")
     chosen = images[np.linspace(0, len(images) - 1, IMAGES).astype(int)]
 
     def write(seen: int, average: ImageTraining) -> None:

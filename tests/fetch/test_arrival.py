@@ -18,7 +18,7 @@ from patchdm.errors import PatchDMError
 from patchdm.fetch import arrival
 from patchdm.fetch.arrival import check_file
 from patchdm.formats import images
-from patchdm.formats.images import FORMATS, read_fitted, read_image
+from patchdm.formats.images import FORMATS, read_views, read_image
 from tests.formats.hostile import save, with_size
 from tests.photographs import photograph
 
@@ -65,7 +65,7 @@ def test_whole_photographs_arrive_whatever_is_behind(
     check(tmp_path, content)
     found = read_image(io.BytesIO(content)).astype(int)
     assert np.abs(found - expected(kind)).mean() < 5
-    fitted, size = read_fitted(io.BytesIO(content), 32, 16)
+    (fitted,), size = read_views(io.BytesIO(content), 32, 16)
     assert (fitted.shape, size) == ((16, 32, 3), (96, 48))
 
 
@@ -168,7 +168,7 @@ def test_further_formats_are_turned_once(kind: str, orientation: int) -> None:
     reference = read_image(io.BytesIO(save(PICTURE, "PNG", exif=exif))).astype(int)
     content = save(PICTURE, kind, exif=exif.tobytes() if kind == "HEIF" else exif)
     assert np.abs(read_image(io.BytesIO(content)) - reference).mean() < 7
-    _, size = read_fitted(io.BytesIO(content), 8, 8)
+    _, size = read_views(io.BytesIO(content), 8, 8)
     assert size == reference.shape[1::-1]
 
 
@@ -192,7 +192,7 @@ def test_heic_is_read_by_its_content_and_never_as_its_thumbnail(tmp_path: Path) 
     large = PICTURE.resize((1536, 768))
     content = save(large, "HEIF", quality=95, thumbnails=[256])
     check(tmp_path, content)
-    fitted, _ = read_fitted(tmp_path / "a.jpg", 48, 24)
+    (fitted,), _ = read_views(tmp_path / "a.jpg", 48, 24)
     small = np.asarray(PICTURE.resize((48, 24), Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(fitted - small).mean() < 4
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from patchdm.formats.colour import to_srgb
-from patchdm.formats.images import Pixels, fit, read_fitted, read_image
+from patchdm.formats.images import Pixels, fit, read_views, read_image
 from tests.formats.hostile import chunk, png, save
 from tests.formats.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen
 from tests.photographs import photograph
@@ -39,7 +39,7 @@ def test_profiles_are_applied_as_lcms_does(name: str, image_format: str) -> None
     assert np.abs(found - seen(decoded, profile)).max() <= 3
     if image_format in LOSSLESS and name != "linear":  # 8 linear bits have few dark levels
         assert np.abs(found - np.asarray(PICTURE)).max() <= 3
-    fitted, _ = read_fitted(io.BytesIO(content), 40, 20)
+    (fitted,), _ = read_views(io.BytesIO(content), 40, 20)
     np.testing.assert_array_equal(fitted, fit(found.astype(np.uint8), 40, 20))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from patchdm.errors import PatchDMError
-from patchdm.formats.images import read_fitted, read_image
+from patchdm.formats.images import read_views, read_image
 from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches
@@ -42,7 +42,7 @@ def test_a_picture_or_one_line(case: Case) -> None:
             found = read_image(io.BytesIO(case.content))
             assert found.shape == case.expected.shape
             assert np.abs(found.astype(int) - case.expected).mean() < 5
-            fitted, size = read_fitted(io.BytesIO(case.content), 32, 16)
+            (fitted,), size = read_views(io.BytesIO(case.content), 32, 16)
             assert fitted.shape == (16, 32, 3)
             assert size == (case.expected.shape[1], case.expected.shape[0])
 

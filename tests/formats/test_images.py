@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from patchdm.errors import PatchDMError
 from patchdm.formats import images
-from patchdm.formats.images import fit, read_fitted, read_image, save_png
+from patchdm.formats.images import fit, read_views, read_image, save_png
 from patchdm.formats.tensors import to_tensor, to_uint8
 from tests.photographs import encoded, photograph
 
@@ -117,7 +117,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 def test_reading_and_fitting_at_once_changes_no_pixel(tmp_path: Path, image_format: str) -> None:
     path = tmp_path / "image"
     path.write_bytes(encoded(photograph(5, 512, 256), image_format))
-    fitted, size = read_fitted(path, 60, 32)
+    (fitted,), size = read_views(path, 60, 32)
     assert size == (512, 256)
     np.testing.assert_array_equal(fitted, fit(read_image(path), 60, 32))
 
@@ -132,7 +132,7 @@ def test_a_large_jpeg_is_halved_by_its_decoder_without_harm(
     exif = Image.Exif()
     exif[0x0112] = orientation
     large.save(tmp_path / "large.jpg", quality=92, exif=exif)
-    fitted, size = read_fitted(tmp_path / "large.jpg", 256, 128)
+    (fitted,), size = read_views(tmp_path / "large.jpg", 256, 128)
     whole = read_image(tmp_path / "large.jpg")
     assert size == whole.shape[1::-1]
     exact = fit(whole, 256, 128).astype(int)

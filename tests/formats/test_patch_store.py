@@ -28,7 +28,7 @@ def plan_of(count: int) -> pd.DataFrame:
         {
             "image": range(count),
             "source": [f"{number}.jpg" for number in range(count)],
-            "flipped": False,
+            "view": 0,
             "split": ["train"] * train + ["test"] * (count - train),
         }
     )
@@ -177,7 +177,7 @@ def test_index_is_no_python_object_an_image(tmp_path: Path) -> None:
     assert "index" not in vars(store)
     assert len(store) == 7
     assert len(store.rows("train")) == 5
-    assert store.columns("flipped", "split").shape == (7, 2)
+    assert store.columns("view", "split").shape == (7, 2)
     assert "index" not in vars(store)
     assert {str(kind) for kind in store.index.dtypes} <= {"int64", "bool", "str", "float64"} | {
         "uint32",

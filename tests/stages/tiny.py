@@ -33,10 +33,10 @@ def write_tiny_store(folder: Path, landscapes: Path) -> None:
     """Write a store of 18 training images and 3 held out."""
     files = sorted(landscapes.iterdir())
     manifest = pd.DataFrame({"image": [f.name for f in files], "sha256": map(sha256, files)})
-    layout = lay_out(manifest, 0.2, flips=True)
+    layout = lay_out(manifest, 0.2, views=1, flips=True)
     images = []
-    for source, flipped in zip(layout["source"], layout["flipped"], strict=True):
+    for source, view in zip(layout["source"], layout["view"], strict=True):
         image = fit(read_image(landscapes / source), WIDTH, HEIGHT)
-        images.append(image[:, ::-1] if flipped else image)
+        images.append(image[:, ::-1] if view else image)
     folder.parent.mkdir()
     write_store(folder, layout, images)
