@@ -18,7 +18,7 @@ from patchdm.errors import PatchDMError
 from patchdm.fetch import arrival
 from patchdm.fetch.arrival import check_file
 from patchdm.formats import images
-from patchdm.formats.images import FORMATS, read_views, read_image
+from patchdm.formats.images import FORMATS, read_image, read_views
 from tests.formats.hostile import save, with_size
 from tests.photographs import photograph
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from patchdm.formats.colour import to_srgb
-from patchdm.formats.images import Pixels, fit, read_views, read_image
+from patchdm.formats.images import Pixels, fit, read_image, read_views
 from tests.formats.hostile import chunk, png, save
 from tests.formats.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen
 from tests.photographs import photograph

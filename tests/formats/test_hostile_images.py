@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from patchdm.errors import PatchDMError
-from patchdm.formats.images import read_views, read_image
+from patchdm.formats.images import read_image, read_views
 from patchdm.formats.patch_store import PatchStore
 from stages._common import PATCHES, RAW
 from stages.extract_patches import extract_patches

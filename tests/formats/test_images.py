@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from patchdm.errors import PatchDMError
 from patchdm.formats import images
-from patchdm.formats.images import fit, read_views, read_image, save_png
+from patchdm.formats.images import fit, read_image, read_views, save_png
 from patchdm.formats.tensors import to_tensor, to_uint8
 from tests.photographs import encoded, photograph
 
