@@ -22,12 +22,9 @@ class View(NamedTuple):
         self, photograph: tuple[int, int], image: tuple[int, int]
     ) -> tuple[float, float, float, float]:
         """Return left, top, right and bottom in a photograph, by its and the image's (w, h)."""
-        (width, height), proportion = photograph, image[0] / image[1]
-        if width / height >= proportion:
-            width = proportion * height
-        else:
-            height = width / proportion
-        width, height = self.scale * width, self.scale * height
+        proportion = image[0] / image[1]
+        width = self.scale * min(photograph[0], proportion * photograph[1])
+        height = self.scale * min(photograph[1], photograph[0] / proportion)
         left, top = (photograph[0] - width) * self.x, (photograph[1] - height) * self.y
         right, bottom = min(left + width, photograph[0]), min(top + height, photograph[1])
         return left, top, right, bottom  # which rounding would else put outside
