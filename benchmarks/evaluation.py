@@ -81,6 +81,7 @@ def _make_reference(folder: Path, count: int, threads: int) -> tuple[str, float,
     reference = Reference(
         real=real,
         radii=radii(real.features, NEAREST_K),
+        unseen=np.zeros((2, 2048), np.float32),
         held_out_features=np.zeros(1),
         held_out_pixels=np.zeros(1),
         sets=pd.DataFrame(0.0, index=SETS, columns=["n", *MEASURES]),

@@ -15,6 +15,7 @@ from patchdm.metrics.statistics import Statistics
 _MEASURES = {
     "fid": ("FID-{}", 3), "sfid": ("sFID-{}", 3),
     "kid": ("KID-{}", 5), "kid_sem": ("KID-{}-sem", 6), "kid_std": ("KID-{}-std", 5),
+    "kid_unseen": ("KID-{}-unseen", 5),
     "precision": ("Precision-{}", 4), "recall": ("Recall-{}", 4),
     "density": ("Density-{}", 4), "coverage": ("Coverage-{}", 4),
     "crop_fid": ("CropFID-{}", 3), "seam": ("Seam", 4), "seam_padded": ("Seam-padded", 4),
@@ -45,10 +46,17 @@ def seams(images: Statistics, patch_size: int) -> dict[str, float]:
     return rounded(scores)
 
 
+def unseen_kid(images: Statistics, unseen: np.ndarray, judge: Judge) -> dict[str, float]:
+    """Return KID to real images that were in no training, by features (t, dim): `kid_unseen`."""
+    subset_size = judge.config.kid_subset_size
+    found = kid(images.features, unseen, subset_size=subset_size, seed=judge.seed)
+    return rounded({"kid_unseen": found.mean})
+
+
 def compare(
     images: Statistics, real: Statistics, real_radii: np.ndarray, judge: Judge
 ) -> dict[str, float]:
-    """Return the number of a set's images, `n`, and all metrics by their keys, rounded.
+    """Return the number of a set's images, `n`, and metrics by their keys, rounded.
 
     NaN stands for what cannot be measured: sfid where the extractor has no spatial layer, recall
     where there are not more images than nearest_k. `real_radii` (k,) are of the kept real features.

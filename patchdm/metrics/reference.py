@@ -21,7 +21,7 @@ import pandas as pd
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.blur import blur8
-from patchdm.metrics.compare import MEASURES, compare, seams
+from patchdm.metrics.compare import MEASURES, compare, seams, unseen_kid
 from patchdm.metrics.images import Batches, batched, counted, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
@@ -30,7 +30,7 @@ from patchdm.metrics.statistics import Statistics, collect
 
 SETS = ("train", "blurred", "test")
 _FILES = ("reference.json", "statistics.npz", "sets.csv")
-_OWN_ARRAYS = ("radii", "held_out_features", "held_out_pixels")
+_OWN_ARRAYS = ("radii", "unseen", "held_out_features", "held_out_pixels")
 _REMEDY = "run the stage reference (`dvc repro`)"
 
 
@@ -43,9 +43,10 @@ class Reference:
 
     real: Statistics  # of the training images, flips included, in the order of their rows
     radii: np.ndarray  # of the kept features, (k,) float32
+    unseen: np.ndarray  # features of the kept held-out images, (t, dim) float32
     held_out_features: np.ndarray  # distances by features
     held_out_pixels: np.ndarray  # distances by thumbnails
-    sets: pd.DataFrame  # `n` and the metrics of each of `SETS`; of `train` the seams alone
+    sets: pd.DataFrame  # `n` and the metrics of each of `SETS`; of `train` and `test` those that say something
 
 
 def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:
@@ -85,13 +86,21 @@ def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], Non
     blurred = collect(((keys, blur8(images)) for keys, images in again), len(train), judge)
     real_radii = radii(real.features, config.nearest_k)
     sets = {
-        "train": {"n": real.steps.count, **seams(real, judge.patch_size)},
-        "blurred": compare(blurred, real, real_radii, judge),
+        "train": {
+            "n": real.steps.count,
+            **unseen_kid(real, held_out.features, judge),
+            **seams(real, judge.patch_size),
+        },
+        "blurred": {
+            **compare(blurred, real, real_radii, judge),
+            **unseen_kid(blurred, held_out.features, judge),
+        },
         "test": compare(held_out, real, real_radii, judge),
     }
     return Reference(
         real=real,
         radii=real_radii,
+        unseen=held_out.features,
         held_out_features=nearest(held_out.features, real.features).distances,
         held_out_pixels=nearest(held_out.thumbs, real.thumbs).distances,
         sets=pd.DataFrame.from_dict(sets, orient="index", columns=["n", *MEASURES]),

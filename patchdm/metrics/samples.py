@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from patchdm.metrics.compare import MEASURES, columns, compare, rounded
+from patchdm.metrics.compare import MEASURES, columns, compare, rounded, unseen_kid
 from patchdm.metrics.images import Samples, batched, counted
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.neighbours import nearer_share, nearest
@@ -83,6 +83,7 @@ def measure(
         images = counted(samples.each(block), show, block[0] - seeds[0])
         of_block = collect(batched(images, judge.config.batch_size), len(block), judge)
         scores = compare(of_block, real, reference.radii, judge)
+        scores |= unseen_kid(of_block, reference.unseen, judge)
         found.append({"first_seed": block[0], **scores})
         neighbours.append(_nearest(block[of_block.kept], of_block, real, train))
     blocks, nearby = pd.DataFrame(found), pd.concat(neighbours)

@@ -39,6 +39,8 @@ class Metrics(BaseModel):
     kid_std_samples: float
     kid_blurred: float
     kid_test: float
+    kid_unseen_samples: float
+    kid_unseen_real: float
     seam_samples: float
     seam_real: float
     seam_padded_samples: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -169,7 +170,10 @@ def fit(
     if compile_module:
         place_schedules(module, accelerator.device)
         module.compile()
-    prepared, stepper = accelerator.prepare(module, optimizer)
+    with warnings.catch_warnings():
+        # torch has another name for it by now, which accelerate does not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers`")
+        prepared, stepper = accelerator.prepare(module, optimizer)
     parameters = list(prepared.parameters())
     ema, scaler = Ema(parameters), accelerator.scaler
     at = _Progress(module=prepared, optimizer=optimizer, ema=ema, scaler=scaler)
