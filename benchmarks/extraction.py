@@ -1,11 +1,12 @@
-"""Speed of the data: extraction against decoding alone, windows of the patch store, its memory.
+"""Speed of the data: extraction against decoding, windows of the patch store, its memory, draws.
 
 Photographs: JPEGs of 2048 x 1024 pixels, each a mosaic of sixteen bundled photographs, quality 90.
 Decoding: Pillow, from memory, at full size. A worker: all that one does, from the file to the
 store's shards. Both in seconds of this process's CPU, taking turns, so that other work on the
 machine counts little; `--workers` processes are timed by the clock, their start included.
 Windows: from a warm cache, one core, batches of 32, shuffled. Memory: what is resident after two
-more epochs, compared with after the first two.
+more epochs, compared with after the first two. Draws: whole items of a training, noise and all, by
+seconds of CPU.
 
     taskset -c 2,3 python -m benchmarks.extraction
 """
@@ -27,6 +28,7 @@ import torch
 from PIL import Image
 
 from benchmarks._common import in_process, memory_mib, show, speedup
+from patchdm.config import load_params
 from patchdm.extract.extract import extract
 from patchdm.extract.splits import lay_out
 from patchdm.extract.store_writer import RECORD, ShardWriter, write_index
@@ -34,9 +36,12 @@ from patchdm.files import sha256
 from patchdm.formats.images import Pixels
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import Photograph
+from patchdm.memory import keep_freed_memory
+from patchdm.training.image import window_draw
 from patchdm.training.windows import read_windows
 
 BUNDLED = Path("data/bundled/landscapes-512x256.zip")
+PARAMS = Path("params.yaml")
 SIZES = [(256, 256), (1024, 512), (1024, 1024)]
 BATCH = 32
 
@@ -152,6 +157,9 @@ def _store(folder: Path, width: int, height: int) -> dict[str, object]:
         _windows(store, patch_size, draws)
     row["resident, MiB"] = round(before)
     row["after two epochs more (bar: 5%)"] = f"{memory_mib('VmRSS') / before - 1:+.1%}"
+    keep_freed_memory()  # as stages do
+    for patch_size, bar in ((16, ""), (64, " (bar: 6000)")):
+        row[f"draws/s, p = {patch_size}{bar}"] = round(_draws(store, patch_size))
     shutil.rmtree(target)
     return row
 
@@ -166,6 +174,24 @@ def _windows(store: PatchStore, patch_size: int, draws: np.random.Generator) -> 
         batch = slice(first, first + BATCH)
         read_windows(store, order[batch], rows[batch], cols[batch], patch_size)
     return len(store) / (time.perf_counter() - start)
+
+
+def _draws(store: PatchStore, patch_size: int) -> float:
+    """Return the windows that are drawn in a second of CPU, with all that a training draws."""
+    draw = window_draw(
+        store,
+        load_params(PARAMS).train,
+        patch_size=patch_size,
+        num_timesteps=1000,
+        whole_images=False,
+        seed=0,
+    )
+    draw(range(BATCH))
+    seconds = [
+        _cpu_seconds(lambda first=first: draw(range(first, first + BATCH)))
+        for first in range(0, 100 * BATCH, BATCH)
+    ]
+    return BATCH / float(np.median(seconds))
 
 
 def _noise(folder: Path, count: int, width: int, height: int) -> None:

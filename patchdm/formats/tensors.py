@@ -12,7 +12,7 @@ from patchdm.formats.images import Pixels
 def to_tensor(images: Pixels) -> Tensor:
     """Turn uint8 (n, H, W, 3) into float32 (n, 3, H, W) in [-1, 1]."""
     tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
+    return tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Pixels:

@@ -171,18 +171,17 @@ def window_draw(
     p = patch_size
     rows, cols = store.height // p, store.width // p
     images = store.rows("train")
-    size = (3, 2 * p, 2 * p)
 
     def draw(items: range) -> Batch:
         chosen = images[draw_rows(len(images), items, seed)]
-        chances, noise = torch.empty(len(items), _CHANCES, dtype=torch.float64), []
-        for chance, item in zip(chances, items, strict=True):
+        chances = torch.empty(len(items), _CHANCES, dtype=torch.float64)
+        noise = torch.empty(len(items), 3, 2 * p, 2 * p)
+        for item, chance, eps in zip(items, chances, noise, strict=True):
             source = generator(seed, item)
-            chance.copy_(torch.rand(_CHANCES, generator=source, dtype=torch.float64))
-            noise.append(torch.randn(size, generator=source))
+            chance.uniform_(generator=source)
+            eps.normal_(generator=source)
             if train.windows == "batch":
-                batch = generator(seed, item // train.batch_size, 2)
-                chance[:2] = torch.rand(2, generator=batch, dtype=torch.float64)
+                chance[:2].uniform_(generator=generator(seed, item // train.batch_size, 2))
         u_row, u_col, u_t, u_y, u_x, u_code, u_place = chances.unbind(1)
         row, col = (u_row * rows).long(), (u_col * cols).long()
         offset = (torch.stack([u_y, u_x], dim=1) * (p + 1)).long()
@@ -197,7 +196,7 @@ def window_draw(
             "whole": to_tensor(store.images(chosen)) if whole_images else None,
             "keep_code": (u_code[:, None] >= train.code_dropout).float(),
             "t": (u_t * num_timesteps).long(),
-            "noise": torch.stack(noise),
+            "noise": noise,
         }
 
     return draw

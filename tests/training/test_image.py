@@ -18,6 +18,7 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.tensors import to_tensor
 from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.models.build import build_code, build_unet
+from patchdm.training.draws import generator
 from patchdm.training.image import ImageTraining, window_draw
 from tests.networks import awake, small_unet
 from tests.stages.tiny import tiny_params, write_tiny_store
@@ -65,6 +66,23 @@ def test_a_draw_depends_on_seed_and_items_alone(store):
     for name in ("pixels", "corner", "offset", "image", "t", "noise"):
         assert not torch.equal(joined(forwards, name), joined(other, name)), name
     assert not torch.equal(forwards[0]["noise"], forwards[1]["noise"])
+
+
+@pytest.mark.parametrize("windows", ["image", "batch"])
+def test_an_item_draws_its_numbers_one_after_another(store, windows: str):
+    """Faster ways to draw give the same numbers: else a training would not resume to the bit."""
+    batches = draws(store, range(3), windows=windows)
+    names = ("corner", "t", "offset", "noise")
+    corner, t, offset, noise = (joined(batches, name) for name in names)
+    ends = torch.tensor([store.height // P, store.width // P, 1000, P + 1, P + 1])
+    for item, found in enumerate(torch.cat([corner.long(), t[:, None], offset], dim=1)):
+        source = generator(0, item)
+        chances = torch.rand(7, generator=source, dtype=torch.float64)
+        if windows == "batch":
+            shared = generator(0, item // BATCH, 2)
+            chances[:2] = torch.rand(2, generator=shared, dtype=torch.float64)
+        assert torch.equal(found, (chances[:5] * ends).long())
+        assert torch.equal(noise[item], torch.randn(3, 2 * P, 2 * P, generator=source))
 
 
 def test_windows_are_those_of_their_images(store):
