@@ -46,7 +46,9 @@ class Reference:
     unseen: np.ndarray  # features of the kept held-out images, (t, dim) float32
     held_out_features: np.ndarray  # distances by features
     held_out_pixels: np.ndarray  # distances by thumbnails
-    sets: pd.DataFrame  # `n` and the metrics of each of `SETS`; of `train` and `test` those that say something
+    sets: (
+        pd.DataFrame
+    )  # `n` and the metrics of each of `SETS`; of `train` and `test` those that say something
 
 
 def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:

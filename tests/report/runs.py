@@ -44,6 +44,8 @@ METRICS_VALUES: dict[str, Any] = {
     "kid_std_samples": 0.004,
     "kid_blurred": 0.3,
     "kid_test": 0.001,
+    "kid_unseen_samples": 0.07,
+    "kid_unseen_real": 0.002,
     "seam_samples": 1.2,
     "seam_real": 1.0,
     "seam_padded_samples": 1.04,

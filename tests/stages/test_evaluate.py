@@ -121,10 +121,13 @@ def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(
     features = ["FID", "sFID", "KID", "Precision", "Recall", "Density", "Coverage", "CropFID"]
     names = [f"{name}-EffNetLite0" for name in features]
     names[3:3] = ["KID-EffNetLite0-sem", "KID-EffNetLite0-std"]
-    assert found.columns.tolist() == ["n", *names, "Seam", "Seam-padded"]
+    unseen = "KID-EffNetLite0-unseen"
+    assert found.columns.tolist() == ["n", *names[:5], unseen, *names[5:], "Seam", "Seam-padded"]
     assert found["n"].to_dict() == {"train": 18, "samples": COUNT // 2, "blurred": 18, "test": 3}
     assert found.loc["train", names].isna().all()
     assert found["sFID-EffNetLite0"].isna().all()
+    assert found[unseen].notna().tolist() == [True, True, True, False]
+    assert found.loc["samples", unseen] == metrics["kid_unseen_samples"]
     for column, key in (("FID-EffNetLite0", "fid"), ("Coverage-EffNetLite0", "coverage")):
         for name in ("samples", "blurred", "test"):
             assert found.loc[name, column] == metrics[f"{key}_{name}"]

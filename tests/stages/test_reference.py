@@ -11,6 +11,7 @@ from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
+from patchdm.metrics.fidelity import kid
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest, thumbnails
@@ -52,6 +53,10 @@ def test_statistics_are_those_of_the_training_images(params: Params) -> None:
     assert found.sets.loc["train", "seam"] == pytest.approx(seam_score([train], 8), abs=1e-4)
     assert found.sets["n"].to_dict() == {"train": 18, "blurred": 18, "test": 3}
     assert found.sets.loc["blurred", "fid"] > 10
+    np.testing.assert_allclose(found.unseen, held_out, atol=1e-4)
+    expected = kid(features, held_out, subset_size=params.evaluate.kid_subset_size, seed=0).mean
+    assert found.sets.loc["train", "kid_unseen"] == pytest.approx(expected, abs=1e-4)
+    assert np.isnan(found.sets.loc["test", "kid_unseen"])
 
 
 def test_it_says_what_it_is_of(params: Params) -> None:
