@@ -46,9 +46,7 @@ class Reference:
     unseen: np.ndarray  # features of the kept held-out images, (t, dim) float32
     held_out_features: np.ndarray  # distances by features
     held_out_pixels: np.ndarray  # distances by thumbnails
-    sets: (
-        pd.DataFrame
-    )  # `n` and the metrics of each of `SETS`; of `train` and `test` those that say something
+    sets: pd.DataFrame  # `n` and the metrics of each of `SETS`, as far as they say something
 
 
 def describe(store: PatchStore, judge: Judge) -> dict[str, str | int]:

@@ -106,8 +106,9 @@ def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
             f"{fid_name.replace('FID', 'KID')} of the samples",
             f"{metrics.kid_samples:.4f}",
             f"± {metrics.kid_std_samples:.4f} over subsets of {metrics.kid_subset_size} images; "
-            f"blurred {metrics.kid_blurred:.4f}, held-out {metrics.kid_test:.4f}. To the held-out "
-            f"images {metrics.kid_unseen_samples:.4f}, training images {metrics.kid_unseen_real:.4f}",
+            f"blurred {metrics.kid_blurred:.4f}, held-out {metrics.kid_test:.4f}. To the "
+            f"held-out images {metrics.kid_unseen_samples:.4f}, of training images "
+            f"{metrics.kid_unseen_real:.4f}",
         ),
         Headline(
             "Seam score of the samples",
