@@ -178,14 +178,9 @@ def _windows(store: PatchStore, patch_size: int, draws: np.random.Generator) -> 
 
 def _draws(store: PatchStore, patch_size: int) -> float:
     """Return the windows that are drawn in a second of CPU, with all that a training draws."""
-    draw = window_draw(
-        store,
-        load_params(PARAMS).train,
-        patch_size=patch_size,
-        num_timesteps=1000,
-        whole_images=False,
-        seed=0,
-    )
+    params = load_params(PARAMS)
+    model = params.model.model_copy(update={"patch_size": patch_size})
+    draw = window_draw(store, params.model_copy(update={"model": model}))
     draw(range(BATCH))
     seconds = [
         _cpu_seconds(lambda first=first: draw(range(first, first + BATCH)))

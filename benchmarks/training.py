@@ -263,15 +263,7 @@ def parts(case: Case, folder: Path) -> tuple[ImageTraining, Callable[..., dict],
     )
     if params.train.channels_last:
         module.to(memory_format=torch.channels_last)
-    draw = window_draw(
-        PatchStore(store),
-        params.train,
-        patch_size=params.model.patch_size,
-        num_timesteps=params.diffusion.num_train_timesteps,
-        whole_images=False,
-        seed=0,
-    )
-    return module, draw, params
+    return module, window_draw(PatchStore(store), params), params
 
 
 if __name__ == "__main__":

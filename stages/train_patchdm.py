@@ -72,14 +72,6 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
     accelerator = make_accelerator(plan, config.mixed_precision)
     torch.manual_seed(params.base.seed)  # initial weights
     module = image_training(params.model, config, params.diffusion, store, features)
-    draw = window_draw(
-        store,
-        config,
-        patch_size=params.model.patch_size,
-        num_timesteps=params.diffusion.num_train_timesteps,
-        whole_images=params.model.code == "encoder",
-        seed=params.base.seed,
-    )
     # A process has the threads that its shares would have in processes of their own.
     own = max(1, torch.get_num_threads() * processes // shares)
     watching = watched(
@@ -90,7 +82,7 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
         average = fit(
             module,
             image_optimizer(module, config),
-            draw,
+            window_draw(store, params),
             plan,
             accelerator=accelerator,
             checkpoints=Checkpoints(state, warn),

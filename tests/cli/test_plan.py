@@ -91,14 +91,7 @@ def test_a_real_step_counts_the_same(tmp_path: Path, landscapes: Path, code: str
         train={"batch_size": 3},
     )
     write_tiny_store(tmp_path / "data/patches", landscapes)
-    draw = window_draw(
-        PatchStore(tmp_path / "data/patches"),
-        params.train,
-        patch_size=params.model.patch_size,
-        num_timesteps=params.diffusion.num_train_timesteps,
-        whole_images=code == "encoder",
-        seed=0,
-    )
+    draw = window_draw(PatchStore(tmp_path / "data/patches"), params)
     module = ImageTraining(
         build_unet(params.model), build_code(params.model, 18), image_scheduler(params.diffusion)
     )

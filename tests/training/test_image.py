@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from patchdm.config import Train
 from patchdm.diffusion.loss import cut_windows, min_snr_weight, training_loss
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.formats.patch_store import PatchStore
@@ -38,19 +37,14 @@ def draws(
     store: PatchStore, steps: range, *, whole_images: bool = False, seed: int = 0, **train: object
 ) -> list[dict[str, Tensor]]:
     """Return the batches of some steps."""
-    draw = window_draw(
-        store,
-        train_section(**train),
-        patch_size=P,
-        num_timesteps=1000,
-        whole_images=whole_images,
-        seed=seed,
+    code = "encoder" if whole_images else "table"
+    params = tiny_params(
+        base={"seed": seed},
+        model={"patch_size": P, "code": code},
+        train={"batch_size": BATCH} | train,
     )
+    draw = window_draw(store, params)
     return [draw(range(BATCH * step, BATCH * (step + 1))) for step in steps]
-
-
-def train_section(**changes: object) -> Train:
-    return tiny_params(train={"batch_size": BATCH} | changes).train
 
 
 def joined(batches: list[dict[str, Tensor]], name: str) -> Tensor:

@@ -34,19 +34,11 @@ def train(
     plan = plan_of(config, seed=0, items_seen=config.images_seen, warmup_items=0)
     module = image_training(params.model, config, params.diffusion, store, features)
     watch(module)
-    draw = window_draw(
-        store,
-        config,
-        patch_size=params.model.patch_size,
-        num_timesteps=params.diffusion.num_train_timesteps,
-        whole_images=params.model.code == "encoder",
-        seed=0,
-    )
     silent = {"report": lambda *_: None, "progress": id, "stop_requested": lambda: False}
     return fit(
         module,
         image_optimizer(module, config),
-        draw,
+        window_draw(store, params),
         plan,
         accelerator=make_accelerator(plan, config.mixed_precision),
         checkpoints=Checkpoints(folder, pytest.fail),
