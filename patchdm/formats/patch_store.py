@@ -70,8 +70,8 @@ class PatchStore:
 
         `image` (row number), `source` (name of the photograph in data/raw), `flipped` (bool),
         `split` ("train" or "test", training images first), `mean_red`, `mean_green`, `mean_blue`
-        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (its URL, path or
-        publisher), `licence`, `original_sha256`, `original_bytes`, `original_width`,
+        (0 to 255), `sha256` (of the pixels). Of the photograph: `origin` (`source` of the
+        manifest), `licence`, `original_sha256`, `original_bytes`, `original_width`,
         `original_height`, and `perceptual_hash` (of its training image).
         """
         return pd.read_parquet(self.folder / INDEX)

@@ -219,7 +219,7 @@ def test_command_counts_the_photographs_of_other_presets(
     monkeypatch.chdir(REPO)
     main(["plan", "smoke"])
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.split() == ["photographs", "141"] for line in lines)
+    assert any(line.split() == ["photographs", "195"] for line in lines)
     assert not any("PAPER" in line for line in lines)
 
 
