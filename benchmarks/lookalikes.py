@@ -22,7 +22,7 @@ from benchmarks._common import show
 from patchdm.extract.duplicates import Thumbnails, alike, groups_of, thumbnail
 from patchdm.formats.images import read_views
 
-BUNDLED = Path("data/bundled/landscapes-512x256.zip")
+BUNDLED = Path("data/bundled/landscapes-free-768x384.zip")
 SIZES = [(64, 32), (256, 256), (512, 256)]
 
 

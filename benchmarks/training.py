@@ -263,7 +263,8 @@ def parts(case: Case, folder: Path) -> tuple[ImageTraining, Callable[..., dict],
     )
     if params.train.channels_last:
         module.to(memory_format=torch.channels_last)
-    return module, window_draw(PatchStore(store), params), params
+    sections = params.model, params.train, params.diffusion
+    return module, window_draw(*sections, PatchStore(store), seed=0), params
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
     accelerator = make_accelerator(plan, config.mixed_precision)
     torch.manual_seed(params.base.seed)  # initial weights
     module = image_training(params.model, config, params.diffusion, store, features)
+    draw = window_draw(params.model, config, params.diffusion, store, seed=params.base.seed)
     # A process has the threads that its shares would have in processes of their own.
     own = max(1, torch.get_num_threads() * processes // shares)
     watching = watched(
@@ -82,7 +83,7 @@ def _train(params: Params, store: PatchStore, features: Path, state: Path) -> Im
         average = fit(
             module,
             image_optimizer(module, config),
-            window_draw(store, params),
+            draw,
             plan,
             accelerator=accelerator,
             checkpoints=Checkpoints(state, warn),

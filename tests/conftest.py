@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.photographs import BUNDLED
+
 REPO = Path(__file__).parents[1]
 
 torch.set_num_threads(1)  # the machine is shared with the other test processes
@@ -31,7 +33,7 @@ def tmp_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def landscapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 12 bundled landscapes, as JPEGs of 96x48 pixels."""
     folder = tmp_path_factory.mktemp("landscapes")
-    with ZipFile(REPO / "data/bundled/landscapes-512x256.zip") as archive:
+    with ZipFile(BUNDLED) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
         for name in names[:12]:
             with archive.open(name) as file:

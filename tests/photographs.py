@@ -15,16 +15,16 @@ from patchdm.config import Params, load_params
 from patchdm.formats.images import Pixels
 
 ROOT = Path(__file__).parents[1]
-BUNDLED = ROOT / "data/bundled/landscapes-512x256.zip"
+BUNDLED = ROOT / "data/bundled/landscapes-free-768x384.zip"
 
 
 @functools.cache
 def photograph(number: int, width: int = 96, height: int = 48) -> Pixels:
-    """Return a piece of a bundled photograph."""
+    """Return the middle of a bundled photograph of 768 x 384 pixels."""
     with zipfile.ZipFile(BUNDLED) as archive:
         member = archive.infolist()[number]
         image = np.asarray(Image.open(io.BytesIO(archive.read(member))))
-    return image[128 - height // 2 :, 256 - width // 2 :][:height, :width]
+    return image[192 - height // 2 :, 384 - width // 2 :][:height, :width]
 
 
 def encoded(image: Pixels, image_format: str = "JPEG") -> bytes:
@@ -53,10 +53,10 @@ def write_bundle(folder: Path, files: dict[str, bytes]) -> Path:
 def write_table(location: Path, files: dict[str, bytes]) -> None:
     """Write the CSV next to an archive."""
     rows = [
-        f"{name},example.org,public domain,{hashlib.sha256(content).hexdigest()}\n"
+        f"{name},someone,example.org,public domain,{hashlib.sha256(content).hexdigest()}\n"
         for name, content in files.items()
     ]
-    location.with_suffix(".csv").write_text("file,origin,licence,sha256\n" + "".join(rows))
+    location.with_suffix(".csv").write_text("file,author,origin,licence,sha256\n" + "".join(rows))
 
 
 def write_folder(folder: Path, files: dict[str, bytes]) -> Path:

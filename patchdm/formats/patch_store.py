@@ -72,7 +72,7 @@ class PatchStore:
         among the photograph's, 0: the whole), `split` ("train" or "test", training images first),
         `left`, `top`, `right`, `bottom` (what it shows, in pixels of the photograph), `flipped`
         (bool: mirrored), `mean_red`, `mean_green`, `mean_blue` (0 to 255), `sha256` (of the
-        pixels), `perceptual_hash`. Of the photograph: `origin` (its URL, path or publisher),
+        pixels), `perceptual_hash`. Of the photograph: `origin` (`source` of the manifest),
         `licence`, `original_sha256`, `original_bytes`, `original_width`, `original_height`.
         """
         return pd.read_parquet(self.folder / INDEX)

@@ -32,7 +32,7 @@ class Photograph(NamedTuple):
     image: str
     """Its name: a path below data/raw, or `lmdb/KEY`; `open_photograph` opens it."""
     source: str
-    """Its URL, its path in its folder or archive, or its publisher."""
+    """Its URL, its path in its folder or archive, or its origin."""
     licence: str
     """Its licence, or "unknown"."""
     sha256: str

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from patchdm.config import Diffusion, Model, Params, Train
+from patchdm.config import Diffusion, Model, Train
 from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
@@ -149,15 +149,16 @@ def _code(model: Model, store: PatchStore, path: Path) -> CodeTable | SemanticEn
     return CodeTable.from_features(features, model.code_dim, metadata["backbone"])
 
 
-def window_draw(store: PatchStore, params: Params) -> Draw:
+def window_draw(
+    model: Model, train: Train, diffusion: Diffusion, store: PatchStore, *, seed: int
+) -> Draw:
     """Return the draw for `ImageTraining.forward`, a function of the seed and the items.
 
     Windows, time steps (uniform) and noises are drawn of the store's training images; whole images
     too, if a joint encoder needs them.
     """
-    train, p, seed = params.train, params.model.patch_size, params.base.seed
-    num_timesteps = params.diffusion.num_train_timesteps
-    whole_images = params.model.code == "encoder"
+    p, num_timesteps = model.patch_size, diffusion.num_train_timesteps
+    whole_images = model.code == "encoder"
     rows, cols = store.height // p, store.width // p
     images = store.rows("train")
 

@@ -91,7 +91,8 @@ def test_a_real_step_counts_the_same(tmp_path: Path, landscapes: Path, code: str
         train={"batch_size": 3},
     )
     write_tiny_store(tmp_path / "data/patches", landscapes)
-    draw = window_draw(PatchStore(tmp_path / "data/patches"), params)
+    store = PatchStore(tmp_path / "data/patches")
+    draw = window_draw(params.model, params.train, params.diffusion, store, seed=0)
     module = ImageTraining(
         build_unet(params.model), build_code(params.model, 18), image_scheduler(params.diffusion)
     )
@@ -212,7 +213,7 @@ def test_command_counts_the_photographs_of_other_presets(
     monkeypatch.chdir(REPO)
     main(["plan", "smoke"])
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.split() == ["photographs", "141"] for line in lines)
+    assert any(line.split() == ["photographs", "195"] for line in lines)
     assert not any("PAPER" in line for line in lines)
 
 

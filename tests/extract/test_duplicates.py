@@ -24,7 +24,7 @@ from patchdm.extract.duplicates import (
 from patchdm.formats.images import Pixels, fit, read_image
 from tests.photographs import photograph
 
-COUNT = 141
+COUNT = 195
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "half": lambda image: image.resize((256, 128)),
@@ -51,7 +51,8 @@ def saved(image: Image.Image, quality: int = 60) -> Pixels:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    return [Image.fromarray(photograph(number, 512, 256)) for number in range(COUNT)]
+    whole = (Image.fromarray(photograph(number, 768, 384)) for number in range(COUNT))
+    return [image.resize((512, 256)) for image in whole]
 
 
 @pytest.fixture(scope="module")

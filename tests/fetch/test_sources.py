@@ -33,6 +33,8 @@ from tests.photographs import (
     write_table,
 )
 
+HEADER = b"file,author,origin,licence,sha256\n"
+
 
 def archive_of(location: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(location, "w") as archive:
@@ -43,10 +45,20 @@ def archive_of(location: Path, members: dict[str, bytes]) -> Path:
 
 def test_bundled_photographs_are_all_good(tmp_path: Path) -> None:
     raw = arrive(tmp_path, "bundled", BUNDLED)
-    assert len(raw.manifest) == len(raw.files) == 141
-    assert set(raw.manifest["licence"]) == {"public domain"}
-    assert raw.manifest["bytes"].sum() == 5_224_776
+    assert len(raw.manifest) == len(raw.files) == 195
+    assert set(raw.manifest["licence"]) == {"public domain", "CC0-1.0"}
+    assert raw.manifest["source"].str.startswith("endless-sky-high-dpi 0.11.0, ").all()
+    assert raw.manifest["bytes"].sum() == 12_753_494
     assert set(raw.outcomes["outcome"]) == {"ok"}
+
+
+def test_a_table_may_have_no_authors(tmp_path: Path) -> None:
+    location = write_bundle(tmp_path, jpegs(2))
+    table = location.with_suffix(".csv")
+    table.write_text(table.read_text().replace("author,", "").replace("someone,", ""))
+    raw = arrive(tmp_path / "target", "bundled", location)
+    assert set(raw.manifest["source"]) == {"example.org"}
+    assert raw.files == jpegs(2)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +159,13 @@ def test_zip_bombs_are_stopped_at_the_limit(
         (b"", "no readable CSV"),
         (b"\xff\xfe\x00", "no readable CSV"),
         (b"file,licence\n", "found .'file', 'licence'., expected the columns"),
-        (b"file,origin,licence,sha256\na.jpg,here\n", "found .'a.jpg', 'here'., expected"),
-        (b"file,origin,licence,sha256\na.jpg,x,y,abc\n", "a.jpg has sha256 'abc', expected 64"),
+        (HEADER + b"a.jpg,who,here\n", "found .'a.jpg', 'who', 'here'., expected .*'author'"),
+        (HEADER + b"a.jpg,who,x,y,abc\n", "a.jpg has sha256 'abc', expected 64"),
         (
-            b"file,origin,licence,sha256\n" + 2 * (b"a.jpg,x,y," + b"0" * 64 + b"\n"),
+            HEADER + 2 * (b"a.jpg,who,x,y," + b"0" * 64 + b"\n"),
             "a.jpg is listed twice",
         ),
+        (b"file,origin,licence,sha256\na.jpg,here\n", "found .'a.jpg', 'here'., expected"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, table: bytes, found: str) -> None:

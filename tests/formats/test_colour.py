@@ -16,7 +16,7 @@ from tests.formats.hostile import chunk, png, save
 from tests.formats.profiles import PROFILES, cmyk_profile, grey_profile, into, rgb_profile, seen
 from tests.photographs import photograph
 
-PICTURE = Image.fromarray(photograph(3))
+PICTURE = Image.fromarray(photograph(5))
 LOSSLESS = {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}}
 LOSSY = {"JPEG": {"quality": 98, "subsampling": 0}, "AVIF": {"quality": 98, "subsampling": "4:4:4"}}
 

@@ -192,13 +192,14 @@ def test_photographs_that_are_too_few_without_the_damaged_are_refused(params: Pa
 def test_too_many_damaged_photographs_are_an_error_until_they_are_mended(params: Params) -> None:
     extract_patches(params)
     first = contents(PATCHES)
-    names = [f"scene{number}.jpg" for number in (4, 6)]
+    index = PatchStore(PATCHES).index
+    names = sorted(set(index.loc[index["split"] == "train", "source"]))[3:5]
     whole = {name: (RAW / name).read_bytes() for name in names}
     for name in names:
         (RAW / name).write_bytes(b"<html>")
     message = (
         r"^data/raw: found 2 damaged of 10 photographs, expected data\.damaged_fraction = 0\.1 "
-        r"of them; the first: data/raw/scene4\.jpg: found sha256 "
+        rf"of them; the first: data/raw/{names[0]}: found sha256 "
     )
     for _ in range(2):
         with pytest.raises(PatchDMError, match=message):

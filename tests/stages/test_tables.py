@@ -50,7 +50,7 @@ def test_it_writes_four_tables_three_times(params: Params):
     ablation = pd.read_csv(PAPER_TABLES / "ablation.csv", index_col="variant")
     assert dict(ablation[FID].dropna()) == {"full": 31.0, "no-code": 62.0}
     quality = pd.read_csv(PAPER_TABLES / "quality.csv", index_col="data")
-    own = quality.loc["landscapes-512x256"].set_index("metric").loc["FID"]
+    own = quality.loc["landscapes-free-768x384"].set_index("metric").loc["FID"]
     assert (own["size"], own["measured (efficientnet-lite0, n = 8)"], own["seeds"]) == (
         "32x16",
         31.0,
@@ -89,7 +89,7 @@ def test_without_an_ablation_its_cells_are_empty(params: Params):
     ablation = pd.read_csv(PAPER_TABLES / "ablation.csv", index_col="variant")
     assert ablation[FID].isna().all()
     quality = pd.read_csv(PAPER_TABLES / "quality.csv", index_col=["data", "metric"])
-    assert quality.loc[("landscapes-512x256", "FID"), "seeds"].item() == 1
+    assert quality.loc[("landscapes-free-768x384", "FID"), "seeds"].item() == 1
 
 
 def test_the_papers_data_is_known_by_folder_and_width(params: Params):

@@ -39,11 +39,10 @@ def draws(
     """Return the batches of some steps."""
     code = "encoder" if whole_images else "table"
     params = tiny_params(
-        base={"seed": seed},
         model={"patch_size": P, "code": code},
         train={"batch_size": BATCH} | train,
     )
-    draw = window_draw(store, params)
+    draw = window_draw(params.model, params.train, params.diffusion, store, seed=seed)
     return [draw(range(BATCH * step, BATCH * (step + 1))) for step in steps]
 
 

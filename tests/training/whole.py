@@ -38,7 +38,7 @@ def train(
     return fit(
         module,
         image_optimizer(module, config),
-        window_draw(store, params),
+        window_draw(params.model, config, params.diffusion, store, seed=0),
         plan,
         accelerator=make_accelerator(plan, config.mixed_precision),
         checkpoints=Checkpoints(folder, pytest.fail),

@@ -14,7 +14,8 @@ from patchdm.fetch.archives import Member, members, unpack
 from patchdm.fetch.names import refuse
 from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one, read_csv
 
-_COLUMNS = ["file", "origin", "licence", "sha256"]
+_COLUMNS = ["file", "author", "origin", "licence", "sha256"]
+_WITHOUT_AUTHOR = ["file", "origin", "licence", "sha256"]  # which is read too
 
 
 @contextmanager
@@ -50,16 +51,16 @@ def _read_table(path: Path) -> dict[str, list[str]]:
     """Read the CSV next to an archive: file name -> origin, licence, sha256."""
     header, *rows = read_csv(path)
     table: dict[str, list[str]] = {}
+    expected = _WITHOUT_AUTHOR if header == _WITHOUT_AUTHOR else _COLUMNS
     for found in (header, *rows):
-        if len(found) != len(_COLUMNS) or (found is header and found != _COLUMNS):
-            raise PatchDMError(f"{path}: found {found}, expected the columns {_COLUMNS}")
-    for name, *facts in rows:
-        facts[-1] = facts[-1].lower()
+        if len(found) != len(expected) or (found is header and found != expected):
+            raise PatchDMError(f"{path}: found {found}, expected the columns {expected}")
+    for name, *_author, origin, licence, sha256 in rows:
         if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name in (".", ".."):
             raise PatchDMError(f"{path}: found file {name!r}, expected bare names")
-        if not re.fullmatch(r"[0-9a-f]{64}", facts[-1]):
-            raise PatchDMError(f"{path}: {name} has sha256 {facts[-1]!r}, expected 64 hex digits")
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise PatchDMError(f"{path}: {name} has sha256 {sha256!r}, expected 64 hex digits")
         if name in table:
             raise PatchDMError(f"{path}: {name} is listed twice, expected once")
-        table[name] = facts
+        table[name] = [origin, licence, sha256.lower()]
     return table
