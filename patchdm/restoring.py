@@ -18,8 +18,9 @@ from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.sampling.checks import check_count
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
-from patchdm.sampling.inpaint import checked_mask, inpaint
+from patchdm.sampling.inpaint import checked_mask, inpaint, showing
 from patchdm.sampling.outpaint import canvas_around
+from patchdm.sampling.solve import Predict
 from patchdm.sampling.solvers import begin, check_solver, solver
 from patchdm.sampling.tilings import Step
 
@@ -139,8 +140,11 @@ class RestoringMixin:
                 )
         elif cond is None and self.latent is not None:
             cond = self.sample_codes(batch, generator, latent_num_inference_steps)
+        predict: Predict = self.denoiser((height, width), cond, **canvas)
+        if self.unet.config.inpaints:
+            predict = showing(predict, known, hole)
         x_0 = inpaint(
-            self.denoiser((height, width), cond, **canvas),
+            predict,
             scheduler,
             known,
             hole,
