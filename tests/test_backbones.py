@@ -46,6 +46,21 @@ def test_efficientnet_gives_the_features_of_its_package(photographs: np.ndarray)
     assert np.abs(features[0] - features[1]).max() > 0.1
 
 
+def test_a_thumbnail_adds_the_colours_of_parts(photographs: np.ndarray) -> None:
+    plain = load_backbone("efficientnet-lite0", None, "cpu")
+    both = load_backbone("efficientnet-lite0+thumbnail", None, "cpu")
+    features = both.features(photographs)
+    assert both.name == "efficientnet-lite0+thumbnail"
+    assert both.weights_hash == plain.weights_hash
+    assert features.shape == (4, both.dim) == (4, 1280 + 432)
+    np.testing.assert_allclose(features[:, :1280], plain.features(photographs), atol=1e-4)
+    n, height, width, _ = photographs.shape
+    assert (height % 12, width % 12) == (0, 0)
+    parts = photographs.reshape(n, 12, height // 12, 12, width // 12, 3).mean(axis=(2, 4))
+    expected = parts.transpose(0, 3, 1, 2).reshape(n, -1) / 127.5 - 1
+    np.testing.assert_allclose(features[:, 1280:], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(("count", "sizes"), [(2, [20, 20]), (3, [20, 20]), (1, [40])])
 def test_threads_share_the_parts_of_a_batch(count: int, sizes: list[int]) -> None:
     images = torch.arange(40.0).reshape(40, 1)

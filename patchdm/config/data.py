@@ -118,7 +118,9 @@ class Features(Section):
     """The frozen backbone whose features initialise the code table."""
 
     backbone: Text
-    """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`."""
+    """`efficientnet-lite0` or `open_clip:MODEL/PRETRAINED`, e.g. `open_clip:ViT-B-16/openai`; with
+    `+thumbnail` behind it, the mean colours of 12 x 12 parts of the image are further features, so
+    that codes start from its layout, too."""
     weights: Text | None
     """A local weights file for the backbone; null: its package contains or downloads them."""
     batch_size: Positive
