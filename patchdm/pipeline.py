@@ -25,7 +25,7 @@ from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import Advance, solve
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
-from patchdm.saved import bundled
+from patchdm.saved import located
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
@@ -92,9 +92,9 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         """Load a folder of `save_pretrained` or a model of the hub; None: the bundled model.
 
         Raises:
-            PatchDMError: there is no bundled model, or it is damaged.
+            PatchDMError: there is no such model, or a file is damaged.
         """
-        return super().from_pretrained(pretrained_model_name_or_path or bundled(), **options)
+        return super().from_pretrained(located(pretrained_model_name_or_path, options), **options)
 
     @classmethod
     def from_stages(cls, image_model: Path, latent_model: Path | None) -> Self:

@@ -12,11 +12,15 @@ from patchdm.files import sha256
 
 BUNDLED = Path(__file__).parent / "showcase"
 """The model that comes with the package."""
-BUNDLED_SHOWS = "landscapes"
+SHOWS = "landscapes"
+"""What its images show."""
 INDEX, CARD, SUMS = "model_index.json", "README.md", "SHA256SUMS"
 PIPELINE = "PatchDMPipeline"
+HUB_NAME = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@(.+))?")
+"""OWNER/NAME or OWNER/NAME@REVISION."""
+_OF_HUB = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _LIBRARIES = ("diffusers", "patchdm")
-_LOADED = ("*.json", "*.safetensors")
+LOADED = ("*.json", "*.safetensors")
 
 
 def read_index(folder: Path, name: str) -> dict[str, Any]:
@@ -61,15 +65,35 @@ def bundled() -> Path:
     """Return the folder of the bundled model.
 
     Raises:
-        PatchDMError: it is missing, or a file is damaged.
+        PatchDMError: there is none.
     """
     if not (BUNDLED / SUMS).is_file():
         raise PatchDMError(
-            "model: found none bundled with this patchdm, expected the name of a folder or of a "
-            "model of the hub"
+            "model: none is named and none is bundled, expected a folder of save_pretrained, "
+            "data/models of a run, or OWNER/NAME of the hub"
         )
-    check_sums(BUNDLED)
     return BUNDLED
+
+
+def located(name: str | Path | None, options: dict[str, Any]) -> Path:
+    """Return the checked folder of a pipeline: the bundled one, one here or one of the hub.
+
+    Args:
+        name: a folder, or OWNER/NAME of the hub; None: the bundled model.
+        options: of `from_pretrained`; those of a download are taken out of it.
+
+    Raises:
+        PatchDMError: there is no such model, or a file is damaged.
+    """
+    folder = bundled() if name is None else Path(name)
+    found = HUB_NAME.fullmatch(str(name))
+    if found and not folder.exists():
+        from patchdm import hub  # noqa: PLC0415 - slow
+
+        given = {key: options.pop(key) for key in _OF_HUB if key in options}
+        folder = hub.download(found[1], **{"revision": found[2], **given})
+    check_sums(folder)
+    return folder
 
 
 def write_sums(folder: Path) -> None:
@@ -106,5 +130,5 @@ def _shown(digest: str | None) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    files = (path for pattern in _LOADED for path in folder.rglob(pattern))
+    files = (path for pattern in LOADED for path in folder.rglob(pattern))
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}

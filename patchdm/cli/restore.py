@@ -100,7 +100,7 @@ def _restore(
     found = settings(model, pipe)
     if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
-    chosen = found.inpaint | {"output_type": "latent"} | options
+    chosen: dict[str, Any] = found.inpaint | {"output_type": "latent"} | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
         chosen["fit"] = _fit(found, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.

@@ -69,7 +69,7 @@ def sample(
         pipe.unet.compile()
     gpus = 1 if device else torch.cuda.device_count()
     given = {"key": {}, "on_progress": on_start(len(seeds)), "gpus": gpus}
-    chosen = given | found.sample | sides | options
+    chosen: dict[str, Any] = given | found.sample | sides | options
     return generate(pipe, seeds, out, **chosen)
 
 
