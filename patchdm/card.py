@@ -60,14 +60,21 @@ def card(
 
 
 def _use(name: str, pipe: PatchDMPipeline) -> str:
-    call = (
-        "pipe(4)" if pipe.config.defaults is None else 'pipe(4, **pipe.config.defaults["sample"])'
-    )
-    return (
-        f"```console\npatchdm sample {name} --seeds 0:16 --out DIR --grid\n```\n\n"
-        "```python\nfrom patchdm.pipeline import PatchDMPipeline\n\n"
-        f'pipe = PatchDMPipeline.from_pretrained("{name}")\nimages = {call}.images\n```'
-    )
+    lines = [
+        "from patchdm.pipeline import PatchDMPipeline",
+        "",
+        f'pipe = PatchDMPipeline.from_pretrained("{name}")',
+        "images = pipe(4).images",
+    ]
+    if pipe.config.defaults is not None:
+        lines[1:1] = ["from patchdm.sampling.solvers import solver"]
+        lines[-1:] = [
+            "defaults = pipe.config.defaults",
+            'pipe.scheduler = solver(pipe.scheduler, defaults["solver"])',
+            'images = pipe(4, **defaults["sample"]).images',
+        ]
+    command = f"patchdm sample {name} --seeds 0:16 --out DIR --grid"
+    return "```console\n{}\n```\n\n```python\n{}\n```".format(command, "\n".join(lines))
 
 
 def _model(pipe: PatchDMPipeline) -> str:

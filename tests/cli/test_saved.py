@@ -7,6 +7,7 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -156,6 +157,15 @@ def test_the_card_has_what_the_run_has_left(work: Path):
     assert "## Metrics" not in (save("full/data/models", "other") / CARD).read_text()
     (work / "saved" / CARD).write_text("# By hand")
     assert (save("saved", "third") / CARD).read_text() == "# By hand"
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("model", [RUN, "pipe"])
+def test_the_code_of_the_card_runs(model: str):
+    text = (save(model, "saved") / CARD).read_text()
+    found: dict[str, Any] = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], found)
+    assert [image.size for image in found["images"]] == [(32, 16)] * 4
 
 
 def test_no_folder_is_written_over(work: Path):
