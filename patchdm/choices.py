@@ -5,12 +5,14 @@ Nothing heavy is imported: params.yaml and the command line are checked with the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 Solver = Literal["ddim", "dpm-solver++", "unipc"]
 Tiling = Literal["shifted", "alternate", "average", "blend"]
 Positions = Literal["extrapolate", "rescale"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
+Half = Literal["bf16", "fp16"]
 Code = Literal["image", "latent"]
 Format = Literal["png", "webdataset"]
 OutputType = Literal["pil", "np", "pt", "latent"]
@@ -20,3 +22,9 @@ def check_choice(name: str, value: object, choices: Any) -> None:
     """Raise a ValueError if a value is none of the choices, a Literal of strings."""
     if value not in (names := get_args(choices)):
         raise ValueError(f"`{name}` is {value!r}, expected {', '.join(names)}")
+
+
+def check_names(name: str, values: Iterable[str], known: Sequence[str]) -> None:
+    """Raise a ValueError if some of the values are not known."""
+    if unknown := [value for value in values if value not in known]:
+        raise ValueError(f"`{name}` has {unknown}, expected {known}")

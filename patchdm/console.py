@@ -82,7 +82,7 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]
 
 def warn(message: str) -> None:
     """Print a problem that does not stop the work."""
-    _say(f"warning: {message}")
+    say(f"warning: {message}")
 
 
 class Meter:
@@ -169,7 +169,7 @@ def _lines(meter: Meter) -> Iterator[Callable[[int], None]]:
     def talk() -> None:
         seconds = FIRST_LINE_SECONDS
         while not over.wait(seconds):
-            _say(str(meter.line()))
+            say(str(meter.line()))
             seconds = SECONDS_BETWEEN_LINES
 
     thread = threading.Thread(target=talk, daemon=True)
@@ -179,10 +179,11 @@ def _lines(meter: Meter) -> Iterator[Callable[[int], None]]:
     finally:
         over.set()
         thread.join()
-    _say(str(meter.last_line()))
+    say(str(meter.last_line()))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line on standard error, if anybody reads it."""
     with contextlib.suppress(OSError):  # nobody reads any more, but the work continues
         sys.stderr.write(f"{text}\n")
 

@@ -13,8 +13,8 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from patchdm.choices import OutputType, check_choice
-from patchdm.errors import PatchDMError
+from patchdm.choices import OutputType, check_choice, check_names
+from patchdm.errors import PatchDMError, one_line
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.restoring import Generators, RestoringMixin
@@ -25,6 +25,7 @@ from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import Advance, solve
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
+from patchdm.saved import located
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
@@ -42,6 +43,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         latent_scheduler: its DDIM scheduler, given with `latent`.
         encoder: gives the code of an image, where it was trained with the U-Net.
         code_table: gives the codes of the training images, where they were.
+        defaults: how commands sample with it, see `patchdm.cli.defaults`; saved along.
 
     Raises:
         ValueError: the parts do not fit each other.
@@ -66,9 +68,11 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         latent_scheduler: SchedulerMixin | None = None,
         encoder: SemanticEncoder | None = None,
         code_table: CodeTable | None = None,
+        defaults: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, part in (("latent", latent), ("encoder", encoder), ("code_table", code_table)):
+        codes = {"encoder": encoder, "code_table": code_table}
+        for name, part in {"latent": latent, **codes}.items():
             if part is not None and part.config.code_dim != unet.config.cond_dim:
                 raise ValueError(
                     f"`{name}` has codes of width {part.config.code_dim}, `unet` takes "
@@ -76,15 +80,21 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
                 )
         if latent is not None and latent_scheduler is None:
             raise ValueError("`latent` is given without `latent_scheduler`")
-        self.register_modules(
-            unet=unet,
-            scheduler=scheduler,
-            latent=latent,
-            latent_scheduler=latent_scheduler,
-            encoder=encoder,
-            code_table=code_table,
-        )
+        latents = {"latent": latent, "latent_scheduler": latent_scheduler}
+        self.register_modules(unet=unet, scheduler=scheduler, **latents, **codes)
+        self.register_to_config(defaults=defaults)
         self.image_processor = VaeImageProcessor()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path | None = None, **options: Any
+    ) -> Self:
+        """Load a folder of `save_pretrained` or a model of the hub; None: the bundled model.
+
+        Raises:
+            PatchDMError: there is no such model, or a file is damaged.
+        """
+        return super().from_pretrained(located(pretrained_model_name_or_path, options), **options)
 
     @classmethod
     def from_stages(cls, image_model: Path, latent_model: Path | None) -> Self:
@@ -93,28 +103,25 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         Raises:
             PatchDMError: a folder is missing or of another kind.
         """
-        needed = [image_model / "unet", image_model / "scheduler"]
+        places: dict[str, tuple[Any, Path]] = {
+            "unet": (PatchUNet, image_model / "unet"),
+            "scheduler": (DDIMScheduler, image_model / "scheduler"),
+        }
+        for name, kind in (("encoder", SemanticEncoder), ("code_table", CodeTable)):
+            if (image_model / name).is_dir():
+                places[name] = kind, image_model / name
         if latent_model is not None:
-            needed += [latent_model / "latent", latent_model / "scheduler"]
-        for part in needed:  # diffusers would ask its hub for what is missing
-            if not part.is_dir():
-                raise PatchDMError(f"no readable model: {part}: not found, expected a folder")
+            places["latent"] = LatentMLP, latent_model / "latent"
+            places["latent_scheduler"] = DDIMScheduler, latent_model / "scheduler"
+        for _, folder in places.values():  # diffusers would ask its hub for what is missing
+            if not folder.is_dir():
+                raise PatchDMError(f"no readable model: {folder}: not found, expected a folder")
         try:
-            unet = PatchUNet.from_pretrained(image_model / "unet")
-            parts: dict[str, Any] = {
-                "unet": unet.to(memory_format=torch.channels_last),  # the faster layout
-                "scheduler": DDIMScheduler.from_pretrained(image_model / "scheduler"),
-            }
-            for name, kind in (("encoder", SemanticEncoder), ("code_table", CodeTable)):
-                if (image_model / name).is_dir():
-                    parts[name] = kind.from_pretrained(image_model / name)
-            if latent_model is not None:
-                parts["latent"] = LatentMLP.from_pretrained(latent_model / "latent")
-                scheduler = DDIMScheduler.from_pretrained(latent_model / "scheduler")
-                parts["latent_scheduler"] = scheduler
-            return cls(**parts)
+            read = {name: kind.from_pretrained(folder) for name, (kind, folder) in places.items()}
         except (OSError, ValueError) as error:
-            raise PatchDMError(f"no readable model: {' '.join(str(error).split())}") from None
+            raise PatchDMError(f"no readable model: {one_line(error)}") from None
+        read["unet"].to(memory_format=torch.channels_last)  # the faster layout
+        return cls(**read)
 
     @property
     def guidance_scale(self) -> float:
@@ -188,7 +195,11 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         self.check_inputs(
             batch_size, shape, generator, cond, latents, output_type, guidance_scale=guidance_scale
         )
-        self._check_callback(callback_on_step_end_tensor_inputs)
+        check_names(
+            "callback_on_step_end_tensor_inputs",
+            callback_on_step_end_tensor_inputs,
+            self._callback_tensor_inputs,
+        )
         begin(self.scheduler, num_inference_steps)  # before anything is drawn
 
         self._guidance_scale = guidance_scale
@@ -226,8 +237,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             return None
 
         def on_step(x_t: Tensor, step: Step) -> Tensor:
-            # A copy of the codes, so that a change in place is seen.
-            codes = None if denoiser.cond is None else denoiser.cond.clone()
+            codes = None if denoiser.cond is None else denoiser.cond.clone()  # changed in place?
             tensors = {"latents": x_t, "cond": codes}
             given: dict[str, Any] = {name: tensors[name] for name in tensor_inputs}
             changed = given | on_step_end(self, step.index, step.t, given)
@@ -311,14 +321,6 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             if tensor is not None and tensor.shape != size:
                 raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
         check_choice("output_type", output_type, OutputType)
-
-    def _check_callback(self, tensor_inputs: Sequence[str]) -> None:
-        unknown = [name for name in tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(
-                f"`callback_on_step_end_tensor_inputs` has {unknown}, expected "
-                f"{self._callback_tensor_inputs}"
-            )
 
     def _shape(
         self, height: int | None, width: int | None, latents: Tensor | None

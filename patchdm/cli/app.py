@@ -17,10 +17,10 @@ from typing import Annotated, Any, NoReturn, Unpack
 import typer
 from typer import Argument, Option
 
-from patchdm.choices import Format, Solver
+from patchdm.choices import Format, Half, Solver
 from patchdm.cli import options
 from patchdm.config import load_params, params_hash
-from patchdm.console import progress, show_any_text
+from patchdm.console import progress, say, show_any_text
 from patchdm.errors import MISTAKES, PatchDMError, mistake
 from patchdm.files import replacing
 
@@ -223,7 +223,7 @@ def sample(
 
     The same command goes on after a kill, and shares the work with others that run it.
     """
-    folder = options.model_of(model)
+    folder = _model(model)
     from patchdm.cli.sample import sample, write_contact_sheet
 
     chosen: dict[str, Any] = {"batch_size": batch, "format": form, "shard_size": shard_size}
@@ -248,7 +248,7 @@ def inpaint(
     **others: Unpack[options.Restoring],
 ) -> None:
     """Regenerate the white part of a mask, and nothing else."""
-    folder, paths = options.model_of(model), options.versions(out, seeds, image, mask)
+    paths, folder = options.versions(out, seeds, image, mask), _model(model)
     from patchdm.cli.restore import inpaint
 
     for path in inpaint(folder, image, mask, paths, **options.given(others)):
@@ -273,11 +273,54 @@ def outpaint(
     margins = {"left": left, "top": top, "right": right, "bottom": bottom}
     if not any(margins.values()):
         raise PatchDMError("--left, --top, --right, --bottom: found 0, expected one above 0")
-    folder, paths = options.model_of(model), options.versions(out, seeds, image)
+    paths, folder = options.versions(out, seeds, image), _model(model)
     from patchdm.cli.restore import outpaint
 
     for path in outpaint(folder, image, margins, paths, **options.given(others)):
         print(f"{path}: done")
+
+
+@app.command()
+def save(
+    model: options.OneModel,
+    out: Annotated[Path, Argument(help="a new folder")],
+    half: Annotated[str | None, options.choice("in which weights are stored", Half)] = None,
+    licence: options.Licence = None,
+) -> None:
+    """Write a model as one diffusers folder, with a card and the hashes of its files."""
+    folder = _model([model])
+    from patchdm.cli import publish
+
+    publish.save(folder, out, name=out.name, half=half, licence=licence)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{out}: done, {size / 1e6:.1f} MB")
+
+
+@app.command()
+def push(
+    model: options.OneModel,
+    repository: Annotated[str, options.repository()],
+    *,
+    private: Annotated[bool, Option("--private", help="if it is created")] = False,
+    branch: Annotated[str | None, Option("--revision", metavar="BRANCH", help="to push to")] = None,
+    licence: options.Licence = None,
+) -> None:
+    """Upload a model and its card to the hub, with the token of `hf auth login` or HF_TOKEN."""
+    folder = _model([model])
+    from patchdm.cli import publish
+
+    url = publish.push(folder, repository, private=private, branch=branch, licence=licence)
+    print(f"{repository}: done, see {url}")
+
+
+def _model(given: list[str] | None) -> Path:
+    """Return the folder of the model; say which it is, if it is none of the user's."""
+    if not sys.stderr.isatty():  # which shows the bars of a download
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    folder, about = options.model_of(given)
+    if about:
+        say(about)
+    return folder
 
 
 @contextlib.contextmanager

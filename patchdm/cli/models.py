@@ -15,11 +15,9 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.memory import keep_freed_memory
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.saved import INDEX, read_index
 
 log = logging.getLogger(__name__)
-
-PAPER_STEPS = {"num_inference_steps": 50}
-"""What is taken where neither the command nor a run says how many."""
 
 
 def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
@@ -32,7 +30,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
     """
     disable_progress_bar()
     keep_freed_memory()
-    if (model / "model_index.json").is_file():
+    if (model / INDEX).is_file():
         pipe = _saved(model)
     else:
         latent = model / "latent"  # empty without a global code
@@ -52,7 +50,7 @@ def run_of(model: Path, pipe: PatchDMPipeline) -> Params | None:
     """
     folder = model.resolve()
     file = Path(*folder.parts[:-2], "params.yaml")
-    alone = folder.parts[-2:] != ("data", "models") or (folder / "model_index.json").is_file()
+    alone = folder.parts[-2:] != ("data", "models") or (folder / INDEX).is_file()
     if alone or not file.is_file():
         return None
     try:
@@ -84,12 +82,7 @@ def _describes(run: Params, pipe: PatchDMPipeline) -> bool:
 
 def _saved(model: Path) -> PatchDMPipeline:
     """Load a folder of `save_pretrained`."""
-    try:
-        kind = json.loads((model / "model_index.json").read_bytes())["_class_name"]
-    except (ValueError, KeyError, TypeError):
-        raise PatchDMError(f"{model}/model_index.json: not that of a pipeline") from None
-    if kind != PatchDMPipeline.__name__:
-        raise PatchDMError(f"{model}: found a {kind}, expected a {PatchDMPipeline.__name__}")
+    read_index(model, str(model))
     try:
         pipe = PatchDMPipeline.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 from typer import Argument, BadParameter, Option
 
+from patchdm import saved
 from patchdm.choices import Code, Positions, Precision, Tiling
 from patchdm.errors import PatchDMError
 
@@ -118,10 +119,21 @@ def argument(meaning: str) -> Any:
     return Argument(parser=parse, help=meaning)
 
 
+def repository() -> Any:
+    """Return an argument that is OWNER/NAME."""
+
+    def parse(text: str) -> str:
+        if not (name := saved.HUB_NAME.fullmatch(text)) or name[2]:
+            raise PatchDMError(f"repository: found {text}, expected OWNER/NAME")
+        return text
+
+    return Argument(parser=parse, metavar="OWNER/NAME", help="of the hub; created if it is new")
+
+
 class Solving(TypedDict):
     """Options of `sample`, `inpaint` and `outpaint`, named as the pipeline names its arguments.
 
-    None: as in the params.yaml of the model's run.
+    None: as in the params.yaml of the model's run, or as the model's folder says.
     """
 
     device: Annotated[str | None, Option(metavar="NAME", help=DEVICE)]
@@ -144,10 +156,17 @@ class Restoring(Solving):
 
 
 Model = Annotated[
-    list[Path] | None,
-    Argument(help=f"folder of save_pretrained, import-official or a run; default: {MODELS}"),
+    list[str] | None,
+    Argument(
+        help="folder of save_pretrained, import-official or a run, or OWNER/NAME of the hub; "
+        f"default: {MODELS}, else the bundled model"
+    ),
 ]
 """At most one. What may be left out before other arguments must be a list, as Click takes it."""
+OneModel = Annotated[str, Argument(metavar="MODEL", help="as of sample")]
+Licence = Annotated[
+    str | None, Option("--license", metavar="NAME", help="of the weights, e.g. apache-2.0")
+]
 Image = Annotated[Path, argument("file (JPEG, PNG, WebP, AVIF, TIFF, HEIC), of any size")]
 File = Annotated[Path, output("PNG file; of several seeds, each goes behind the name", "FILE")]
 Versions = Annotated[range, seed_range("one version each; default: 0:1", show_default=False)]
@@ -173,17 +192,35 @@ def given(options: Solving) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def model_of(folders: Sequence[Path] | None) -> Path:
-    """Return the model that is given, or the default; refuse several, and folders of no model."""
-    model, *more = folders or [MODELS]
+def model_of(models: Sequence[str] | None) -> tuple[Path, str]:
+    """Return the folder of the model that is given, or of the default, and what to say of it.
+
+    Raises:
+        PatchDMError: several are given, or what is given is no model.
+    """
+    given, *more = models or [str(MODELS)]
     if more:
-        raise PatchDMError(f"model: found {model} and {more[0]}, expected one folder")
-    if not (model / "model_index.json").is_file() and not (model / "patchdm").is_dir():
-        raise PatchDMError(
-            f"{model}: found neither model_index.json nor patchdm/, expected a folder of "
-            "save_pretrained or import-official, or data/models of a run"
-        )
-    return model
+        raise PatchDMError(f"model: found {given} and {more[0]}, expected one folder")
+    model = Path(given)
+    if (model / saved.INDEX).is_file() or (model / "patchdm").is_dir():
+        return model, ""
+    if not models:
+        folder = saved.bundled()
+        return folder, _about(f"bundled {folder.parent.name}/{folder.name}", folder, saved.SHOWS)
+    name = saved.HUB_NAME.fullmatch(given)
+    if name and model != MODELS and not model.exists():
+        from patchdm import hub  # noqa: PLC0415 - slow
+
+        folder = hub.download(name[1], name[2])
+        return folder, _about(f"{name[1]}@{folder.name} of the hub", folder)
+    raise PatchDMError(
+        f"{given}: found neither model_index.json nor patchdm/, expected a folder of "
+        "save_pretrained or import-official, data/models of a run, or OWNER/NAME of the hub"
+    )
+
+
+def _about(name: str, folder: Path, *more: str) -> str:
+    return f"model: {', '.join(text for text in (name, saved.image_size(folder), *more) if text)}"
 
 
 def versions(out: Path, seeds: range, *files: Path) -> dict[int, Path]:

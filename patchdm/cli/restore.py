@@ -12,15 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from patchdm.backbones.load import load_backbone
-from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
-from patchdm.config import Params
+from patchdm.cli.defaults import Settings, settings
+from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
 from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
-from patchdm.sampling.generate import sampling_options
 from patchdm.sampling.solve import generators
 
 WHITE = 127.5
@@ -92,17 +91,18 @@ def _restore(
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels, paths: the image (H, W, 3); seed -> PNG file.
         model, device: as in `load_pipeline`.
-        mixed_precision: as in params.yaml; None: that of the model's run, or as it was saved.
+        mixed_precision: as in params.yaml; None: that of the model's run or folder, or
+            as it was saved.
         options: of the pipeline's `inpaint`, as in `sample`.
     """
     pipe = load_pipeline(model, device)
     pipe.set_progress_bar_config(disable=None)  # but in a terminal
-    run = run_of(model, pipe)
-    if name := mixed_precision or (run and run.sample.mixed_precision):
+    found = settings(model, pipe)
+    if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
-    chosen = _restoring_options(pipe, run) | options
+    chosen: dict[str, Any] = found.inpaint | {"output_type": "latent"} | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
-        chosen["fit"] = _fit(run, pipe)
+        chosen["fit"] = _fit(found, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
     for seed, path in paths.items():
@@ -114,20 +114,9 @@ def _restore(
         yield path
 
 
-def _restoring_options(pipe: PatchDMPipeline, run: Params | None) -> dict[str, Any]:
-    """Return the defaults of in- and outpainting."""
-    if run is None:
-        code = "latent" if pipe.encoder is None else "image"
-        return {**PAPER_STEPS, "code": code, "output_type": "latent"}
-    chosen = run.applications.model_dump(include={"resamplings", "blend_width", "code"})
-    chosen |= {"num_inference_steps": run.applications.num_steps, "output_type": "latent"}
-    return sampling_options(run) | chosen
-
-
-def _fit(run: Params | None, pipe: PatchDMPipeline) -> CodeFit:
+def _fit(found: Settings, pipe: PatchDMPipeline) -> CodeFit:
     """Return how a code is fitted to an image."""
-    if run is None:
+    if found.fit is None:
         raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
-    weights = Path(run.features.weights) if run.features.weights else None
-    backbone = load_backbone(pipe.code_table.config.backbone, weights, "cpu")
-    return CodeFit.of(backbone.features, run.applications)
+    backbone = load_backbone(pipe.code_table.config.backbone, found.weights, "cpu")
+    return CodeFit(backbone.features, **found.fit)

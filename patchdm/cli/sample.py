@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from patchdm.cli.models import PAPER_STEPS, load_pipeline, run_of
+from patchdm.cli.defaults import settings
+from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png
 from patchdm.formats.shards import read_images, read_manifest
-from patchdm.sampling.generate import generate, sampling_options
+from patchdm.sampling.generate import generate
 from patchdm.sampling.solvers import solver
 
 GRID_IMAGES = 64
@@ -42,11 +43,12 @@ def sample(
 
     Args:
         model, device: as in `load_pipeline`.
-        seeds, out, options: of `generate`; what is left out is as in the model's run.
+        seeds, out, options: of `generate`; what is left out is as in the model's
+            run or folder.
         on_start: called with the number of images; returns what to call with how many are done.
         size: "height" and "width" in pixels; None: those of the training images.
-        solver_name, mixed_precision: as in params.yaml; None: that of the model's run, or as it was
-            saved.
+        solver_name, mixed_precision: as in params.yaml; None: that of the model's run or folder, or
+            as it was saved.
         compiled: pass the network through torch.compile.
 
     Raises:
@@ -58,17 +60,16 @@ def sample(
     if size is None and trained is None:
         raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
     sides = size or dict(zip(("height", "width"), trained, strict=True))
-    run = run_of(model, pipe)
-    if name := solver_name or (run and run.sample.solver):
+    found = settings(model, pipe)
+    if name := solver_name or found.solver:
         pipe.scheduler = solver(pipe.scheduler, name)
-    if name := mixed_precision or (run and run.sample.mixed_precision):
+    if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
     if compiled:
         pipe.unet.compile()
-    defaults = sampling_options(run) if run else PAPER_STEPS
     gpus = 1 if device else torch.cuda.device_count()
     given = {"key": {}, "on_progress": on_start(len(seeds)), "gpus": gpus}
-    chosen = given | defaults | sides | options
+    chosen: dict[str, Any] = given | found.sample | sides | options
     return generate(pipe, seeds, out, **chosen)
 
 

@@ -27,7 +27,7 @@ from patchdm.errors import PatchDMError
 __all__ = [
     "Ablation", "Applications", "Base", "Data", "Diffusion", "Evaluate", "Features", "Latent",
     "Machine", "Model", "Params", "Report", "Sample", "Section", "Train", "check_counts",
-    "load_params", "params_hash",
+    "load_params", "params_hash", "validation_line",
 ]  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def load_params(path: Path) -> Params:
         params = Params.model_validate(values)
         check_location(params.data, path.parent)
     except ValidationError as error:
-        raise PatchDMError(f"{path}: {_one_line(error)}") from None
+        raise PatchDMError(f"{path}: {validation_line(error)}") from None
     except ValueError as error:
         raise PatchDMError(f"{path}: {error}") from None
     return params
@@ -183,7 +183,7 @@ def params_hash(*sections: Section) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _one_line(error: ValidationError) -> str:
+def validation_line(error: ValidationError) -> str:
     """Return key, value and expectation of the first error, and the number of others."""
     first, *more = error.errors()
     key = ".".join(str(part) for part in first["loc"])

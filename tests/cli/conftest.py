@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from patchdm.formats.images import save_png
 from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
 from stages._common import LATENT, PATCHDM
 from stages.sample import sample
-from tests.cli.runs import (
-    APPLICATIONS,
-    SAMPLE,
-    hole,
-)
+from tests.cli.hub import Hub
+from tests.cli.runs import APPLICATIONS, SAMPLE, hole
+from tests.fetch.server import serve
 from tests.stages.models import small_params, write_models, write_params
 
 
@@ -55,3 +55,17 @@ def work(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         (tmp_path / name).symlink_to(folders / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this host, with an empty cache; huggingface_hub reads the environment once."""
+    with serve() as site:
+        site.posted = (found := Hub(site)).answer
+        monkeypatch.setattr(constants, "ENDPOINT", site.url)
+        template = f"{site.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield found

@@ -173,6 +173,8 @@ COMMANDS = {
     "plan": "--rate --transfer --extraction",
     "import-official": "",
     "data verify": "",
+    "save": "--half --license",
+    "push": "--private --revision --license",
     "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile "
     "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
     "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
@@ -285,7 +287,10 @@ REFUSED = [
     "inpaint params.yaml params.yaml --out x.jpg",
     "inpaint params.yaml params.yaml --out x.png --code x",
     "outpaint params.yaml --out x.png",
-    "outpaint params.yaml --out x.png --left 1",
+    "outpaint nowhere params.yaml --out x.png --left 1",
+    "save nowhere out",
+    "push presets someone/sea",
+    "push nowhere sea",
     "params use nope",
     "plan nope",
     "plan smoke --rate 0",

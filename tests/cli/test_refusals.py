@@ -103,12 +103,6 @@ def test_a_model_of_another_kind_is_refused(
     assert answer.startswith(message)
 
 
-@pytest.mark.parametrize("model", ["nowhere", "photo.png", "stabilityai/sd-turbo"])
-def test_a_missing_model_is_not_looked_for_elsewhere(work: Path, model: str):
-    answer = refused(work, "sample", model, "--seeds", "0:2", "--out", "out")
-    assert answer.startswith(f"{model}: found neither model_index.json nor patchdm/")
-
-
 def test_without_a_training_size_one_is_needed(work: Path):
     pipe = PatchDMPipeline.from_pretrained(work / "pipe")
     pipe.unet.register_to_config(sample_size=None)

@@ -93,8 +93,16 @@ def hash_of(raw: Path, name: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def add_hub(site: Site, repository: str, files: dict[str, bytes], lfs: bool = True) -> None:
-    """Make a server answer like the hub that holds a data set."""
+def add_hub(
+    site: Site,
+    repository: str,
+    files: dict[str, bytes],
+    lfs: bool = True,
+    kind: str = "datasets",
+    commit: str = COMMIT,
+) -> None:
+    """Make a server answer like the hub that holds a data set or a model."""
+    root = repository if kind == "models" else f"{kind}/{repository}"
     tree = []
     for path, content in files.items():
         oid = hashlib.sha1(content).hexdigest()
@@ -103,10 +111,12 @@ def add_hub(site: Site, repository: str, files: dict[str, bytes], lfs: bool = Tr
             sha256 = hashlib.sha256(content).hexdigest()
             entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": 130}
         tree.append(entry)
-        site.files[f"datasets/{repository}/resolve/{COMMIT}/{path}"] = content
+        site.files[f"{root}/resolve/{commit}/{path}"] = content
     tree.append({"type": "directory", "oid": COMMIT, "size": 0, "path": "images"})
-    api = f"api/datasets/{repository}"
-    site.files[api] = json.dumps({"id": repository, "sha": COMMIT}).encode()
+    api = f"api/{kind}/{repository}"
+    for revision in ("", "/revision/main", f"/revision/{commit}"):
+        info = {"id": repository, "sha": commit, "siblings": [{"rfilename": p} for p in files]}
+        site.files[f"{api}{revision}"] = json.dumps(info).encode()
     listed = json.dumps(tree).encode()
-    site.files[f"{api}/tree/{COMMIT}?recursive=true&expand=false"] = listed
-    site.files[f"{api}/tree/{COMMIT}?recursive=True&expand=False"] = listed
+    site.files[f"{api}/tree/{commit}?recursive=true&expand=false"] = listed
+    site.files[f"{api}/tree/{commit}?recursive=True&expand=False"] = listed

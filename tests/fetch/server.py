@@ -35,6 +35,8 @@ class Site:
     """What happens at any other request."""
     behind: str | None = None
     """The server that this one stands before."""
+    posted: Callable[[Handler, str, bytes], None] | None = None
+    """Answers POST and PUT, given the path and the content."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and Range of each request, in order."""
 
@@ -71,6 +73,15 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the library's name
 
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.site.posted:
+            self.site.posted(self, self.path.lstrip("/"), body)
+        else:
+            self.send_error(405)
+
+    do_PUT = do_POST  # noqa: N815
+
     def right(self, content: bytes | None) -> None:
         """Answer as one should."""
         if self.site.behind:
@@ -78,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         elif content is None:
             self.send_error(404)
         else:
-            self.answer(content)
+            of_hub = re.search(r"/resolve/([0-9a-f]{40})/", self.path)
+            self.answer(content, X_Repo_Commit=of_hub and of_hub[1])
 
     def relay(self, behind: str) -> None:
         """Answer what the server behind this one does; signatures hold for the same Host."""
@@ -129,7 +141,8 @@ class Handler(BaseHTTPRequestHandler):
             if value is not None:
                 self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def hang_up(self, *, reset: bool = False) -> None:
         """Close the connection, politely or with a reset."""
