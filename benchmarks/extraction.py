@@ -1,9 +1,16 @@
 """Speed of the data: extraction against decoding, windows of the patch store, its memory, draws.
 
+<<<<<<< HEAD
 Photographs: JPEGs of 2048 x 1024 pixels, each a mosaic of the middles of sixteen bundled ones,
 quality 90. Decoding: Pillow, from memory, at full size. A worker: all that one does, from the file
 to the store's shards. Both in seconds of this process's CPU, taking turns, so that other work on
 the machine counts little; `--workers` processes are timed by the clock, their start included.
+=======
+Photographs: JPEGs, each a mosaic of bundled photographs, quality 90. Decoding: Pillow, from memory,
+at full size. A worker: all that one does, from the file to the store's shards. Both in seconds of
+this process's CPU, taking turns, so that other work on the machine counts little; `--workers`
+processes are timed by the clock, their start included.
+>>>>>>> h6
 Windows: from a warm cache, one core, batches of 32, shuffled. Memory: what is resident after two
 more epochs, compared with after the first two. Draws: whole items of a training, noise and all, by
 seconds of CPU.
@@ -15,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import shutil
 import tempfile
 import time
@@ -44,51 +52,52 @@ BUNDLED = Path("data/bundled/landscapes-free-768x384.zip")
 MIDDLE = (128, 64, 640, 320)
 """512 x 256 pixels of a photograph of 768 x 384."""
 PARAMS = Path("params.yaml")
+PHOTOGRAPHS = [(2048, 1024), (3072, 2048), (4096, 3072)]
 SIZES = [(256, 256), (1024, 512), (1024, 1024)]
 BATCH = 32
 
 
 def main() -> None:
-    """Print two tables."""
+    """Print a table per size of the photographs, and one of the store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=int, default=96)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as stages do
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        layout, megapixels, kilobytes = _photographs(folder, args.photographs)
-        rows = [_extraction(folder, layout, size, args.workers, args.repeats) for size in SIZES]
-        show(
-            f"Extraction, {len(layout)} JPEGs of {megapixels:.2f} megapixels, {kilobytes:.0f} kB",
-            rows,
-        )
-        shutil.rmtree(folder / "raw")
+        for width, height in PHOTOGRAPHS:
+            layout = _photographs(folder / "raw", args.photographs, width, height)
+            rows = [_extraction(folder, layout, size, args.workers, args.repeats) for size in SIZES]
+            kilobytes = layout["original_bytes"].mean() / 1e3
+            show(f"{len(layout)} JPEGs of {width}x{height} pixels, {kilobytes:.0f} kB", rows)
+            shutil.rmtree(folder / "raw")
         show("Patch store", [in_process(_store, folder, *size) for size in SIZES[:2]])
 
 
-def _photographs(folder: Path, count: int) -> tuple[pd.DataFrame, float, float]:
-    """Write mosaics and return their layout, megapixels and mean size in kB."""
+def _photographs(raw: Path, count: int, width: int, height: int) -> pd.DataFrame:
+    """Write mosaics and return their layout."""
     with zipfile.ZipFile(BUNDLED) as archive:
         pieces = [
             Image.open(io.BytesIO(archive.read(m))).convert("RGB").crop(MIDDLE)
             for m in archive.namelist()
             if m.endswith(".jpg")
         ]
-    raw = folder / "raw"
     raw.mkdir()
     draws = np.random.default_rng(0)
     rows = []
     for number in range(count):
-        mosaic = Image.new("RGB", (2048, 1024))
-        for place, piece in enumerate(draws.choice(len(pieces), 16, replace=False)):
-            mosaic.paste(pieces[piece], (place % 4 * 512, place // 4 * 256))
+        mosaic = Image.new("RGB", (width, height))
+        places = itertools.product(range(0, width, 512), range(0, height, 256))
+        order = draws.permutation(len(pieces)).tolist()
+        for place, piece in zip(places, order, strict=False):
+            mosaic.paste(pieces[piece], place)
         path = raw / f"{number:04d}.jpg"
         mosaic.save(path, quality=90)
         rows.append(Photograph(path.name, "", "", sha256(path), path.stat().st_size))
-    layout = lay_out(pd.DataFrame(rows), 0.1, views=1, flips=False)
-    return layout, 2048 * 1024 / 1e6, layout["original_bytes"].mean() / 1e3
+    return lay_out(pd.DataFrame(rows), 0.1, views=1, flips=False)
 
 
 def _extraction(
@@ -111,6 +120,8 @@ def _extraction(
                 state,
                 width=size[0],
                 height=size[1],
+                views=1,
+                view_scale=(1.0, 1.0),
                 test_fraction=0.1,
                 damaged_fraction=0.0,
                 workers=processes,
@@ -159,7 +170,7 @@ def _store(folder: Path, width: int, height: int) -> dict[str, object]:
         _windows(store, patch_size, draws)
     row["resident, MiB"] = round(before)
     row["after two epochs more (bar: 5%)"] = f"{memory_mib('VmRSS') / before - 1:+.1%}"
-    keep_freed_memory()  # as stages do
+    keep_freed_memory()
     for patch_size, bar in ((16, ""), (64, " (bar: 6000)")):
         row[f"draws/s, p = {patch_size}{bar}"] = round(_draws(store, patch_size))
     shutil.rmtree(target)

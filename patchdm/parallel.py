@@ -15,6 +15,7 @@ from multiprocessing.queues import SimpleQueue
 from typing import Any, TypeVar
 
 from patchdm.errors import PatchDMError
+from patchdm.memory import keep_freed_memory
 
 AHEAD = 3
 """Items per process that may be in work, or done and not yet consumed."""
@@ -96,10 +97,11 @@ def _apply(item: Any) -> Any:
 
 
 def _start(function: Callable[[Any], Any], numbers: SimpleQueue[int]) -> None:
-    """Leave interrupts to the parent process, and end when it does."""
+    """Leave interrupts to the parent process, end when it does, and keep freed memory."""
     global _work  # noqa: PLW0603 - a process serves one pool
     _work = function, numbers.get()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

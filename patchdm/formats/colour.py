@@ -107,7 +107,7 @@ def _converted(
         image = image.convert("RGB")
         transform = _transform(profile, "RGB", flags)
     if transform is None:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
     return ImageCms.applyTransform(image, transform) or image
 
 

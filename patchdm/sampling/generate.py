@@ -22,7 +22,6 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels
 from patchdm.formats.tensors import to_uint8
 from patchdm.grid import PatchGrid
-from patchdm.memory import keep_freed_memory
 from patchdm.models.unet import PatchUNet
 from patchdm.parallel import process_number, shared
 from patchdm.sampling.checks import check_count, check_guidance
@@ -176,7 +175,6 @@ def _draw_there(
 def _begun(pickled: bytes, device: str, deterministic: bool, compiled: bool) -> DiffusionPipeline:
     """Begin to draw in a process of `shared`, on one thread and, of GPUs, on that of its number."""
     torch.set_num_threads(1)
-    keep_freed_memory()
     device_for(deterministic=deterministic)
     pipe = cast(DiffusionPipeline, pickle.loads(pickled))  # noqa: S301 - by `_shared`
     if compiled:
