@@ -1,16 +1,9 @@
 """Speed of the data: extraction against decoding, windows of the patch store, its memory, draws.
 
-<<<<<<< HEAD
-Photographs: JPEGs of 2048 x 1024 pixels, each a mosaic of the middles of sixteen bundled ones,
-quality 90. Decoding: Pillow, from memory, at full size. A worker: all that one does, from the file
-to the store's shards. Both in seconds of this process's CPU, taking turns, so that other work on
-the machine counts little; `--workers` processes are timed by the clock, their start included.
-=======
 Photographs: JPEGs, each a mosaic of bundled photographs, quality 90. Decoding: Pillow, from memory,
 at full size. A worker: all that one does, from the file to the store's shards. Both in seconds of
 this process's CPU, taking turns, so that other work on the machine counts little; `--workers`
 processes are timed by the clock, their start included.
->>>>>>> h6
 Windows: from a warm cache, one core, batches of 32, shuffled. Memory: what is resident after two
 more epochs, compared with after the first two. Draws: whole items of a training, noise and all, by
 seconds of CPU.
