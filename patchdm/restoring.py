@@ -102,7 +102,8 @@ class RestoringMixin:
                 `fit`; "latent": sampled.
             fit: how codes are fitted to images, where there is a code table; with positions that
                 count on from the first patch.
-            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
+            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`; a network trained on
+                given regions blends by itself.
             guidance_scale, output_type, return_dict, latent_num_inference_steps: as in `__call__`.
             **canvas: tiling, positions, guidance_interval, rows_per_chunk, cols_per_chunk, as in
                 `__call__`.
@@ -142,7 +143,8 @@ class RestoringMixin:
             cond = self.sample_codes(batch, generator, latent_num_inference_steps)
         predict: Predict = self.denoiser((height, width), cond, **canvas)
         if self.unet.config.inpaints:
-            predict = showing(predict, known, hole)
+            # What it predicts of known pixels means nothing, so nothing is pulled towards it.
+            predict, blend_width = showing(predict, known, hole), 0
         x_0 = inpaint(
             predict,
             scheduler,
