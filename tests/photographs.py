@@ -74,7 +74,7 @@ def data_params(**data: object) -> Params:
     machine = {key: data.pop(key) for key in ("transfers", "workers") if key in data}
     sections = {
         "machine": params.machine.model_copy(update=machine),
-        "data": params.data.model_copy(update=data),
+        "data": params.data.model_copy(update={"views": 1} | data),
         "train": params.train.model_copy(update={"batch_size": 2}),
         "applications": params.applications.model_copy(
             update={"large_width": 512, "large_height": 256}
