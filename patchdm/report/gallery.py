@@ -35,7 +35,7 @@ def sheets(samples: Samples, most: int) -> Section:
     store = samples.store
     sets = [
         ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
-        ("train", "Training images", "mirror images left out", _spread(store, "train", most)),
+        ("train", "Training images", "whole photographs", _spread(store, "train", most)),
         ("test", "Held-out images", "never trained on", _spread(store, "test", most)),
     ]
     return Section(
