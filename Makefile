@@ -54,7 +54,7 @@ study: install ## Repeat the paper's ablation, in .state/study; the results go t
 	git fetch --quiet "$$root"
 	git reset --quiet "$$revision"
 	git checkout --quiet -- . ':!dvc.lock'  # DVC's record of what has run stays
-	git clean -fdq
+	git clean -fdq --exclude dvc.lock
 	cp presets/study.yaml params.yaml
 	cells() { dvc stage list --names-only | grep "^$$1@"; }
 	two_at_a_time() { xargs -P 2 -n 1 dvc --wait-for-lock repro --single-item; }
