@@ -237,7 +237,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             return None
 
         def on_step(x_t: Tensor, step: Step) -> Tensor:
-            codes = None if denoiser.cond is None else denoiser.cond.clone()  # changed in place?
+            # A copy of the codes, so that a change in place is seen.
+            codes = None if denoiser.cond is None else denoiser.cond.clone()
             tensors = {"latents": x_t, "cond": codes}
             given: dict[str, Any] = {name: tensors[name] for name in tensor_inputs}
             changed = given | on_step_end(self, step.index, step.t, given)

@@ -100,6 +100,8 @@ def test_missing_section(values: dict[str, Any], tmp_path: Path):
         ("train", "learning_rate", float("nan"), "finite number"),
         ("train", "learning_rate", float("inf"), "finite number"),
         ("data", "flips", "yes", "valid boolean"),
+        ("data", "views", 0, "greater than 0"),
+        ("data", "view_scale", [0.5], "at least 2 items"),
         ("data", "test_fraction", 1.0, "less than 1"),
         ("model", "channels", [], "at least 1 item"),
         ("model", "code", "tables", "'table', 'encoder' or 'none'"),
@@ -112,6 +114,16 @@ def test_wrong_value(
     message = refusal(values, tmp_path)
     assert message.startswith(f"{section}.{key}: found {value!r}, ")
     assert allowed in message
+
+
+@pytest.mark.parametrize(("least", "most"), [(0.9, 0.5), (0.0, 1.0), (0.5, 1.1)])
+def test_wrong_scales_of_views(values: dict[str, Any], tmp_path: Path, least: float, most: float):
+    values["data"]["view_scale"] = [least, most]
+    message = refusal(values, tmp_path)
+    assert message.startswith(
+        "data.view_scale" if least < most else "data: view_scale is [0.9, 0.5]"
+    )
+    assert "\n" not in message
 
 
 def test_further_mistakes_are_counted(values: dict[str, Any], tmp_path: Path):

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from patchdm.backbones.efficientnet import EFFICIENTNET_LITE0, efficientnet_lite0
 from patchdm.backbones.frozen import Backbone
-from patchdm.backbones.thumbnail import THUMBNAIL, thumbnail
+from patchdm.backbones.thumbnail import WithThumbnail
 from patchdm.errors import PatchDMError
 
 OPEN_CLIP = "open_clip:"
-AND_THUMBNAIL = f"+{THUMBNAIL}"
-
-
-class _Joined(nn.Module):
-    """Several backbones, whose features lie side by side."""
-
-    def __init__(self, backbones: Sequence[Backbone]) -> None:
-        super().__init__()
-        self.backbones = nn.ModuleList(backbones)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, sum of their widths)."""
-        return torch.cat([backbone(images) for backbone in self.backbones], dim=1)
+AND_THUMBNAIL = "+thumbnail"
 
 
 def load_backbone(name: str, weights: Path | None, device: torch.device | str) -> Backbone:
@@ -41,9 +27,9 @@ def load_backbone(name: str, weights: Path | None, device: torch.device | str) -
         PatchDMError: unknown name, or weights that are missing, unreadable or do not fit.
     """
     if name.endswith(AND_THUMBNAIL):
-        network = load_backbone(name.removesuffix(AND_THUMBNAIL), weights, device)
-        joined = _Joined([network, thumbnail().to(device)])
-        return Backbone(name, joined, network.weights_hash)
+        network = load_backbone(name.removesuffix(AND_THUMBNAIL), weights, "cpu")
+        # A backbone tries its network out on the CPU.
+        return Backbone(name, WithThumbnail(network), network.weights_hash).to(device)
     if name == EFFICIENTNET_LITE0:
         return efficientnet_lite0(weights).to(device)
     if name.startswith(OPEN_CLIP):

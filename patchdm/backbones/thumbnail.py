@@ -1,24 +1,22 @@
-"""Which colours an image has where: a thumbnail, which needs no weights."""
+"""Which colours an image has where, next to what a backbone sees in it."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from patchdm.backbones.frozen import Backbone, state_hash
-
-THUMBNAIL = "thumbnail"
 SIDE = 12
 
 
-class _Thumbnail(nn.Module):
-    """The mean colours of 12 x 12 parts of the image, in [-1, 1]."""
+class WithThumbnail(nn.Module):
+    """The features of a backbone, then the mean colours of 12 x 12 parts, in [-1, 1]."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, 432)."""
-        return F.adaptive_avg_pool2d(images.float(), SIDE).flatten(1) / 127.5 - 1
-
-
-def thumbnail() -> Backbone:
-    """Return it."""
-    return Backbone(THUMBNAIL, _Thumbnail(), state_hash({}))
+        """(B, 3, H, W) uint8 -> (B, dim + 432)."""
+        colours = F.adaptive_avg_pool2d(images.float(), SIDE).flatten(1) / 127.5 - 1
+        return torch.cat([self.backbone(images), colours], dim=1)

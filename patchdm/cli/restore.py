@@ -91,8 +91,8 @@ def _restore(
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
         pixels, paths: the image (H, W, 3); seed -> PNG file.
         model, device: as in `load_pipeline`.
-        mixed_precision: as in params.yaml; None: that of the model's run or folder, or
-            as it was saved.
+        mixed_precision: as in params.yaml; None: that of the model's run or folder, or as it was
+            saved.
         options: of the pipeline's `inpaint`, as in `sample`.
     """
     pipe = load_pipeline(model, device)

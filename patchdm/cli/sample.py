@@ -43,8 +43,7 @@ def sample(
 
     Args:
         model, device: as in `load_pipeline`.
-        seeds, out, options: of `generate`; what is left out is as in the model's
-            run or folder.
+        seeds, out, options: of `generate`; what is left out is as in the model's run or folder.
         on_start: called with the number of images; returns what to call with how many are done.
         size: "height" and "width" in pixels; None: those of the training images.
         solver_name, mixed_precision: as in params.yaml; None: that of the model's run or folder, or

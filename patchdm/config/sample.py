@@ -30,8 +30,8 @@ class Sample(Section):
     other collage modes sample as they train and ignore this key."""
     mixed_precision: Precision
     """What the network computes in where stages and commands sample, in- and outpainting included;
-    solvers compute in float32. `auto` is bf16 if the device computes in it
-    natively, else float32: the images of two devices then differ."""
+    solvers compute in float32. `auto` is bf16 if the device computes in it natively, else float32:
+    the images of two devices then differ."""
     compile: bool
     """Let stage `sample` pass the network through torch.compile: minutes first, then faster on
     GPUs."""

@@ -20,9 +20,8 @@ from patchdm.config import Params
 from patchdm.errors import PatchDMError
 from patchdm.extract import extract, store_writer
 from patchdm.files import sha256
-from patchdm.formats.images import fit, read_image, read_views
+from patchdm.formats.images import fit, read_image
 from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.views import view_of
 from stages._common import PATCHES, RAW, STATE
 from stages.extract_patches import extract_patches
 from tests.photographs import (
@@ -88,27 +87,6 @@ def test_without_flips_every_photograph_comes_once() -> None:
     assert sorted(index["source"]) == sorted(jpegs(10))
     assert not index["flipped"].any()
     assert index["sha256"].is_unique
-
-
-def test_store_holds_views_of_every_photograph(params: Params) -> None:
-    params = changed(params, views=3, view_scale=[0.5, 0.9])
-    extract_patches(params)
-    store = PatchStore(PATCHES)
-    train, test = store.rows("train"), store.rows("test")
-    assert (len(train), len(test)) == (8 * 4, 2 * 3)
-    assert store.photographs("train").tolist() == train[::4].tolist()
-    assert store.photographs("test").tolist() == test[::3].tolist()
-    index = store.index
-    assert index["view"].tolist() == [0, 1, 2, 3] * 8 + [0, 1, 2] * 2
-    for row in index.itertuples():
-        view = view_of(row.original_sha256, row.view, 3, (0.5, 0.9))
-        (expected,), size = read_views(RAW / row.source, 64, 32, [view])
-        np.testing.assert_array_equal(store.images([row.image])[0], expected)
-        assert (row.left, row.top, row.right, row.bottom) == view.box(size, (64, 32))
-        assert row.flipped == view.mirrored
-    parts = index[index["view"].isin([1, 2])]
-    assert set(parts["flipped"]) == {False, True}
-    assert ((parts["right"] - parts["left"]) / 96).between(0.5, 0.9).all()
 
 
 @pytest.mark.parametrize("views", [1, 3])
