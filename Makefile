@@ -132,7 +132,7 @@ SLOW_BENCHMARKS := evaluation resolution solvers tilings
 
 .PHONY: bench
 bench: install ## Measure speed and memory, one table per benchmark
-	@for name in $(filter-out straightforward $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
+	@for name in $(filter-out straightforward gpu $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
 		python -m "benchmarks.$$name"
 	done
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from patchdm.config import Diffusion, Model, Train
@@ -159,42 +161,46 @@ def window_draw(
     Windows, time steps (uniform) and noises are drawn of the store's training images; whole images
     too, if a joint encoder needs them.
     """
-    p, num_timesteps = model.patch_size, diffusion.num_train_timesteps
-    whole_images = model.code == "encoder"
-    rows, cols = store.height // p, store.width // p
-    images = store.rows("train")
+    # A partial of a function with a name: where processes are not forked, it is sent to them.
+    return functools.partial(_draw, model, train, diffusion, store, store.rows("train"), seed)
 
-    def draw(items: range) -> Batch:
-        chosen = images[draw_rows(len(images), items, seed)]
-        chances = torch.empty(len(items), _CHANCES, dtype=torch.float64)
-        noise = torch.empty(len(items), 3, 2 * p, 2 * p)
-        for item, chance, eps in zip(items, chances, noise, strict=True):
-            source = generator(seed, item)
-            chance.uniform_(generator=source)
-            eps.normal_(generator=source)
-            if train.windows == "batch":
-                chance[:2].uniform_(generator=generator(seed, item // train.batch_size, 2))
-        u_row, u_col, u_t, u_y, u_x, u_code, u_place = chances.unbind(1)
-        row, col = (u_row * rows).long(), (u_col * cols).long()
-        offset = (torch.stack([u_y, u_x], dim=1) * (p + 1)).long()
-        drop_place = u_place[:, None] < train.position_dropout
-        pixels, inside = read_windows(store, chosen, row.numpy(), col.numpy(), p)
-        return {
-            "pixels": to_tensor(pixels),
-            "inside": torch.from_numpy(inside[:, None].astype(np.float32)),
-            "corner": torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan),
-            "offset": offset,
-            "image": torch.from_numpy(chosen),
-            "whole": to_tensor(store.images(chosen)) if whole_images else None,
-            "keep_code": (u_code[:, None] >= train.code_dropout).float(),
-            "t": (u_t * num_timesteps).long(),
-            "noise": noise,
-            "given": _given(train.given_regions, items, 2 * p, seed)
-            if train.given_regions
-            else None,
-        }
 
-    return draw
+def _draw(
+    model: Model,
+    train: Train,
+    diffusion: Diffusion,
+    store: PatchStore,
+    images: NDArray[np.int64],
+    seed: int,
+    items: range,
+) -> Batch:
+    """Return the batch of some items, from rows of the store."""
+    p = model.patch_size
+    chosen = images[draw_rows(len(images), items, seed)]
+    chances = torch.empty(len(items), _CHANCES, dtype=torch.float64)
+    noise = torch.empty(len(items), 3, 2 * p, 2 * p)
+    for item, chance, eps in zip(items, chances, noise, strict=True):
+        source = generator(seed, item)
+        chance.uniform_(generator=source)
+        eps.normal_(generator=source)
+        if train.windows == "batch":
+            chance[:2].uniform_(generator=generator(seed, item // train.batch_size, 2))
+    u_row, u_col, u_t, u_y, u_x, u_code, u_place = chances.unbind(1)
+    row, col = (u_row * (store.height // p)).long(), (u_col * (store.width // p)).long()
+    drop_place = u_place[:, None] < train.position_dropout
+    pixels, inside = read_windows(store, chosen, row.numpy(), col.numpy(), p)
+    return {
+        "pixels": to_tensor(pixels),
+        "inside": torch.from_numpy(inside[:, None].astype(np.float32)),
+        "corner": torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan),
+        "offset": (torch.stack([u_y, u_x], dim=1) * (p + 1)).long(),
+        "image": torch.from_numpy(chosen),
+        "whole": to_tensor(store.images(chosen)) if model.code == "encoder" else None,
+        "keep_code": (u_code[:, None] >= train.code_dropout).float(),
+        "t": (u_t * diffusion.num_train_timesteps).long(),
+        "noise": noise,
+        "given": _given(train.given_regions, items, 2 * p, seed) if train.given_regions else None,
+    }
 
 
 def _given(share: float, items: range, side: int, seed: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
@@ -50,15 +52,15 @@ def latent_optimizer(module: LatentTraining, config: Latent) -> torch.optim.Opti
 
 def code_draw(codes: Tensor, *, num_timesteps: int, seed: int) -> Draw:
     """Return the draw for `LatentTraining.forward` from codes (n, code_dim)."""
+    return functools.partial(_draw, codes, num_timesteps, seed)
 
-    def draw(items: range) -> Batch:
-        source = generator(seed, items.start)
-        chosen = torch.from_numpy(draw_rows(len(codes), items, seed))
-        return {
-            "codes": codes[chosen],
-            "image": chosen,
-            "t": torch.randint(num_timesteps, (len(items),), generator=source),
-            "noise": torch.randn(len(items), codes.shape[1], generator=source),
-        }
 
-    return draw
+def _draw(codes: Tensor, num_timesteps: int, seed: int, items: range) -> Batch:
+    source = generator(seed, items.start)
+    chosen = torch.from_numpy(draw_rows(len(codes), items, seed))
+    return {
+        "codes": codes[chosen],
+        "image": chosen,
+        "t": torch.randint(num_timesteps, (len(items),), generator=source),
+        "noise": torch.randn(len(items), codes.shape[1], generator=source),
+    }

@@ -101,6 +101,7 @@ def test_the_stage_samples_on_all_gpus(monkeypatch: pytest.MonkeyPatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # nor a real one
     monkeypatch.setattr(stage, "generate", generated)
     params = small_params()
     write_models(params)
@@ -114,6 +115,7 @@ def test_the_command_samples_on_all_gpus_or_on_the_one_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str | None, gpus: int
 ):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # nor a real one
     monkeypatch.setattr(command, "generate", lambda *_, **options: options["gpus"])
     PatchDMPipeline(small_unet(sample_size=(16, 16)), paper_scheduler()).save_pretrained(tmp_path)
     out = tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def draws(
     )
     draw = window_draw(params.model, params.train, params.diffusion, store, seed=seed)
     return [draw(range(BATCH * step, BATCH * (step + 1))) for step in steps]
+
+
+def test_a_draw_goes_to_processes_that_are_not_forked(store):
+    params = tiny_params(model={"patch_size": P, "code": "encoder"})
+    draw = window_draw(params.model, params.train, params.diffusion, store, seed=3)
+    here, there = draw(range(BATCH)), pickle.loads(pickle.dumps(draw))(range(BATCH))
+    assert all(torch.equal(there[name], here[name]) for name in NAMES)
+    assert torch.equal(there["whole"], here["whole"])
 
 
 def joined(batches: list[dict[str, Tensor]], name: str) -> Tensor:
