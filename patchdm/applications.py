@@ -30,7 +30,7 @@ from patchdm.metrics.fidelity import fid
 from patchdm.metrics.images import Keyed, batched, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
-from patchdm.metrics.restoration import mask_seam_score, restorations
+from patchdm.metrics.restoration import restorations, spread
 from patchdm.metrics.seams import StepMaps, score_of_maps
 from patchdm.metrics.statistics import collect_crops
 from patchdm.pipeline import PatchDMPipeline
@@ -42,6 +42,8 @@ from patchdm.sampling.write import write_shards
 
 GREY = 128
 """Of masked pixels in the pictures."""
+SEEDS, AGAIN = 4, 4
+"""How many seeds the first photographs are restored by, and how many photographs that are."""
 
 Pictures = dict[str, Iterable[Pixels]]
 """Folder -> its pictures, (h, w, 3) uint8 each."""
@@ -82,31 +84,50 @@ def restore(
         fit: how codes are fitted to them; None where they come from elsewhere.
 
     Returns:
-        The scores of each task and method, and for each task n pictures: a photograph, its known
-        part, and the version of each method, from left to right.
+        The scores of each task and method, and for each task the pictures of n photographs, each
+        with its known part and the version of each method, from left to right; of the first
+        photographs also the versions of several seeds.
     """
     extractor, photographs = tools.judge.extractor, tools.store.images(rows)
+    unseen = photographs_of(tools.store, tools.store.rows("test"))
+    batches = batched(unseen, tools.judge.config.batch_size)
+    others = np.concatenate([extractor.features(images).pooled for _, images in batches])
     table: list[tuple[Any, ...]] = []
     pictures: Pictures = {}
-    for task, mask in _masks(tools).items():
-        made = _by_model(tools, photographs, task, mask, fit, done=len(pictures) * len(rows))
-        masks = torch.from_numpy(mask).expand(len(rows), 1, *mask.shape)
+    numbers, count = drawn(len(rows)), len(rows)
+    for before, (task, mask) in enumerate(_masks(tools).items()):
+        done = before * len(numbers)
+        made = _by_model(tools, photographs[numbers], task, mask, fit, done=done)
+        masks = torch.from_numpy(mask).expand(count, 1, *mask.shape)
         methods = {
-            "Patch-DM": made,
+            "Patch-DM": made[:count],
             "edge replication": to_uint8(replicate(to_tensor(photographs), masks)),
             "OpenCV Telea": telea(photographs, mask),
         }
-        scores = restorations(methods.values(), photographs, mask, extractor)
-        for method, of_method in zip(methods, scores, strict=True):
-            table.append((task, method, len(rows), *of_method))
-        seam = mask_seam_score(photographs, mask)
-        table.append((task, "photographs", len(rows), None, None, seam))
-        masked = np.where(mask[..., None], np.uint8(GREY), photographs)
-        versions = zip(photographs, masked, *methods.values(), strict=True)
-        pictures[task] = [contact_sheet(np.stack(each), len(each)) for each in versions]
-    distance = f"{extractor.label} distance"
-    columns = ["task", "method", "n", "masked PSNR", distance, "mask seam"]
+        first = min(AGAIN, count)
+        seeds = np.concatenate([made[:first], made[count:]]).reshape(SEEDS, first, *made.shape[1:])
+        originals = {**methods, "photographs": photographs}
+        scores = restorations(originals.values(), photographs, mask, extractor, others)
+        for method, (psnr, distance, kid, seam) in zip(originals, scores, strict=True):
+            new = (psnr, distance) if method in methods else (None, None)
+            varied = spread(seeds, mask) if method == "Patch-DM" else None
+            table.append((task, method, count, *new, kid, seam, varied))
+        known = np.where(mask[..., None], np.uint8(GREY), photographs)
+        pictures[task] = _strips(photographs, known, *methods.values())
+        pictures[f"{task}-seeds"] = _strips(photographs[:first], known[:first], *seeds)
+    scores_of = [f"{extractor.label} distance", f"KID-{extractor.label}", "mask seam", "spread"]
+    columns = ["task", "method", "n", "masked PSNR", *scores_of]
     return pd.DataFrame(table, columns=columns).round(3), pictures
+
+
+def drawn(count: int) -> NDArray[np.int64]:
+    """Return which of so many photographs is restored by each seed: all, and the first again."""
+    return np.concatenate([np.arange(count), np.tile(np.arange(min(AGAIN, count)), SEEDS - 1)])
+
+
+def _strips(*versions: Pixels) -> list[Pixels]:
+    """Put the versions (n, H, W, 3) of each image side by side."""
+    return [contact_sheet(np.stack(each), len(each)) for each in zip(*versions, strict=True)]
 
 
 def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFrame, Pictures]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from patchdm.applications import Tools, enlarge, restore
+from patchdm.applications import Tools, drawn, enlarge, restore
 from patchdm.backbones.load import load_backbone
 from patchdm.config import Params
 from patchdm.console import progress
@@ -30,9 +30,10 @@ def applications(params: Params) -> None:
     device = device_for(deterministic=params.machine.deterministic)
     rows = store.photographs("test")[: config.num_images]
     judge = load_judge(params.evaluate, params.base.seed, params.model.patch_size, device)
+    restorations = 2 * len(drawn(len(rows)))
     with (
         state_dir("applications", params, [paths.PATCHES, paths.PATCHDM, paths.LATENT]) as state,
-        progress("applications", 5 * len(rows), "images") as show,
+        progress("applications", restorations + 3 * len(rows), "images") as show,
     ):
         latent = paths.LATENT if params.model.code != "none" else None
         pipe = PatchDMPipeline.from_stages(paths.PATCHDM, latent)
@@ -44,7 +45,7 @@ def applications(params: Params) -> None:
         )
         restored, pictures = restore(tools, rows, _fit(params))
         pipe.scheduler = solver(pipe.scheduler, params.sample.solver)
-        large, samples = enlarge(tools, rows, done=2 * len(rows))
+        large, samples = enlarge(tools, rows, done=restorations)
         with writing(paths.APPLICATIONS) as fresh:
             for folder, images in (pictures | samples).items():
                 for number, image in enumerate(images):

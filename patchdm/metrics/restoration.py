@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchdm.metrics.extractors import Extractor
+from patchdm.metrics.fidelity import kid
 
 
 class Restoration(NamedTuple):
-    """Means over images: dB inside the mask, Euclidean distance of the features, seam score."""
+    """Means over images: dB inside the mask, Euclidean distance of the features, seam score.
+
+    `kid` compares the features of all images with those of other photographs.
+    """
 
     psnr: float
     distance: float
+    kid: float
     seam: float
 
 
@@ -24,6 +29,7 @@ def restorations(
     originals: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     extractor: Extractor,
+    others: NDArray[np.float32],
 ) -> list[Restoration]:
     """Compare several versions of restored images with the originals.
 
@@ -31,20 +37,40 @@ def restorations(
         versions, originals: (n, H, W, 3) uint8 each.
         mask: (H, W) bool, True where the images were restored.
         extractor: of the features of whole images.
+        others: (m, dim) features of photographs, for KID.
+
+    Raises:
+        ValueError: there are fewer than two images or photographs.
     """
 
     def features(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return extractor.features(images).pooled.astype(np.float64)
 
     real = features(originals)
-    return [
-        Restoration(
+
+    def compared(images: NDArray[np.uint8]) -> Restoration:
+        found = features(images)
+        return Restoration(
             psnr=float(masked_psnr(images, originals, mask).mean()),
-            distance=float(np.linalg.norm(features(images) - real, axis=1).mean()),
+            distance=float(np.linalg.norm(found - real, axis=1).mean()),
+            kid=kid(found, others, subset_size=len(found), seed=0).mean,
             seam=mask_seam_score(images, mask),
         )
-        for images in versions
-    ]
+
+    return [compared(images) for images in versions]
+
+
+def spread(versions: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
+    """Return how much restored images of several seeds differ, in grey levels.
+
+    Args:
+        versions: (seeds, n, H, W, 3) uint8, of the same images.
+        mask: (H, W) bool, True where they were restored.
+
+    Returns:
+        The standard deviation over the seeds, of each number inside the mask; their mean.
+    """
+    return float(versions[:, :, mask].astype(np.float64).std(axis=0).mean())
 
 
 def masked_psnr(

@@ -42,16 +42,22 @@ def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
     methods = [name for name in scores["method"].unique() if name != "photographs"]
     columns = ["the photograph", "what is known of it", *methods]
     note = f"From left to right: {', '.join(columns)}."
+    seeds = "From left to right: the photograph, what is known of it, Patch-DM with several seeds."
     strips = [
-        Picture(task, task.capitalize(), note, figures.column(_first(pictures / task, RESTORED)))
+        Picture(name, title, text, figures.column(_first(pictures / name, RESTORED)))
         for task in scores["task"].unique()
+        for name, title, text in (
+            (task, task.capitalize(), note),
+            (f"{task}-seeds", f"{task.capitalize()}, several seeds", seeds),
+        )
     ]
     return Section(
         key="restoring",
         title="Inpainting and outpainting",
         text="Held-out photographs, the first of them, not chosen by eye. Distances are to the "
         "photograph; a mask seam of 1 means that steps at the mask's border are as those next to "
-        "it. PSNR rewards blur: the mean of all that is possible scores best.",
+        "it. KID compares all images with held-out ones; spread is the deviation between seeds in "
+        "grey levels. PSNR rewards blur: the mean of all that is possible scores best.",
         tables=[_table(scores)],
         pictures=strips,
         shape="wide",

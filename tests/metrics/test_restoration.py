@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from patchdm.metrics.extractors import load_extractor
-from patchdm.metrics.restoration import mask_seam_score, masked_psnr, restorations
+from patchdm.metrics.restoration import mask_seam_score, masked_psnr, restorations, spread
 
 RIGHT = np.zeros((8, 12), bool)
 RIGHT[:, 6:] = True
@@ -68,12 +68,23 @@ def test_restored_images_are_compared_with_the_originals():
     near[:, HOLE] += 10
     far[:, HOLE] = 255
     extractor = load_extractor("efficientnet-lite0", None, "cpu")
-    same, nearer, farther = restorations((originals, near, far), originals, HOLE, extractor)
+    others = extractor.features(originals).pooled
+    versions = originals, near, far
+    same, nearer, farther = restorations(versions, originals, HOLE, extractor, others)
+    assert same.kid < nearer.kid < farther.kid
     assert same.distance == 0
     assert same.psnr == float("inf")
     assert nearer.psnr == pytest.approx(masked_psnr(near, originals, HOLE).mean())
     assert 0 < nearer.distance < farther.distance
     assert same.seam < nearer.seam < farther.seam
+
+
+def test_the_spread_of_seeds_is_their_deviation_inside_the_mask():
+    versions = np.full((2, 3, 8, 12, 3), 100, np.uint8)
+    versions[1, :, HOLE] = 106  # a deviation of 3 from the mean of 103
+    versions[1, :, ~HOLE] = 200
+    assert spread(versions, HOLE) == pytest.approx(3)
+    assert spread(versions[:1], HOLE) == 0
 
 
 @pytest.fixture

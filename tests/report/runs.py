@@ -89,13 +89,13 @@ seed,train_row,distance,pixel_train_row,pixel_distance
 46,6,9.0,4,80.0
 """
 APPLICATION_SCORES = """\
-task,method,n,masked PSNR,EffNetLite0 distance,mask seam
-inpainting,Patch-DM,3,15.83,8.946,1.14
-inpainting,OpenCV Telea,3,15.878,11.573,0.671
-inpainting,photographs,3,,,1.102
-outpainting,Patch-DM,3,14.352,9.722,0.972
-outpainting,OpenCV Telea,3,16.904,10.657,1.945
-outpainting,photographs,3,,,1.107
+task,method,n,masked PSNR,EffNetLite0 distance,KID-EffNetLite0,mask seam,spread
+inpainting,Patch-DM,3,15.83,8.946,0.011,1.14,12.5
+inpainting,OpenCV Telea,3,15.878,11.573,0.05,0.671,
+inpainting,photographs,3,,,-0.002,1.102,
+outpainting,Patch-DM,3,14.352,9.722,0.021,0.972,14.75
+outpainting,OpenCV Telea,3,16.904,10.657,0.06,1.945,
+outpainting,photographs,3,,,-0.002,1.107,
 """
 LARGE_SCORES = """\
 set,width,height,n,seam
@@ -163,6 +163,7 @@ def _write_applications(folder: Path, store: PatchStore) -> None:
     pictures["rescaled"] = pictures["extrapolated"]
     for task in ("inpainting", "outpainting"):
         pictures[task] = np.stack([contact_sheet(image[None].repeat(4, 0), 4) for image in images])
+        pictures[f"{task}-seeds"] = pictures[task]
     for name, each in pictures.items():
         for number, image in enumerate(each):
             save_png(folder / APPLICATIONS / name / f"{number:06d}.png", image)

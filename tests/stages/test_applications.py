@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from patchdm.applications import SEEDS
 from patchdm.config import Params
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
@@ -62,11 +63,16 @@ def write_inputs(params: Params, landscapes: Path) -> None:
         latent_scheduler(params.latent.beta).save_pretrained(LATENT / "scheduler")
 
 
-def versions(task: str) -> np.ndarray:
+def versions(task: str, count: int = 5) -> np.ndarray:
     """Return what the pictures show, (photographs, versions, H, W, 3)."""
     strips = [read_image(path) for path in sorted((APPLICATIONS / task).iterdir())]
-    return np.stack([[strip[:, x : x + WIDTH] for x in range(0, 5 * (WIDTH + 2), WIDTH + 2)]
-                     for strip in strips])  # fmt: skip
+    places = range(0, count * (WIDTH + 2), WIDTH + 2)
+    return np.stack([[strip[:, x : x + WIDTH] for x in places] for strip in strips])
+
+
+def seeds_of(task: str) -> np.ndarray:
+    """Return the versions of several seeds, (photographs, seeds, H, W, 3)."""
+    return versions(f"{task}-seeds", 2 + SEEDS)[:, 2:]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,8 @@ def test_pictures_show_every_version_of_the_held_out_photographs(task: str):
 def test_the_table_measures_the_pictures():
     table = pd.read_csv(APPLICATION_TABLES / "applications.csv")
     assert table.columns.tolist() == [
-        "task", "method", "n", "masked PSNR", "EffNetLite0 distance", "mask seam",
+        "task", "method", "n", "masked PSNR", "EffNetLite0 distance", "KID-EffNetLite0",
+        "mask seam", "spread",
     ]  # fmt: skip
     assert (table["n"] == 3).all()
     for task, mask in MASKS.items():
@@ -122,7 +129,23 @@ def test_the_table_measures_the_pictures():
             seam = mask_seam_score(found[:, version], mask)
             assert rows.loc[method, "mask seam"] == pytest.approx(seam, abs=1e-3)
             assert rows.loc[method, "EffNetLite0 distance"] > 0
-        assert rows.loc["photographs"].isna().sum() == 2  # nothing to compare with itself
+        assert rows.loc["photographs"].isna().sum() == 3  # nothing to compare with itself
+        assert rows["KID-EffNetLite0"].notna().all()
+        versions_of = seeds_of(task)
+        assert rows["spread"].notna().tolist() == [True, False, False, False]
+        found_spread = versions_of[:, :, mask].astype(float).std(axis=1).mean()
+        assert rows.loc["Patch-DM", "spread"] == pytest.approx(found_spread, abs=1e-3)
+
+
+@pytest.mark.usefixtures("done")
+@pytest.mark.parametrize("task", MASKS)
+def test_the_first_photographs_are_restored_by_several_seeds(task: str):
+    mask, found, several = MASKS[task], versions(task), seeds_of(task)
+    assert np.array_equal(several[:, 0], found[:, 2])
+    for one in range(SEEDS):
+        assert np.array_equal(several[:, one][:, ~mask], found[:, 0][:, ~mask])
+        for other in range(one):
+            assert not np.array_equal(several[:, one][:, mask], several[:, other][:, mask])
 
 
 @pytest.mark.usefixtures("done")
