@@ -40,34 +40,9 @@ demo: install ## Train on the bundled photographs, sample, evaluate, report
 	@dvc repro
 	echo "The report is reports/index.html, its numbers are in reports/metrics.json."
 
-# The study runs in a clone of HEAD, so that params.yaml, dvc.lock and data/ here stay those of the demo.
-STUDY := .state/study
-STUDY_RESULTS := params.yaml dvc.lock \
-	$(addprefix reports/,metrics.json tables paper ablations applications figures)
-
 .PHONY: study
 study: install ## Repeat the paper's ablation, in .state/study; the results go to reports/study
-	@[ -d $(STUDY) ] || git clone --quiet . $(STUDY)
-	revision=$$(git rev-parse HEAD)
-	root=$$PWD
-	cd $(STUDY)
-	git fetch --quiet "$$root"
-	git reset --quiet "$$revision"
-	git checkout --quiet -- . ':!dvc.lock'  # DVC's record of what has run stays
-	git clean -fdq --exclude dvc.lock
-	cp presets/study.yaml params.yaml
-	cells() { dvc stage list --names-only | grep "^$$1@"; }
-	two_at_a_time() { xargs -P 2 -n 1 dvc --wait-for-lock repro --single-item; }
-	dvc repro cache_features
-	{ echo train_patchdm; cells ablate_train; } | two_at_a_time
-	dvc repro evaluate
-	cells ablate_evaluate | two_at_a_time
-	dvc repro
-	cd "$$root"
-	rm -rf reports/study
-	mkdir reports/study
-	cp -r $(addprefix $(STUDY)/,$(STUDY_RESULTS)) reports/study
-	echo "The study's results are in reports/study, its report is $(STUDY)/reports/index.html."
+	@python -m pipelines.evaluate_ablations
 
 # Prefect: see docs/prefect.md. URL of the server, and the work pool of a worker:
 server deploy worker serve: export PREFECT_API_URL ?= http://127.0.0.1:4200/api

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from dvc.repo import Repo
 
 from patchdm.files import replacing
 from pipelines.errors import FlowError
+from pipelines.git import git
 from pipelines.graph import Graph, Stage
 
 Talk = Callable[[str, Sequence[str], Path], list[str]]
@@ -117,23 +117,11 @@ def _set_to(root: Path, snapshot: Snapshot, where: str) -> None:
 
 
 def _revision(root: Path) -> str:
-    return _git(root, "rev-parse", "HEAD").strip()
+    return git(root, "rev-parse", "HEAD").strip()
 
 
 def _changed(root: Path) -> list[str]:
     """Return changed files of the commit, except CARRIED and the .gitignore files of DVC."""
-    lines = _git(root, "status", "--porcelain", "--no-renames", "-uno").splitlines()
+    lines = git(root, "status", "--porcelain", "--no-renames", "-uno").splitlines()
     paths = [line[3:] for line in lines]
     return [path for path in paths if path not in CARRIED and Path(path).name != ".gitignore"]
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", *arguments]
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed
-            command, cwd=root, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError) as error:
-        text = getattr(error, "stderr", None) or str(error)
-        raise FlowError(f"{root}: git: {text.strip().splitlines()[0]}") from None
-    return done.stdout

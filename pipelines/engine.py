@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,22 +18,31 @@ from pipelines.schedule import Future, run_in_order
 from pipelines.stage import run_by_worker
 
 
-def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
+def bring_up_to_date(
+    up_to: Sequence[str],
+    place: Place,
+    root: Path | None = None,
+    on_done: Callable[[list[str]], None] = lambda _names: None,
+) -> None:
     """Bring stages up to date.
 
     Args:
         up_to: stages, with all stages that they read from; empty: every stage.
+        place: where they run.
+        root: the repository; None: the working folder.
+        on_done: called with the stages that are up to date, then with each that is done.
 
     Raises:
         FlowError: the repository or a parameter is wrong, or stages failed. All stages that do not
             read from a failed one are up to date then.
     """
-    root = orphans.begin()
+    root = root or orphans.begin()
     runner = task_runner(place)
     tasks.check_slot(place.gpu_slot)
     graph = _read_patiently(root, up_to)
-    fresh = len(graph.stages) - len(graph.pending)
-    get_run_logger().info("%d of %d stages are up to date", fresh, len(graph.stages))
+    fresh = [name for name in graph.stages if name not in graph.stale]
+    get_run_logger().info("%d of %d stages are up to date", len(fresh), len(graph.stages))
+    on_done(fresh)
     if not graph.pending:
         return
     if place.has_clones:
@@ -44,9 +53,11 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
                 graph = replace(graph, stale=graph.stale - {stage.name})
         clones.push_inputs(graph, root, tasks.talk)
 
-    def restore(name: str) -> None:
-        clones.restore(name, root, tasks.talk)
-        artifacts.publish(name, graph.stages[name].outs, root)
+    def done(name: str) -> None:
+        if place.has_clones:
+            clones.restore(name, root, tasks.talk)
+            artifacts.publish(name, graph.stages[name].outs, root)
+        on_done([name])
 
     def submit(name: str, done_before: list[Future]) -> Future:
         stage = graph.stages[name]
@@ -66,7 +77,7 @@ def bring_up_to_date(up_to: Sequence[str], place: Place) -> None:
             {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
             submit,
             concurrency=place.concurrency,
-            on_done=restore if place.has_clones else lambda _name: None,
+            on_done=done,
         )
 
 

@@ -2,39 +2,105 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
-from prefect import flow
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
-from patchdm.config import load_params
+from patchdm.config import Params, load_params
+from pipelines.artifacts import api_may_fail
 from pipelines.command import main
 from pipelines.engine import bring_up_to_date
 from pipelines.errors import FlowError
 from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
+from pipelines.workspace import preset_params, publish, workspace
+
+METRICS = Path("reports/ablations")
 
 
 @flow(name="evaluate-ablations", persist_result=False)
 def evaluate_ablations(
+    preset: str | None = "study",
+    variants: list[str] | None = None,
+    seeds: list[int] | None = None,
     place: Place = Place(),  # noqa: B008
     tflops: Annotated[float, Field(gt=0)] = 0.05,
 ) -> None:
-    """Train, sample and evaluate the cells of `ablation` in params.yaml, then make the tables.
+    """Train, sample and evaluate variants of a model, then make the tables and the report.
 
     Args:
+        preset: of presets/, run in a clone of its own (.state/NAME); its results are copied to
+            reports/NAME. null: params.yaml as it stands, here.
+        variants: of the model, see `ablation` in params.yaml; null: those of the preset.
+        seeds: of the trainings; null: those of the preset.
         place: where stages run and how many at a time.
         tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
-    root = begin()
-    params = load_params(root / PARAMS)
-    cells = len(params.ablation.variants) * len(params.ablation.seeds)
-    if not cells:
-        raise FlowError(f"{PARAMS}: ablation.variants is empty, there is nothing to evaluate")
-    show_estimate(root, params, tflops, cells=cells)
-    bring_up_to_date(["ablate_evaluate", "tables"], place)
+    here = begin()
+    given = {"variants": variants, "seeds": seeds}
+    with _chosen(here, preset, given) as (root, params):
+        cells = [f"{v}-{s}" for v in params.ablation.variants for s in params.ablation.seeds]
+        show_estimate(root, params, tflops, cells=len(cells))
+        table = _Table(root, cells)
+        up_to = [] if preset else ["ablate_evaluate", "tables"]
+        bring_up_to_date(up_to, place, root, table.add)
+        if preset:
+            publish(root, here / "reports" / preset)
+            get_run_logger().info("results are in reports/%s, the report in %s", preset, root)
+
+
+@contextlib.contextmanager
+def _chosen(
+    here: Path, preset: str | None, given: dict[str, list[str] | list[int] | None]
+) -> Iterator[tuple[Path, Params]]:
+    """Yield the folder in which all runs, and its parameters."""
+    changed = {name: values for name, values in given.items() if values is not None}
+    if preset is None:
+        if changed:
+            raise FlowError(f"preset is null: {PARAMS} has the {' and '.join(changed)}")
+        params, name = load_params(here / PARAMS), PARAMS
+    else:
+        text, params = preset_params(here, preset, changed)
+        name = f"presets/{preset}.yaml"
+    if not params.ablation.variants:
+        raise FlowError(f"{name}: ablation.variants is empty, there is nothing to evaluate")
+    if preset is None:
+        yield here, params
+    else:
+        with workspace(here, preset, text) as folder:
+            yield folder, params
+
+
+class _Table:
+    """The artifact `ablation`: the metrics of the cells, which grows as they are done."""
+
+    _COLUMNS = "fid", "kid", "crop_fid", "seam", "seam_padded"
+
+    def __init__(self, root: Path, cells: list[str]) -> None:
+        self._root, self._cells, self._done = root, cells, set[str]()
+
+    def add(self, stages: list[str]) -> None:
+        """Show the cells of stages that are done."""
+        found = {name.removeprefix("ablate_evaluate@") for name in stages} & {*self._cells}
+        if not found:
+            return
+        self._done |= found
+        rows = [self._row(cell) for cell in self._cells if cell in self._done]
+        with api_may_fail():
+            text = f"{len(self._done)} of {len(self._cells)} cells"
+            create_table_artifact(rows, "ablation", description=text)
+
+    def _row(self, cell: str) -> dict[str, object]:
+        metrics = json.loads((self._root / METRICS / f"{cell}.json").read_text())
+        return {"cell": cell} | {name: metrics.get(f"{name}_samples") for name in self._COLUMNS}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import hashlib
 import json
 from operator import attrgetter
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -167,6 +167,15 @@ def load_params(path: Path) -> Params:
         raise PatchDMError(f"{path}: cannot be read: {error.strerror}") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise PatchDMError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return checked_params(values, path)
+
+
+def checked_params(values: Any, path: Path) -> Params:
+    """Check the values of a params file.
+
+    Raises:
+        PatchDMError: a key is unknown, missing or wrong.
+    """
     try:
         params = Params.model_validate(values)
         check_location(params.data, path.parent)

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from tests.pipelines import services, toy
+from tests.stages.models import write_params
+from tests.stages.tiny import tiny_params
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +49,7 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
         assert server.ended(run, 300)[0] == "COMPLETED"
         assert (clone / "data/patches").is_dir()
 
-        run = server.start_run("evaluate-ablations/local")
+        run = server.start_run("evaluate-ablations/local", "--param", "preset=null")
         kind, message = server.ended(run, 120)
         assert kind == "FAILED"
         assert "ablation.variants is empty" in message
@@ -60,19 +62,35 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
 
 
 def test_the_ablation_is_evaluated(server: services.Server, clone: Path):
-    params = clone / "params.yaml"
-    before = params.read_text()
-    cells = before.replace("variants: []", "variants: [full, no-code]")
-    params.write_text(cells.replace("seeds: []", "seeds: [1]"))
+    """A preset in its own clone; the same again does nothing, also after its worker was killed."""
+    before = (clone / "params.yaml").read_bytes()
+    tiny = tiny_params(ablation={"variants": ["full", "no-position", "no-code"], "seeds": [0]})
+    write_params(clone / "presets/study.yaml", tiny)
+    cells = ["--param", 'variants=["full","no-code"]', "--param", "seeds=[1]"]
+    work = clone / ".state/study"
     with services.worker(server, clone):
-        run = server.start_run("evaluate-ablations/local")
+        run = server.start_run("evaluate-ablations/local", *cells)
+        services.wait_for((work / "data/patches").is_dir, 300, "patches")
+    with services.worker(server, clone):
+        run = server.start_run("evaluate-ablations/local", *cells)
         kind, message = server.ended(run, 600)
-    assert kind == "COMPLETED", message
-    names = {path.name for path in (clone / "reports/ablations").iterdir()}
-    assert {"full-1.json", "no-code-1.json"} <= names
-    found = httpx.post(f"{server.url}/artifacts/filter", json={}).raise_for_status().json()
-    assert any(entry["key"] == "estimate" for entry in found if entry["flow_run_id"] == run)
-    params.write_text(before)
+        assert kind == "COMPLETED", message
+        results = clone / "reports/study"
+        assert {path.name for path in (results / "ablations").iterdir()} >= {
+            "full-1.json", "no-code-1.json",
+        }  # fmt: skip
+        assert (work / "reports/index.html").is_file()
+        found = httpx.post(f"{server.url}/artifacts/filter", json={}).raise_for_status().json()
+        ours = {entry["key"]: entry for entry in found if entry["flow_run_id"] == run}
+        assert "estimate" in ours
+        assert "2 of 2 cells" in {e["description"] for e in found if e["key"] == "ablation"}
+        record = (work / "dvc.lock").read_bytes()
+        run = server.start_run("evaluate-ablations/local", *cells)
+        assert server.ended(run, 120)[0] == "COMPLETED"
+        assert not [line for line in server.logs(run) if "Running stage" in line]
+    assert (work / "dvc.lock").read_bytes() == record
+    assert (clone / "params.yaml").read_bytes() == before
+    assert not (clone / "data/models").exists()
 
 
 def test_wrong_parameters_are_refused_by_the_server(server: services.Server):
