@@ -196,7 +196,7 @@ def _by_model(
     """Let the model in- or outpaint photographs, the seed of each being its number."""
     config, cut = tools.config, int(mask[0].sum())  # columns on the right, in outpainting
     options = {**tools.options, "fit": fit, "output_type": "latent", "return_dict": False}
-    options |= config.model_dump(include={"code", "resamplings", "blend_width"})
+    options |= config.model_dump(include={"code", "tiling", "resamplings", "blend_width"})
 
     def draw(seeds: Sequence[int]) -> Pixels:
         x0, each = to_tensor(photographs[list(seeds)]), options | {"generator": generators(seeds)}

@@ -18,7 +18,7 @@ from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.sampling.checks import check_count
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
-from patchdm.sampling.inpaint import checked_mask, inpaint, showing
+from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
 from patchdm.sampling.solve import Predict
 from patchdm.sampling.solvers import begin, check_solver, solver
@@ -142,9 +142,6 @@ class RestoringMixin:
         elif cond is None and self.latent is not None:
             cond = self.sample_codes(batch, generator, latent_num_inference_steps)
         predict: Predict = self.denoiser((height, width), cond, **canvas)
-        if self.unet.config.inpaints:
-            # What it predicts of known pixels means nothing, so nothing is pulled towards it.
-            predict, blend_width = showing(predict, known, hole), 0
         x_0 = inpaint(
             predict,
             scheduler,

@@ -38,6 +38,7 @@ class Restoration(Section):
     """Arguments of its `inpaint`, over those of a call."""
 
     num_inference_steps: Positive
+    tiling: Tiling
     resamplings: Positive
     blend_width: NotNegative
     code: Code
@@ -70,7 +71,7 @@ class Defaults(Section):
                 "mixed_precision": run.sample.mixed_precision,
                 "sample": {name: call[name] for name in Call.model_fields}
                 | {"guidance_interval": run.sample.guidance_interval},
-                "inpaint": code.model_dump(include={"resamplings", "blend_width", "code"})
+                "inpaint": code.model_dump(include=set(Restoration.model_fields))
                 | {"num_inference_steps": code.num_steps},
                 "fit": {
                     "num_steps": code.code_steps,

@@ -76,7 +76,7 @@ def _describes(run: Params, pipe: PatchDMPipeline) -> bool:
         json.dumps(value) == json.dumps(found.get(key))  # which makes lists of tuples
         for expected, found in pairs
         for key, value in expected.items()
-        if not key.startswith("_") and key not in ("unconditional", "inpaints")
+        if not key.startswith("_") and key != "unconditional"
     )
 
 

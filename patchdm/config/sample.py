@@ -64,6 +64,8 @@ class Applications(Section):
     """Side of the hole to inpaint as a share of the image's; share of the width to outpaint."""
     num_steps: Positive
     """Solver steps: of DDIM for photographs, of `sample.solver` for large samples."""
+    tiling: Tiling
+    """As `sample.tiling`, for photographs."""
     resamplings: Positive
     """Repetitions of each step, from renewed noise after the first (RePaint, 2201.09865)."""
     blend_width: NotNegative

@@ -13,7 +13,7 @@ def build_unet(
 ) -> PatchUNet:
     """Return an initialised U-Net for images of sample_size, (height, width).
 
-    Its config records whether its training permits guidance, and what inpainting may show it.
+    Its config records whether its training permits guidance.
     """
     return PatchUNet(
         patch_size=model.patch_size,
@@ -30,7 +30,6 @@ def build_unet(
         use_position=model.position,
         collage=model.collage,
         unconditional=None if train is None else train.unconditional,
-        inpaints=train is not None and train.given_regions > 0,
     )
 
 

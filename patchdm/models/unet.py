@@ -70,7 +70,6 @@ class PatchUNet(ModelMixin, ConfigMixin):
             ablations. The network is the same; the loss and the sampler read it here.
         unconditional: whether it was also trained without code and position, as guidance requires;
             None: not known.
-        inpaints: whether it was also trained on windows that are known in part, see `Window.given`.
     """
 
     _supports_gradient_checkpointing = True
@@ -95,7 +94,6 @@ class PatchUNet(ModelMixin, ConfigMixin):
         use_position: bool = True,  # noqa: ARG002 - read from config
         collage: str = "feature",  # noqa: ARG002 - for loss and sampler
         unconditional: bool | None = None,  # noqa: ARG002 - for the sampler
-        inpaints: bool = False,  # noqa: ARG002 - likewise
     ) -> None:
         super().__init__()
         unit = pixel_fold * 2 ** len(channels)

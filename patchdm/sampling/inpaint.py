@@ -69,12 +69,6 @@ def inpaint(
     return torch.where(mask, x_0, known)
 
 
-def showing(predict: Predict, known: Tensor, mask: Tensor) -> Predict:
-    """Show a network the known pixels without noise, as its training with given regions did."""
-    mask = mask.to(known.device)
-    return lambda x_t, step: predict(torch.where(mask, x_t, known), step)
-
-
 def checked_mask(mask: Tensor, known: Tensor) -> Tensor:
     """Return a mask for each image, (B, 1, H, W), on the CPU, where its distances are computed.
 
