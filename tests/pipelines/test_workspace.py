@@ -102,8 +102,8 @@ def test_presets_are_checked_with_their_changes(tmp_path: Path):
     assert load_params(tmp_path / "params.yaml") == params
     _, as_it_is = preset_params(REPO, "study", {})
     assert as_it_is == load_params(REPO / "presets/study.yaml")
-    with pytest.raises(FlowError, match="preset is 'studi', expected .*study"):
-        preset_params(REPO, "studi", {})
+    with pytest.raises(FlowError, match="preset is 'mine', expected .*study"):
+        preset_params(REPO, "mine", {})
     with pytest.raises(PatchDMError, match=r"ablation\.variants"):
         preset_params(REPO, "study", {"variants": ["half"]})
 
