@@ -25,7 +25,6 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -39,6 +38,7 @@ from benchmarks._common import (
     show,
     speedup,
 )
+from benchmarks._paper import IMAGES, pictures
 from patchdm.config import Params, load_params
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.formats.patch_store import PatchStore
@@ -50,7 +50,6 @@ from patchdm.training.loop import Hooks, fit, make_accelerator
 from patchdm.training.plan import plan_of
 
 PRESETS = Path(__file__).parents[1] / "presets"
-IMAGES = 64
 WARM = 2
 """Steps before the clock starts."""
 
@@ -247,13 +246,7 @@ def parts(case: Case, folder: Path) -> tuple[ImageTraining, Callable[..., dict],
     store = folder / case.preset
     if not store.is_dir():
         store.mkdir()
-        size = (IMAGES, params.data.height, params.data.width, 3)
-        np.save(
-            store / "images-00000.npy",
-            np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8),
-        )
-        index = pd.DataFrame({"image": range(IMAGES), "split": "train"})
-        index.to_parquet(store / "index.parquet", index=False)
+        pictures(params, store)
     torch.manual_seed(0)
     module = ImageTraining(
         build_unet(params.model),

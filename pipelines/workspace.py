@@ -1,8 +1,8 @@
 """A preset run beside params.yaml: a clone of the commit in .state/NAME has its own files.
 
 So params.yaml, dvc.lock, data/ and reports/ of the repository stay those of its own run. The clone
-shares the cache and knows the remotes: a stage that has run with these inputs, here or elsewhere,
-is taken from there.
+shares the cache, so a stage that has run here with these inputs is taken from it, and knows the
+remotes, for `dvc push` and for flows on many hosts.
 """
 
 from __future__ import annotations
