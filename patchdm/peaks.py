@@ -213,5 +213,4 @@ def training_inputs(params: Params, batch: int) -> dict[str, Tensor | None]:
         "keep_code": torch.empty(batch, 1),
         "t": numbers.clone(),
         "noise": torch.empty_like(pixels),
-        "given": torch.empty(batch, 1, side, side) if params.train.given_regions else None,
     }

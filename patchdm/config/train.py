@@ -58,9 +58,6 @@ class Train(Section):
     """Probability of training a window without its global code (classifier-free guidance)."""
     position_dropout: Probability
     """Probability of training a window without its position."""
-    given_regions: Probability
-    """Probability of giving a random region of a window without noise, so that the network learns
-    in- and outpainting; the paper: 0."""
     windows: Literal["image", "batch"]
     """Draw the window position per image, or per batch as the authors do."""
     mixed_precision: Precision

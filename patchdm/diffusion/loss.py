@@ -28,15 +28,12 @@ class Window:
         inside: (B, 1, 2p, 2p), 1 on the image, 0 on the padding around it.
         corner: (B, 2) row and column of the window's first padded patch; NaN: position dropped.
         offset: (B, 2) int, y and x in 0..p of the patch that pixel-random cuts from the window.
-        given: (B, 1, 2p, 2p), 1 where the network sees x0 without noise and no error counts, so
-            that it learns to continue what is known; None: nowhere, as in the paper.
     """
 
     x0: Tensor
     inside: Tensor
     corner: Tensor
     offset: Tensor
-    given: Tensor | None = None
 
 
 def training_loss(
@@ -108,13 +105,10 @@ def window_losses(
     if scheduler.config.prediction_type == "v_prediction":
         # v = sqrt(a) eps - sqrt(1 - a) x0 (2202.00512)
         target = scheduler.get_velocity(window.x0, noise, t)
-    x_t, counted = scheduler.add_noise(window.x0, noise, t), window.inside
-    if window.given is not None:
-        x_t, counted = x_t.lerp(window.x0, window.given), counted * (1 - window.given)
     noisy = _Noisy(
-        x_t=x_t * window.inside,
+        x_t=scheduler.add_noise(window.x0, noise, t) * window.inside,
         target=target,
-        counted=counted if known is None else counted * known,
+        counted=window.inside if known is None else window.inside * known,
         t=t,
         cond=cond,
     )

@@ -37,19 +37,6 @@ def draw_rows(count: int, items: range, seed: int) -> np.ndarray:
     return rows
 
 
-def draw_region(side: int, source: torch.Generator) -> torch.Tensor:
-    """Return a random region of a square, (side, side) pixels, 1 there and 0 elsewhere.
-
-    It is a box, or all around it, and may reach beyond the square's edges, as the holes of in- and
-    outpainting do.
-    """
-    ends, (inverted,) = torch.rand(5, generator=source).split([4, 1])
-    low, high = (1.5 * ends.view(2, 2) - 0.25).sort().values.unbind(1)
-    pixels = (torch.arange(side) + 0.5) / side
-    inside = (low[:, None] < pixels) & (pixels < high[:, None])
-    return ((inside[0][:, None] & inside[1]) ^ (inverted < 0.5)).float()
-
-
 @functools.lru_cache(maxsize=1)  # the one array that grows with the training set
 def _epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)

@@ -22,7 +22,7 @@ from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.training.batches import Batch, Draw
-from patchdm.training.draws import draw_region, draw_rows, generator
+from patchdm.training.draws import draw_rows, generator
 from patchdm.training.windows import read_windows
 
 _CHANCES = 7
@@ -57,7 +57,6 @@ class ImageTraining(nn.Module):
         keep_code: Tensor,
         t: Tensor,
         noise: Tensor,
-        given: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses (B,) of windows: "loss", its summands, and its share of the steps.
 
@@ -75,14 +74,13 @@ class ImageTraining(nn.Module):
             keep_code: (B, 1), 0 where the code is dropped.
             t: (B,) time steps.
             noise: (B, 3, 2p, 2p).
-            given: (B, 1, 2p, 2p), 1 where pixels are shown without noise; None: nowhere.
         """
         cond = None
         if self.code is not None:
             cond = self.code(image if whole is None else whole) * keep_code
         losses = window_losses(
             self.unet,
-            Window(pixels, inside, corner, offset, given),
+            Window(pixels, inside, corner, offset),
             t,
             cond,
             noise=noise,
@@ -199,15 +197,4 @@ def _draw(
         "keep_code": (u_code[:, None] >= train.code_dropout).float(),
         "t": (u_t * diffusion.num_train_timesteps).long(),
         "noise": noise,
-        "given": _given(train.given_regions, items, 2 * p, seed) if train.given_regions else None,
     }
-
-
-def _given(share: float, items: range, side: int, seed: int) -> Tensor:
-    """Return the regions that a share of windows is given without noise, (B, 1, side, side)."""
-    regions = torch.zeros(len(items), 1, side, side)
-    for region, item in zip(regions, items, strict=True):
-        source = generator(seed, item, 3)
-        if torch.rand((), generator=source) < share:
-            region[0] = draw_region(side, source)
-    return regions

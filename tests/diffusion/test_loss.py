@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -175,23 +173,6 @@ def test_a_dropped_position_is_that_of_no_place(draws, window, mode: str):
         assert_close(loss[0], all_known[name][0])
         assert_close(loss[1], none_known[name][1])
         assert abs(loss[1] - all_known[name][1]) > 1e-5
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_given_pixels_are_seen_without_noise_and_are_not_predicted(draws, window, mode: str):
-    unet = small_unet(collage=mode)
-    given = torch.zeros_like(window.inside)
-    given[..., 5:12] = 1
-    half = replace(window, given=given)
-    plain, found = losses_of(unet, draws, window), losses_of(unet, draws, half)
-    noisier = draws | {"noise": draws["noise"] + 5 * given}
-    other = replace(half, x0=(window.x0 + given * 0.5))
-    for name, loss in found.items():
-        assert (loss < plain[name]).all()
-        assert_close(losses_of(unet, noisier, half)[name], loss)  # whatever noise it would have
-        assert not torch.allclose(losses_of(unet, draws, other)[name], loss)  # but it is looked at
-    everything = replace(window, given=torch.ones_like(given))
-    assert not torch.stack(list(losses_of(unet, draws, everything).values())).any()
 
 
 @pytest.mark.parametrize("mode", MODES)

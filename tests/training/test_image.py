@@ -127,20 +127,6 @@ def test_conditions_are_dropped_at_their_rates(store):
     assert both == pytest.approx(0.05, abs=0.015)
 
 
-def test_regions_are_given_at_their_rate_and_change_no_other_draw(store):
-    batches, plain = (draws(store, range(200), given_regions=share) for share in (0.3, 0.0))
-    assert all(batch["given"] is None for batch in plain)
-    for batch, without in zip(batches, plain, strict=True):
-        assert all(torch.equal(batch[name], without[name]) for name in NAMES)
-    given = joined(batches, "given")
-    assert given.shape == (200 * BATCH, 1, 2 * P, 2 * P)
-    assert set(given.unique().tolist()) == {0.0, 1.0}
-    shares = given.mean(dim=(1, 2, 3))
-    assert (shares > 0).float().mean().item() == pytest.approx(0.28, abs=0.04)  # some are empty
-    assert shares[shares > 0].mean().item() == pytest.approx(0.55, abs=0.06)
-    assert given.mean(dim=0).std() < 0.02  # as often everywhere
-
-
 def test_nothing_is_dropped_unasked(store):
     batches = draws(store, range(50))
     assert joined(batches, "keep_code").all()
