@@ -15,7 +15,7 @@ from patchdm.saved import SUMS
 _SETS = {"samples": "samples", "test": "held-out photographs", "blurred": "blurred photographs"}
 _MEASURES = {
     "fid": "FID", "kid": "KID", "kid_unseen": "KID to unseen", "precision": "precision",
-    "recall": "recall", "seam": "seam score",
+    "recall": "recall", "seam_worst": "worst seam", "seam": "seam score",
 }  # fmt: skip
 _NETWORKS = ("unet", "latent", "encoder", "code_table")
 

@@ -82,7 +82,7 @@ def _chosen(
 class _Table:
     """The artifact `ablation`: the metrics of the cells, which grows as they are done."""
 
-    _COLUMNS = "fid", "kid", "crop_fid", "seam", "seam_padded"
+    _COLUMNS = "fid", "kid", "crop_fid", "seam_worst", "seam", "seam_padded"
 
     def __init__(self, root: Path, cells: list[str]) -> None:
         self._root, self._cells, self._done = root, cells, set[str]()

@@ -42,7 +42,7 @@ def report(params: Params) -> None:
         sections = [
             gallery.sheets(samples, params.report.sheet_images),
             *gallery.seams(samples, params.model.patch_size, show),
-            *_ablation(params, samples.store, metrics.seam_real, cells),
+            *_ablation(params, samples.store, cells),
             gallery.memorisation(nearest, samples, metrics.nearest, params.report.nearest_images),
             *applications(paths.APPLICATIONS, paths.APPLICATION_TABLES),
             paper_section(paths.PAPER_TABLES),
@@ -62,16 +62,14 @@ def report(params: Params) -> None:
             fresh.write_text(page, encoding="utf-8")
 
 
-def _ablation(
-    params: Params, store: PatchStore, seam_real: float, cells: dict[str, inputs.Cell]
-) -> list[Section]:
+def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) -> list[Section]:
     p, variants = params.model.patch_size, {}
     for variant in params.ablation.variants:
         names = [f"{variant}-{seed}" for seed in params.ablation.seeds]
         samples = [Samples(paths.ABLATIONS / name / "samples", store) for name in names]
         variants[variant] = read_variant([cells[name] for name in names], samples, p)
     table = read_words(paths.PAPER_TABLES, "ablation")
-    return ablation(variants, store, table=table, seam_real=seam_real, patch_size=p)
+    return ablation(variants, store, table=table, patch_size=p)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,11 @@ class Params(Section):
         large = ("applications.large_width", "applications.large_height")
         for key in ("data.width", "data.height", *large):
             check_multiple(attrgetter(key)(self), self.model.patch_size, key, "model.patch_size")
+        if self.rows * self.cols == 1:
+            raise ValueError(
+                f"data.width x data.height is {self.data.width}x{self.data.height}, expected more "
+                f"than one patch of model.patch_size = {self.model.patch_size}"
+            )
         check_multiple(
             self.train.batch_size // (self.train.micro_batch_size or 1),
             self.machine.processes or 1,

@@ -12,7 +12,7 @@ from patchdm.config.section import NotNegative, Positive, Probability, Rate, Sec
 class Model(Section):
     """PatchUNet and the semantic code (PAPER section 3; backbone: ADM)."""
 
-    patch_size: Positive
+    patch_size: Annotated[int, Field(ge=4)]
     """Side p of a square patch in pixels."""
     pixel_fold: Positive
     """Side of the pixel squares folded into channels before the network; the paper: 1."""

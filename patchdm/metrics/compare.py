@@ -9,7 +9,7 @@ import numpy as np
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import manifold, radii
-from patchdm.metrics.seams import score_of_maps
+from patchdm.metrics.seams import border_scores, score_of_maps, worst
 from patchdm.metrics.statistics import Statistics
 
 _MEASURES = {
@@ -19,6 +19,7 @@ _MEASURES = {
     "precision": ("Precision-{}", 4), "recall": ("Recall-{}", 4),
     "density": ("Density-{}", 4), "coverage": ("Coverage-{}", 4),
     "crop_fid": ("CropFID-{}", 3), "seam": ("Seam", 4), "seam_padded": ("Seam-padded", 4),
+    "seam_worst": ("Seam-worst", 4), "seam_mean": ("Seam-mean", 4),
 }  # fmt: skip
 """Key of a metric -> its column in tables, and its decimals: linear algebra differs further down
 between machines."""
@@ -44,6 +45,13 @@ def seams(images: Statistics, patch_size: int) -> dict[str, float]:
         "seam_padded": score_of_maps(*maps, patch_size, patch_size // 2),
     }
     return rounded(scores)
+
+
+def border_seams(images: Statistics, real: Statistics, patch_size: int) -> dict[str, float]:
+    """Return the worst of the `border_scores` of both grids, and their mean."""
+    scores = border_scores(images.steps.means(), real.steps.means(), patch_size)
+    mean = float(np.mean([*scores.values()]))
+    return rounded({"seam_worst": scores[worst(scores)], "seam_mean": mean})
 
 
 def unseen_kid(images: Statistics, unseen: np.ndarray, judge: Judge) -> dict[str, float]:
@@ -74,4 +82,9 @@ def compare(
         **manifolds._asdict(),
         "crop_fid": fid(images.crops, real.crops),
     }
-    return {"n": images.pooled.count} | rounded(measured) | seams(images, judge.patch_size)
+    return {
+        "n": images.pooled.count,
+        **rounded(measured),
+        **seams(images, judge.patch_size),
+        **border_seams(images, real, judge.patch_size),
+    }

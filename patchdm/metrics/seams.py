@@ -1,10 +1,18 @@
-"""Seams: are the steps across patch borders larger than those inside patches?"""
+"""Seams: are the steps across patch borders larger than those inside patches?
+
+`border_scores` looks at each border by itself, next to real images. `seam_score` is the older mean
+over the borders of one grid, against a mean that holds the borders of the other one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
+
+REACH = 3
+"""Pixels to each side of a border in which the steps beside it are looked at."""
 
 
 class StepMaps:
@@ -28,6 +36,17 @@ class StepMaps:
         return self.across / (3 * self.count), self.down / (3 * self.count)
 
 
+class Border(NamedTuple):
+    """A line through the image between patches of the "shifted" or of the "padded" grid.
+
+    It lies between the pixels `place` - 1 and `place` of columns (axis "x") or rows ("y").
+    """
+
+    grid: str
+    axis: str
+    place: int
+
+
 def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean absolute step between neighbouring pixels, at each place in the image.
 
@@ -44,6 +63,38 @@ def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if maps is None or not maps.count:
         raise ValueError("found no image, at least one is needed")
     return maps.means()
+
+
+def border_scores(
+    images: tuple[np.ndarray, np.ndarray], real: tuple[np.ndarray, np.ndarray], patch_size: int
+) -> dict[Border, float]:
+    """Return how much larger steps across each border are than beside it, next to real images.
+
+    The mean step across a border, over the mean of those 1 to 3 pixels from it (`REACH`) that are
+    no borders themselves, is divided by the same ratio of real images, which have more detail
+    at some places than at others. 1.0 means no seam, less that a border is smoothed over.
+
+    Args:
+        images, real: from `step_maps`, of images of one size.
+        patch_size: p, even and at least 4. The borders of the shifted patches, which tile the
+            image, lie at its multiples, those of the padded ones half a patch further.
+    """
+    half, scores = patch_size // 2, {}
+    for axis, steps, of_real in zip("xy", _profiles(*images), _profiles(*real), strict=True):
+        for place in range(half, len(steps) + 1, half):
+            near = range(max(place - REACH, 1), min(place + REACH, len(steps)) + 1)
+            beside = [other - 1 for other in near if other % half]
+            own, expected = (
+                _ratio(profile[place - 1], profile[beside].mean()) for profile in (steps, of_real)
+            )
+            grid = "padded" if place // half % 2 else "shifted"
+            scores[Border(grid, axis, place)] = _ratio(own, expected)
+    return scores
+
+
+def worst(scores: Mapping[Border, float]) -> Border:
+    """Return the border whose score is farthest from 1, by its ratio: 0.5 is as far as 2."""
+    return max(scores, key=lambda border: max(scores[border], _ratio(1.0, scores[border])))
 
 
 def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) -> float:
@@ -66,7 +117,7 @@ def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) 
 
 def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset: int = 0) -> float:
     """Return the `seam_score` of images by their `step_maps`."""
-    columns, rows = across.mean(axis=0), down.mean(axis=1)
+    columns, rows = _profiles(across, down)
     height, width = len(rows) + 1, len(columns) + 1
     steps = np.concatenate([columns, rows])
     weights = np.concatenate([np.full(width - 1, height), np.full(height - 1, width)])
@@ -79,6 +130,16 @@ def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset:
         )
     border = np.average(steps[at_border], weights=weights[at_border])
     interior = np.average(steps[~at_border], weights=weights[~at_border])
-    if border == interior == 0:
+    return _ratio(border, interior)
+
+
+def _profiles(across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean steps from column to column (W-1,) and from row to row (H-1,)."""
+    return across.mean(axis=0), down.mean(axis=1)
+
+
+def _ratio(step: float, other: float) -> float:
+    """Divide steps; equal ones give 1, two without any step, too."""
+    if step == other:
         return 1.0
-    return float(border / interior) if interior else float("inf")
+    return float(step / other) if other else float("inf")

@@ -67,7 +67,6 @@ def ablation(
     store: PatchStore,
     *,
     table: Table,
-    seam_real: float,
     patch_size: int,
 ) -> list[Section]:
     """Compare the variants; without any, there is no section.
@@ -76,7 +75,6 @@ def ablation(
         variants: by name, in the order shown.
         store: of the training images.
         table: of the same scores.
-        seam_real: seam score of the training images.
         patch_size: p.
     """
     if not variants:
@@ -85,7 +83,7 @@ def ablation(
         Picture(
             f"ablation-crops-{name}",
             name,
-            f"Seam score {_mean([cell.seam_samples for cell in of.cells]):.3f}",
+            f"Worst seam {_mean([cell.seam_worst_samples for cell in of.cells]):.3f}",
             figures.crops(of.images, patch_size),
         )
         for name, of in variants.items()
@@ -101,7 +99,7 @@ def ablation(
             text="Each variant is one switch away from the run, trained, sampled and measured "
             "alike; full is the run's method.",
             tables=[table],
-            pictures=_plots(variants, store, seam_real, patch_size),
+            pictures=_plots(variants, store, patch_size),
             shape="wide",
         ),
         Section(
@@ -114,24 +112,22 @@ def ablation(
         Section(
             key="ablation-crops",
             title="Seams by variant, magnified",
-            text=f"Regions around the corners of the shifted patches. {_ALIKE}",
+            text=f"Regions around corners of shifted and of padded patches in turn. {_ALIKE}",
             pictures=crops,
             shape="rows",
         ),
     ]
 
 
-def _plots(
-    variants: Mapping[str, Variant], store: PatchStore, seam_real: float, patch_size: int
-) -> list[Picture]:
-    """Plot FID and seam score of each variant, and its steps around patch borders."""
+def _plots(variants: Mapping[str, Variant], store: PatchStore, patch_size: int) -> list[Picture]:
+    """Plot FID and worst seam of each variant, and its steps around patch borders."""
     train = (image[None] for _, image in photographs_of(store, store.rows("train")))
     profiles = {name: variant.profile for name, variant in variants.items()}
     profiles[REAL] = by_place(*step_maps(train), patch_size)
     cells = {name: variant.cells for name, variant in variants.items()}
     source = next(cell for of_variant in cells.values() for cell in of_variant)
     fid = {name: [cell.fid_samples for cell in found] for name, found in cells.items()}
-    seam = {name: [cell.seam_samples for cell in found] for name, found in cells.items()}
+    seam = {name: [cell.seam_worst_samples for cell in found] for name, found in cells.items()}
     seeds = max(map(len, cells.values()))
     note = (
         f"Bars: mean over {seeds} training seeds, each a dot; lines: sample standard deviation."
@@ -147,9 +143,9 @@ def _plots(
         ),
         Picture(
             "ablation-seam",
-            "Seam score by variant",
-            f"{note} Dotted: training images, {seam_real:.3f}.",
-            figures.bars(seam, "seam score", seam_real),
+            "Worst seam by variant",
+            f"{note} Dotted: no seam.",
+            figures.bars(seam, "score of the worst border", 1.0),
         ),
         Picture(
             "ablation-profiles",
@@ -163,7 +159,7 @@ def _plots(
 
 def _scores(cells: Sequence[Cell]) -> str:
     fid = _mean([cell.fid_samples for cell in cells])
-    return f"FID {fid:.1f}, seam score {_mean([cell.seam_samples for cell in cells]):.3f}"
+    return f"FID {fid:.1f}, worst seam {_mean([cell.seam_worst_samples for cell in cells]):.3f}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -43,8 +43,9 @@ _STYLE: dict[Any, Any] = {
 }
 _styled = mpl.rc_context(_STYLE)
 _ERROR_BAR: dict[str, Any] = {"fmt": "none", "ecolor": "#22262b", "capsize": 4, "zorder": 3}
-_MARK = (200, 68, 46)
+_MARKS = (200, 68, 46), (47, 102, 144)
 _BORDER: dict[str, Any] = {"color": "#8a8f98", "lw": 0.9, "ls": (0, (2, 3)), "zorder": 1}
+_PADDED: dict[str, Any] = _BORDER | {"lw": 0.6, "ls": (0, (7, 4))}
 
 
 def sheet(images: Pixels) -> bytes:
@@ -66,30 +67,46 @@ def column(images: Pixels) -> bytes:
 def crops(images: Pixels, patch_size: int) -> bytes:
     """Magnify of each image (n, H, W, 3) a region around a corner of four patches.
 
-    Every image shows another corner, in turn. Marks in the margin point at the borders, which lie
-    between two pixels; where an image is one patch high or wide, there is but one border.
+    Every image shows another corner, of the shifted and of the padded grid in turn. Marks in the
+    margin point at the borders in the region, which lie between two pixels: red ones of the
+    shifted patches, blue ones of the padded patches.
     """
-    height, width = images.shape[1:3]
-    side = min(patch_size, CROP_SIDE) // 2 * 2
+    sides, half = images.shape[1:3], patch_size // 2
+    side = min(2 * patch_size, CROP_SIDE, *sides) // 2 * 2
     factor = min(max(CROP_WIDTH // side, 4), 8)
-    # None: no border runs there, the region lies around the middle.
-    ys: list[int | None] = [*range(patch_size, height, patch_size)] or [None]
-    xs: list[int | None] = [*range(patch_size, width, patch_size)] or [None]
-    corners = itertools.cycle(itertools.product(ys, xs))
-    size, half = factor * side + 2 * CROP_MARGIN, CROP_MARGIN + factor * side // 2
+    size, inside = factor * side + 2 * CROP_MARGIN, slice(CROP_MARGIN, -CROP_MARGIN)
     shown = np.full((len(images), size, size, 3), 255, np.uint8)
-    line, ends = slice(half - 1, half + 1), [slice(CROP_MARGIN - 2), slice(2 - CROP_MARGIN, None)]
-    for canvas, image, (y, x) in zip(shown, images, corners, strict=False):
-        top, left = ((y or height // 2) - side // 2, (x or width // 2) - side // 2)
+    ends = slice(CROP_MARGIN - 2), slice(2 - CROP_MARGIN, None)
+    for canvas, image, corner in zip(shown, images, _corners(sides, patch_size), strict=False):
+        top, left = (
+            min(max(place - side // 2, 0), whole - side)
+            for place, whole in zip(corner, sides, strict=True)
+        )
         region = image[top : top + side, left : left + side]
-        inside = slice(CROP_MARGIN, -CROP_MARGIN)
         canvas[inside, inside] = region.repeat(factor, axis=0).repeat(factor, axis=1)
-        for end in ends:
-            if x is not None:
-                canvas[end, line] = _MARK
-            if y is not None:
-                canvas[line, end] = _MARK
+        for first, along in ((left, canvas), (top, canvas.swapaxes(0, 1))):
+            for place in range(side):
+                border, odd = divmod(first + place, half)
+                if 1 < place < side - 1 and not odd:
+                    at = CROP_MARGIN + factor * place
+                    for end in ends:
+                        along[end, at - 1 : at + 1] = _MARKS[border % 2]
     return _png(contact_sheet(shown, min(len(shown), ROW_WIDTH // size)))
+
+
+def _corners(sides: Sequence[int], patch_size: int) -> Iterator[tuple[int, ...]]:
+    """Yield corners (y, x) of the shifted and of the padded patches in turn, without end.
+
+    The middle stands in where an image is one patch high or wide.
+    """
+    grids = [
+        itertools.cycle(
+            itertools.product(*([*range(first, side, patch_size)] or [side // 2] for side in sides))
+        )
+        for first in (patch_size, patch_size // 2)
+    ]
+    while True:
+        yield from (next(grid) for grid in grids)
 
 
 def picture(image: Pixels) -> bytes:
@@ -123,17 +140,20 @@ def curves(series: Mapping[str, pd.Series], *, x_label: str, log: bool) -> bytes
 
 @_styled
 def profiles(steps: Mapping[str, np.ndarray], patch_size: int, x_label: str) -> bytes:
-    """Plot mean steps along one axis of the image, dotted lines at the patch borders.
+    """Plot mean steps along one axis of the image.
+
+    Dotted lines stand at the borders of the shifted patches, dashed ones at those of the padded.
 
     Args:
         steps: (L-1,) steps between neighbours by legend entry, means of `step_maps`.
-        patch_size: borders lie at its multiples.
+        patch_size: borders of the shifted patches lie at its multiples.
         x_label: names the axis.
     """
     figure, axes = _figure()
     side = len(next(iter(steps.values()))) + 1
-    for border in range(patch_size, side, patch_size):
-        axes.axvline(border, **_BORDER)
+    for first, style in ((patch_size, _BORDER), (patch_size // 2, _PADDED)):
+        for border in range(first, side, patch_size):
+            axes.axvline(border, **style)
     for name, values in steps.items():
         axes.plot(np.arange(1, side), values, label=name)
     axes.set(xlabel=x_label, ylabel="mean step, grey levels", xlim=(0, side))

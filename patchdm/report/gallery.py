@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, contact_sheet
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.images import Keyed, Samples, counted, photographs_of
-from patchdm.metrics.seams import step_maps
+from patchdm.metrics.seams import Border, border_scores, step_maps, worst
 from patchdm.report import figures
 from patchdm.report.inputs import CodeHealth, Nearness, read_curves, read_frame, read_sheets
 from patchdm.report.parts import Picture, Section, Table
@@ -83,7 +84,7 @@ def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size
     # The mean of the step to the right and the step down, where a pixel has both.
     maps = {name: (across[:-1] + down[:, :-1]) / 2 for name, (across, down) in steps.items()}
     highest = max(float(np.percentile(steps, 99.5)) for steps in maps.values())
-    note = f"Dotted lines: borders of the {patch_size}-pixel patches."
+    note = f"Borders of the {patch_size}-pixel patches: dotted the shifted, dashed the padded."
     ticks = "Ticks at patch borders; colours as in the map of training images."
     columns = figures.profiles(by_column, patch_size, "x, pixels")
     rows = figures.profiles(by_row, patch_size, "y, pixels")
@@ -99,21 +100,47 @@ def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size
         key="seams",
         title="Seams",
         text="Mean absolute step between neighbouring pixels, over all samples and all training "
-        "images. A visible patch grid shows as peaks at the dotted borders, or as a lattice in "
-        "the map.",
+        "images. A visible patch grid shows as peaks at the borders, or as a lattice in the map. "
+        "Samples are tiled by the shifted patches; the padded ones, half a patch off, are those "
+        "of which the network's features are collaged.",
+        tables=[_borders(border_scores(steps["samples"], steps[REAL], patch_size))],
         pictures=pictures,
         shape="wide",
     )
 
 
+def _borders(scores: Mapping[Border, float]) -> Table:
+    """Say how large the seams are at the borders of either grid along either axis."""
+    rows = []
+    for grid, axis in itertools.product(("shifted", "padded"), "xy"):
+        group = {b: score for b, score in scores.items() if (b.grid, b.axis) == (grid, axis)}
+        if not group:  # one patch high or wide
+            continue
+        of_worst = worst(group)
+        rows.append(
+            [
+                f"{grid} patches, {'columns' if axis == 'x' else 'rows'}",
+                f"{len(group)}",
+                f"{np.mean([*group.values()]):.3f}",
+                f"{group[of_worst]:.3f}",
+                f"{axis} = {of_worst.place}",
+            ]
+        )
+    caption = (
+        "The step across a border over the mean of those 1 to 3 pixels beside it, relative to "
+        "training images: 1 is no seam."
+    )
+    return Table(caption, ["borders of", "number", "mean", "worst", "which"], rows)
+
+
 def _seam_crops(samples: Pixels, train: Pixels, patch_size: int) -> Section:
     """Magnify regions around patch borders of samples and photographs, uint8 (n, H, W, 3)."""
-    note = "Marks in the margins point at the borders; pixels are square blocks."
+    note = "Red marks: borders of the shifted patches, blue: of the padded; pixels are blocks."
     return Section(
         key="crops",
         title="Seams, magnified",
-        text="Regions around the corners of the shifted patches, of the first samples by seed "
-        "and of training images at the same places.",
+        text="Regions around corners of shifted and of padded patches in turn, of the first "
+        "samples by seed and of training images at the same places.",
         pictures=[
             Picture("crops-samples", "Samples", note, figures.crops(samples, patch_size)),
             Picture("crops-train", "Training images", note, figures.crops(train, patch_size)),

@@ -45,6 +45,9 @@ class Metrics(BaseModel):
     seam_real: float
     seam_padded_samples: float
     seam_padded_real: float
+    seam_worst_samples: float
+    seam_worst_test: float
+    seam_mean_samples: float
     n_samples: int
     n_train: int
     n_test: int
@@ -71,7 +74,7 @@ class Cell(BaseModel):
     """What the report takes from the metrics of a cell of the ablation."""
 
     fid_samples: float
-    seam_samples: float
+    seam_worst_samples: float
     extractor: str
     n_block: int
     unet_weights_hash: str

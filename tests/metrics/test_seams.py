@@ -7,7 +7,8 @@ import pytest
 
 from patchdm.formats.images import read_image
 from patchdm.metrics.blur import blur8
-from patchdm.metrics.seams import seam_score, step_maps
+from patchdm.metrics.seams import Border, border_scores, seam_score, step_maps, worst
+from tests.photographs import photograph
 
 
 def _ramp_with_steps(step: int) -> np.ndarray:
@@ -39,6 +40,89 @@ def test_a_square_of_equal_steps_has_no_seam() -> None:
     image = np.repeat((2 * (x + y)).astype(np.uint8)[None, ..., None], 3, axis=-1)
     assert seam_score([image], 8) == pytest.approx(1.0)
     assert seam_score([np.zeros_like(image)], 8) == 1.0
+
+
+def _even(height: int, width: int) -> np.ndarray:
+    """An image (1, H, W, 3) that rises by 2 from pixel to pixel along both axes."""
+    y, x = np.mgrid[:height, :width]
+    return np.repeat((2 * (x + y)).astype(np.int16)[None, ..., None], 3, axis=-1)
+
+
+def test_each_border_is_compared_with_the_steps_beside_it() -> None:
+    even = step_maps([_even(32, 48)])
+    scores = border_scores(even, even, 16)
+    assert set(scores.values()) == {1.0}
+    assert {(b.axis, b.place) for b in scores if b.grid == "shifted"} == {
+        ("x", 16), ("x", 32), ("y", 16),
+    }  # fmt: skip
+    assert {(b.axis, b.place) for b in scores if b.grid == "padded"} == {
+        ("x", 8), ("x", 24), ("x", 40), ("y", 8), ("y", 24),
+    }  # fmt: skip
+
+    image = _even(32, 48)
+    image[:, :, 40:] += 6  # one border of the padded patches steps 8 where its neighbours step 2
+    found = border_scores(step_maps([image]), even, 16)
+    assert worst(found) == Border("padded", "x", 40)
+    assert found.pop(worst(found)) == pytest.approx(4.0)
+    assert set(found.values()) == {1.0}
+
+
+def test_the_older_score_hides_what_the_worst_border_shows() -> None:
+    """Found in a run: 1.2 against real images' 1.2, while one sees the padded grid."""
+    even = _even(64, 128)
+    image = even.copy()
+    for border in range(8, 128, 16):  # every border of the padded grid steps twice as far
+        image[:, :, border:] += 2
+    maps, real = step_maps([image]), step_maps([even])
+    assert seam_score([image], 16) < 1
+    assert border_scores(maps, real, 16)[worst(border_scores(maps, real, 16))] == 2.0
+
+
+def test_a_border_that_is_smoothed_over_is_no_better_than_a_step() -> None:
+    image = _even(16, 32)
+    image[:, :, 16:] -= 1  # 1 where 2 is beside it
+    real = step_maps([_even(16, 32)])
+    found = border_scores(step_maps([image]), real, 16)
+    assert worst(found) == Border("shifted", "x", 16)
+    assert found[worst(found)] == 0.5
+
+
+def test_what_real_images_show_at_a_border_is_no_seam() -> None:
+    image = _even(16, 32)
+    image[:, :, 16:] += 4  # a horizon, say
+    horizon = step_maps([image])
+    assert set(border_scores(horizon, horizon, 16).values()) == {1.0}
+    twice = _even(16, 32) * 2
+    twice[:, :, 16:] += 8  # and of twice the contrast
+    assert set(border_scores(step_maps([twice]), horizon, 16).values()) == {1.0}
+
+
+def test_borders_of_the_smallest_patches_are_no_neighbours() -> None:
+    image = _even(8, 16)
+    for border in range(2, 16, 2):
+        image[:, :, border:] += 2
+    found = border_scores(step_maps([image]), step_maps([_even(8, 16)]), 4)
+    assert {score for border, score in found.items() if border.axis == "x"} == {2.0}
+
+
+def test_flat_images_have_no_seam_and_a_lone_step_is_infinite() -> None:
+    flat, real = np.zeros((1, 16, 32, 3), np.uint8), step_maps([_even(16, 32)])
+    assert set(border_scores(step_maps([flat]), real, 16).values()) == {1.0}
+    flat[:, :, 8:] = 9
+    found = border_scores(step_maps([flat]), real, 16)
+    assert found[worst(found)] == float("inf")
+
+
+def test_photographs_have_no_borders() -> None:
+    """What two halves of 180 photographs differ by is chance, and what is pasted is not."""
+    images = np.stack([photograph(number, 64, 32) for number in range(180)])
+    real = step_maps([images[1::2]])
+    found = border_scores(step_maps([images[::2]]), real, 16)
+    assert found[worst(found)] == pytest.approx(1, abs=0.2)
+    images[::2, :, 24:] = images[1::2, :, 24:]
+    found = border_scores(step_maps([images[::2]]), real, 16)
+    assert worst(found) == Border("padded", "x", 24)
+    assert found[worst(found)] > 3
 
 
 def test_the_profile_shows_where_the_steps_are() -> None:

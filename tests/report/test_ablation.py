@@ -29,4 +29,4 @@ def test_places_hold_all_steps() -> None:
 
 def test_without_variants_there_is_no_section() -> None:
     none = Table("", [], [])
-    assert ablation({}, None, table=none, seam_real=1.0, patch_size=8) == []
+    assert ablation({}, None, table=none, patch_size=8) == []

@@ -90,22 +90,36 @@ def test_images_without_any_step_have_a_map() -> None:
 
 
 def test_a_crop_is_magnified_and_marked_outside_its_pixels() -> None:
-    image = np.zeros((16, 32, 3), np.uint8)
-    image[:8, :8], image[:8, 8:16], image[8:, :8], image[8:, 8:16] = 10, 60, 110, 160
-    crop = pixels(figures.crops(image[None], 8))
+    image = photograph(0, 32, 24)
+    crop = pixels(figures.crops(image[None], 8)).astype(int)
     margin = figures.CROP_MARGIN
     inside = crop[margin:-margin, margin:-margin]
-    np.testing.assert_array_equal(inside[::8, ::8], image[4:12, 4:12])
-    np.testing.assert_array_equal(inside[7::8, 7::8], image[4:12, 4:12])
-    marked = (crop != 255).any(axis=2)
-    marked[margin:-margin, margin:-margin] = False
-    middle = [margin + 31, margin + 32]  # either side of the border between two enlarged pixels
-    assert np.flatnonzero(marked[0]).tolist() == np.flatnonzero(marked[-1]).tolist() == middle
-    assert np.flatnonzero(marked[:, 0]).tolist() == np.flatnonzero(marked[:, -1]).tolist() == middle
+    np.testing.assert_array_equal(inside[::8, ::8], image[:16, :16])  # around the corner (8, 8)
+    np.testing.assert_array_equal(inside[7::8, 7::8], image[:16, :16])
+    red, blue = (crop[..., 0] - crop[..., 2] > 100), (crop[..., 2] - crop[..., 0] > 50)
+    shifted, padded = (
+        [margin + 8 * place + side for place in places for side in (-1, 0)]  # either side of it
+        for places in ([8], [4, 12])
+    )
+    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert np.flatnonzero(red[edge]).tolist() == shifted
+        assert np.flatnonzero(blue[edge]).tolist() == padded
+
+
+def test_crops_show_corners_of_both_grids_in_turn() -> None:
+    """Patches of 32: a region of 32 pixels around a corner has no border of the other grid."""
+    crops = pixels(figures.crops(np.zeros((2, 64, 96, 3), np.uint8), 32)).astype(int)
+    first, second = crops[:, :148], crops[:, 150:]
+    for crop, channel in ((first, 0), (second, 2)):
+        strip = crop[0]
+        assert ((strip[:, channel] - strip[:, 2 - channel]) > 50).any()
+        assert not ((strip[:, 2 - channel] - strip[:, channel]) > 50).any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 32), (32, 8)])
-def test_crops_of_images_one_patch_high_or_wide_have_one_border(height: int, width: int) -> None:
+def test_crops_of_images_one_patch_high_or_wide_have_no_shifted_border_along(
+    height: int, width: int
+) -> None:
     images = np.zeros((2, height, width, 3), np.uint8)
     crops = pixels(figures.crops(images, 8)).astype(int)
     red = crops[..., 0] - crops[..., 2] > 100

@@ -39,6 +39,15 @@ def test_a_seam_shows_in_profile_and_map(monkeypatch: pytest.MonkeyPatch) -> Non
     assert scale == same_scale
     assert samples[7, 20] == samples[10, 15] == 15
     assert np.count_nonzero(samples) == 15 + 7  # 15 columns of the row, 7 rows of the column
+    (table,) = section.tables
+    assert [row[0] for row in table.rows] == [
+        "shifted patches, columns", "shifted patches, rows",
+        "padded patches, columns", "padded patches, rows",
+    ]  # fmt: skip
+    assert [row[1] for row in table.rows] == ["3", "1", "4", "2"]
+    assert table.rows[0][3:] == ["inf", "x = 16"]
+    assert table.rows[1][3:] == ["inf", "y = 8"]
+    assert [float(row[2]) < 1.5 for row in table.rows] == [False, False, True, True]
     assert [picture.name for picture in section.pictures] == [
         "profile-columns", "profile-rows", "steps-samples", "steps-train",
     ]  # fmt: skip

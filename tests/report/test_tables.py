@@ -119,7 +119,7 @@ def test_a_run_on_the_papers_data_stands_beside_it_in_a_column_of_its_own():
 
 
 def test_the_ablation_has_a_row_a_variant():
-    seam = {"seam": 1.1, "seam_padded": 1.2, "kid": 0.1}
+    seam = {"seam_worst": 1.3, "seam": 1.1, "seam_padded": 1.2, "kid": 0.1}
     cells = {"full": [result(30.0, **seam), result(34.0, **seam)], "no-collage": [result(90.0)]}
     table = ablation_table(cells, result(30.0))
     assert list(table["variant"]) == list(VARIANTS)
@@ -127,6 +127,7 @@ def test_the_ablation_has_a_row_a_variant():
     fid, paper = "FID (efficientnet-lite0, n = 224)", "paper FID (FFHQ, Inception, n = 1,000)"
     assert (full[paper], full[fid], full["FID min"], full["seeds"]) == (37.99, 32.0, 30.0, 2)
     assert (full["seam"], full["padded seam"], full["seam std"]) == (1.1, 1.2, 0.0)
+    assert full["worst seam"] == 1.3
     assert (none[fid], none["seeds"]) == (90.0, 1)
     assert math.isnan(none[paper])  # the paper has no such row
     assert math.isnan(none["seam"])

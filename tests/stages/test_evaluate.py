@@ -122,7 +122,8 @@ def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(
     names = [f"{name}-EffNetLite0" for name in features]
     names[3:3] = ["KID-EffNetLite0-sem", "KID-EffNetLite0-std"]
     unseen = "KID-EffNetLite0-unseen"
-    assert found.columns.tolist() == ["n", *names[:5], unseen, *names[5:], "Seam", "Seam-padded"]
+    seams = ["Seam", "Seam-padded", "Seam-worst", "Seam-mean"]
+    assert found.columns.tolist() == ["n", *names[:5], unseen, *names[5:], *seams]
     assert found["n"].to_dict() == {"train": 18, "samples": COUNT // 2, "blurred": 18, "test": 3}
     assert found.loc["train", names].isna().all()
     assert found["sFID-EffNetLite0"].isna().all()
@@ -134,6 +135,9 @@ def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(
     for name, key in (("train", "real"), ("samples", "samples")):
         assert found.loc[name, "Seam"] == metrics[f"seam_{key}"]
         assert found.loc[name, "Seam-padded"] == metrics[f"seam_padded_{key}"]
+    assert found["Seam-worst"].notna().tolist() == [False, True, True, True]
+    assert found.loc["samples", "Seam-worst"] == metrics["seam_worst_samples"]
+    assert found.loc["samples", "Seam-mean"] == metrics["seam_mean_samples"]
 
 
 def test_copies_of_training_images_are_found(measured: Path, metrics: dict[str, Any]) -> None:
@@ -160,6 +164,7 @@ def test_seams_are_found_at_the_borders_of_either_grid(
     other = {"seam_samples", "seam_padded_samples"} - {seam}
     assert metrics[seam] > 1.5
     assert metrics[other.pop()] < 1
+    assert metrics["seam_worst_samples"] > 2
 
 
 def test_the_same_samples_give_the_same_bytes(params: Params, measured: Path) -> None:

@@ -19,6 +19,7 @@ from patchdm.report.tables.results import Result, Spread, spread
 
 METRICS = ("FID", "sFID", "KID", "Precision", "Recall")
 """Metrics of the paper's tables, and KID, which few images suffice for; keys are in lower case."""
+_SEAMS = {"worst seam": "seam_worst", "seam": "seam", "padded seam": "seam_padded"}
 TOLERANCE = "the tolerance is two standard deviations over the training seeds."
 TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
@@ -29,7 +30,7 @@ CAPTIONS = {
     "and features and do not compare unless their columns name the same; "
     f"{TOLERANCE} {TAGS}",
     "ablation": "Ablation: every variant trained, sampled and measured alike; mean, standard "
-    "deviation and minimum over the training seeds. A seam score of 1 is no seam. The paper's FID "
+    "deviation and minimum over the training seeds. A seam of 1 is no seam. The paper's FID "
     f"are of other images and features: compare the order alone. Of FID {TOLERANCE} {TAGS}",
     "parameters": "Parameters in millions. Those counted in the paper's layout are of a joint "
     f"encoder; a table has one code an image instead. {TAGS}",
@@ -85,7 +86,7 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.Dat
             of = spread(results, title.lower())
             row[f"{title} ({measured})"] = of.mean
             row |= {f"{title} std": of.std, f"{title} min": of.least}
-        for title, key in {"seam": "seam", "padded seam": "seam_padded"}.items():
+        for title, key in _SEAMS.items():
             of = spread(results, key)
             row |= {title: of.mean, f"{title} std": of.std}
         rows.append(row | _about(spread(results, "fid"), len(results), measured))
