@@ -14,7 +14,7 @@ import torch
 from benchmarks._common import show
 from benchmarks._trained import Setting, Trained, arguments
 
-TILINGS = ("shifted", "alternate", "average", "blend")
+TILINGS = ("shifted", "blend")
 
 
 def main() -> None:

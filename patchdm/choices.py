@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args
 
 Solver = Literal["ddim", "dpm-solver++", "unipc"]
-Tiling = Literal["shifted", "alternate", "average", "blend"]
+Tiling = Literal["shifted", "blend"]
 Positions = Literal["extrapolate", "rescale"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
 Half = Literal["bf16", "fp16"]

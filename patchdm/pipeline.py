@@ -171,9 +171,9 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
-            tiling: of feature collage: "shifted" (the paper), "average" or "blend" as in
-                `predict_eps`, or "alternate", shifted and plain patches in turn. The other
-                collage modes sample as they train, whatever is said here.
+            tiling: of feature collage: "shifted" (the paper), or "blend", of which the last
+                quarter of the steps is as in `predict_eps`. The other collage modes sample as they
+                train, whatever is said here.
             positions: of patches beyond the training size: "extrapolate" counts on, "rescale"
                 spreads those of training over the canvas.
             guidance_interval: first <= t < last of the time steps with guidance; None: all.

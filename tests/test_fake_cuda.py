@@ -119,8 +119,8 @@ def test_training_stops_and_goes_on(
     "options",
     [
         {},
-        {"tiling": "alternate"},
-        {"tiling": "average", "rows_per_chunk": 1},
+        {"tiling": "blend"},
+        {"tiling": "blend", "rows_per_chunk": 1},
         {"tiling": "blend", "cols_per_chunk": 1},
         {"guidance_scale": 0.5, "guidance_interval": (100, 900)},
         {"guidance_scale": 0.5, "tiling": "blend", "rows_per_chunk": 2},

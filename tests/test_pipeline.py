@@ -220,7 +220,7 @@ def test_a_tuple_is_the_same(pipe):
 def test_guidance_tiling_and_streaming(pipe):
     expected = images(pipe, height=3 * P)
     assert_close(images(pipe, height=3 * P, rows_per_chunk=1), expected, **CLOSE)
-    for changes in ({"guidance_scale": 0.5}, {"tiling": "blend"}, {"tiling": "alternate"}):
+    for changes in ({"guidance_scale": 0.5}, {"tiling": "blend"}):
         assert (images(pipe, height=3 * P, **changes) - expected).abs().max() > 1e-3
 
 
@@ -235,7 +235,7 @@ def test_guidance_tiling_and_streaming(pipe):
         ({"cond": torch.zeros(2, CODE)}, r"`cond` has shape \(2, 16\), expected \(1, 16\)"),
         ({"latents": torch.zeros(1, 3, P, P)}, r"`latents` has .* expected \(1, 3, 16, 32\)"),
         ({"output_type": "jpg"}, "`output_type` is 'jpg', expected pil, np, pt, latent"),
-        ({"tiling": "woven"}, "`tiling` is 'woven', expected shifted, alternate, average, blend"),
+        ({"tiling": "woven"}, "`tiling` is 'woven', expected shifted, blend"),
         ({"rows_per_chunk": 0}, "rows_per_chunk is 0, expected at least 1"),
         (
             {"callback_on_step_end_tensor_inputs": ["eps"]},

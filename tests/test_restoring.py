@@ -109,7 +109,7 @@ def test_known_floats_come_back_exactly(pipe, fit, mask):
 
 def test_everything_masked_is_plain_sampling(pipe):
     everything = torch.ones(HEIGHT, WIDTH, dtype=torch.bool)
-    options = {"code": "latent", "resamplings": 1, "tiling": "alternate"}
+    options = {"code": "latent", "resamplings": 1, "tiling": "blend"}
     found = inpaint(pipe, torch.zeros(2, 3, HEIGHT, WIDTH), everything, **options)
     plain = pipe(
         2,
@@ -119,7 +119,7 @@ def test_everything_masked_is_plain_sampling(pipe):
         latent_num_inference_steps=2,
         generator=generators(range(2)),
         output_type="latent",
-        tiling="alternate",
+        tiling="blend",
     ).images
     assert torch.equal(found, plain)
 

@@ -25,9 +25,9 @@ class Sample(Section):
     guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
     """Time steps t with guidance, first <= t < last (2404.07724); the paper: all."""
     tiling: Tiling
-    """Predictions that a step of feature collage uses: those of the shifted patches (the paper),
-    shifted and padded in turn, the mean of both, or both blended across each other's borders. The
-    other collage modes sample as they train and ignore this key."""
+    """shifted: by feature collage on the grid that tiles the image (the paper). blend: the last
+    quarter of the steps on four grids half a patch apart, blended across each other's borders, in
+    1.75 times the time. The other collage modes sample as they train and ignore this key."""
     mixed_precision: Precision
     """What the network computes in where stages and commands sample, in- and outpainting included;
     solvers compute in float32. `auto` is bf16 if the device computes in it natively, else float32:

@@ -1,25 +1,26 @@
 """Tilings: which patches predict each step.
 
-A new one is a name in `patchdm.choices.Tiling`, and here a mean of `MEANS` or a case of
-`patches_of_step`.
+A new one is a name in `patchdm.choices.Tiling`, and a case of `patches_of_step`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from patchdm.choices import Tiling, check_choice
-from patchdm.grid import PatchGrid
 
 Patches = str | tuple[int, int]
-"""Patches that predict a canvas: "shifted", by feature collage (the paper); a name of `MEANS`,
-which counts the plain padded patches too; or (y, x), patches on their own from there on."""
+"""Patches that predict a canvas: "shifted", by feature collage (the paper); "blend", by collages on
+four grids; or (y, x), patches on their own from there on."""
+
+BLENDED = 0.25
+"""Share of the steps, the last ones, in which the tiling `blend` blends. Earlier steps decide what
+is where; most of a seam that stays comes from the last ones."""
 
 PLAIN = (0, 0)
 """The padded patches on their own."""
@@ -43,7 +44,7 @@ class Step:
 def patches_of_step(collage: str, patch_size: int, tiling: str, step: Step) -> Patches:
     """Return which patches predict a step, as the network was trained.
 
-    What alternates ends with the shifted patches, which tile the image.
+    The fixed collage of pixels alternates, and ends with the patches that tile the image.
 
     Args:
         collage: the collage mode of the network; those of the ablation have tilings of their own.
@@ -65,49 +66,28 @@ def patches_of_step(collage: str, patch_size: int, tiling: str, step: Step) -> P
             y, x = torch.randint(1 - half, half + 1, (2,), generator=generator).tolist()
             return y, x
     check_choice("tiling", tiling, Tiling)
-    if tiling == "alternate":
-        return "shifted" if shifted_turn else PLAIN
-    return tiling
+    blends = step.count - step.index <= math.ceil(BLENDED * step.count)
+    return "blend" if tiling == "blend" and blends else "shifted"
 
 
-def average(shifted: Tensor, plain: Tensor, grid: PatchGrid) -> Tensor:
-    """Return the mean of both predictions (B, C, H, W) of a grid."""
-    del grid
-    return (shifted + plain) / 2
+def blend_weight(patches: int, patch_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the weight (patches * p,) along an axis of the grid that tiles the image.
 
-
-def blend(shifted: Tensor, plain: Tensor, grid: PatchGrid) -> Tensor:
-    """Return the mean of both predictions (B, C, H, W), each counting least at its own borders."""
-    weight = blend_weight(grid, shifted.device).to(shifted.dtype)
-    return weight * shifted + (1 - weight) * plain
-
-
-@lru_cache(maxsize=8)
-def blend_weight(grid: PatchGrid, device: torch.device | str = "cpu") -> Tensor:
-    """Return the weight (H, W) of the shifted prediction, from 0 to 1.
-
-    With h the distance to the next shifted border over p/2 per axis, the shifted patch counts
-    h(y) h(x) and the plain one (1 - h(y)) (1 - h(x)), normalised.
+    It falls from 1 in the middle of a patch to 0 at the border to the next one, where the grid that
+    lies half a patch further in, whose weight is the rest to 1, has the middle of its patches. The
+    outer halves of the first and of the last patch belong to the first grid alone.
     """
-    p = grid.patch_size
-    ramp = (torch.arange(p, device=device) + 0.5) / (p / 2)
-    hat = torch.minimum(ramp, 2 - ramp)
-    y, x = hat.repeat(grid.rows)[:, None], hat.repeat(grid.cols)[None]
-    shifted, plain = y * x, (1 - y) * (1 - x)
-    return shifted / (shifted + plain)
-
-
-MEANS: Mapping[str, Callable[[Tensor, Tensor, PatchGrid], Tensor]] = {
-    "average": average,
-    "blend": blend,
-}
-"""Tiling -> (shifted, plain, grid) -> mean of both predictions."""
+    half = patch_size // 2
+    ramp = (torch.arange(patch_size, device=device) + 0.5) / half
+    weight = torch.minimum(ramp, 2 - ramp).repeat(patches)
+    weight[:half] = weight[-half:] = 1
+    return weight
 
 
 def checked_patches(patches: Any) -> Patches:
     """Return patches, or raise a ValueError if they are none."""
-    if isinstance(patches, tuple) or patches in ("shifted", *MEANS):
+    if isinstance(patches, tuple) or patches in get_args(Tiling):
         return patches
     raise ValueError(
-        f"tiling is {patches!r}, expected shifted, {', '.join(MEANS)} or an offset (y, x)"
+        f"tiling is {patches!r}, expected {', '.join(get_args(Tiling))} or an offset (y, x)"
     )

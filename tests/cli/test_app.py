@@ -203,7 +203,7 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         "--batch N images denoised together [default: 8]",
         "--format png|webdataset PNG or tar files [default: png]",
         "--seeds FIRST:END one image each; 0:16 are the seeds 0 to 15 [required]",
-        "--tiling shifted|alternate|average|blend",
+        "--tiling shifted|blend",
     ):
         assert shown in text
 

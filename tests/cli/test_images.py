@@ -89,7 +89,7 @@ def test_guidance_is_refused_where_the_model_was_not_trained_for_it(command: str
 
 @pytest.mark.usefixtures("work")
 def test_a_pipeline_samples_as_it_is_told():
-    flags = ["--size", "40x24", "--solver", "unipc", "--tiling", "average", "--guidance", "0.5"]
+    flags = ["--size", "40x24", "--solver", "unipc", "--tiling", "blend", "--guidance", "0.5"]
     flags += ["--positions", "rescale", "--rows-per-chunk", "1", "--batch", "2"]
     flags += ["--format", "webdataset", "--shard-size", "3", *STEPS]
     main(["sample", "pipe", "--seeds", "0:5", "--out", "out", *flags])
@@ -99,7 +99,7 @@ def test_a_pipeline_samples_as_it_is_told():
     expected = {
         "num_inference_steps": 2,
         "solver": "UniPCMultistepScheduler",
-        "tiling": "average",
+        "tiling": "blend",
         "positions": "rescale",
         "guidance_scale": 0.5,
         "format": "webdataset",

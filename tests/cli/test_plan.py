@@ -137,7 +137,7 @@ def test_a_step_grows_with_the_batch_alone():
 
 def test_sampling_encodes_padded_and_decodes_shifted_patches():
     """Cost: a (R+1)(C+1) + b R C + c, so three sizes tell a fourth, and 4 times at large sizes."""
-    sizes = [(1, 1), (1, 2), (2, 4), (16, 16)]
+    sizes = [(1, 2), (1, 3), (2, 4), (16, 16)]
     costs = [sampling_flops(rows, cols) for rows, cols in sizes]
     terms = torch.tensor([[(r + 1) * (c + 1), r * c, 1.0] for r, c in sizes], dtype=torch.float64)
     known = torch.tensor(costs, dtype=torch.float64)
@@ -156,18 +156,11 @@ def test_sampling_counts_every_step_and_the_guidance():
     assert guided == pytest.approx(4 * step, rel=0.01)  # unknown positions are embedded once
 
 
-def test_alternate_tiling_counts_both_tilings():
-    shifted = sampling_flops() - sampling_flops(num_steps=1)
-    last = sampling_flops(num_steps=1, tiling="alternate")
-    assert last == sampling_flops(num_steps=1)  # the last step is shifted
-    plain = sampling_flops(tiling="alternate") - last
-    assert plain > shifted  # it decodes the padded patches
-    more = sampling_flops(num_steps=5, tiling="alternate") - last
-    assert more == pytest.approx(2 * (shifted + plain), rel=0.01)  # positions are embedded once
-    again = sampling_flops(num_steps=7, tiling="alternate") - last - more
-    assert again == sampling_flops(num_steps=5, tiling="alternate") - sampling_flops(
-        num_steps=3, tiling="alternate"
-    )
+def test_blending_counts_four_grids_in_a_quarter_of_the_steps():
+    step = sampling_flops() - sampling_flops(num_steps=1)
+    two, four = (sampling_flops(num_steps=8, **tiling) for tiling in ({}, {"tiling": "blend"}))
+    grids = 4  # in two of eight steps; three of them have a patch less along an axis or both
+    assert two + step < four < two + 2 * (grids - 1) * step
 
 
 def test_without_a_code_there_is_no_latent_model():

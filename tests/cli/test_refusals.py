@@ -40,7 +40,7 @@ from tests.cli.runs import MODELS, STEPS, refusal, refused, snapshot
         (["--solver", "euler"], "--solver: found euler, expected ddim, dpm-solver++, unipc"),
         (
             ["--tiling", "tiles"],
-            "--tiling: found tiles, expected shifted, alternate, average, blend",
+            "--tiling: found tiles, expected shifted, blend",
         ),
         (["--positions", "left"], "--positions: found left, expected extrapolate, rescale"),
         (["--format", "jpeg"], "--format: found jpeg, expected png, webdataset"),

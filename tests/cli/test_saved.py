@@ -58,10 +58,10 @@ def test_a_saved_run_samples_and_restores_as_the_run():
 def test_options_win_over_the_defaults_of_a_saved_model():
     save(RUN, "saved")
     sampled("saved", out="out")
-    sampled("saved", "--steps", "3", "--tiling", "average", "--solver", "unipc", out="out2")
+    sampled("saved", "--steps", "3", "--tiling", "blend", "--solver", "unipc", out="out2")
     assert settings("out")["num_inference_steps"] == 2
     changed = settings("out2")
-    assert (changed["num_inference_steps"], changed["tiling"]) == (3, "average")
+    assert (changed["num_inference_steps"], changed["tiling"]) == (3, "blend")
     assert changed["solver"] == "UniPCMultistepScheduler"
     assert changed["guidance_interval"] == settings("out")["guidance_interval"]
 

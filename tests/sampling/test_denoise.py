@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from patchdm.grid import PatchGrid, merge, pad_and_split, positions, split
+from patchdm.grid import PatchGrid, collage, merge, pad_and_split, positions, split
 from patchdm.models import PatchUNet
 from patchdm.sampling import denoise
 from patchdm.sampling.denoise import Denoiser, predict_eps, row_numbers
@@ -20,7 +20,7 @@ from tests.networks import small_unet
 
 P, ROWS, COLS, BATCH = 8, 3, 4, 2
 HALF = P // 2
-TILINGS: list[Patches] = ["shifted", "average", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
+TILINGS: list[Patches] = ["shifted", "blend", PLAIN, (HALF, HALF), (3, -2), (-3, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,12 @@ def test_conditions_are_projected_once_for_each_distinct_input(inputs):
     for index in range(3):
         denoiser(x_t, Step(t[0] + index, index, 3))
     halves = 2  # f_E and f_D
-    places = (ROWS + 1) * (COLS + 1) + ROWS * COLS
+    places = (ROWS + 1) * (COLS + 1) + ROWS * COLS  # on the grid that tiles the image
+    places += (ROWS + 1) * COLS + ROWS * (COLS - 1)  # half a patch to the right
+    places += ROWS * (
+        COLS + 1
+    )  # half a patch down, where collages are at padded places to the right
+    places += (ROWS - 1) * (COLS - 1)  # both, where padded patches are at the first grid's collages
     assert calls == {
         "time_embed": 3 * halves,
         "position_embed": places * halves,
@@ -175,7 +180,7 @@ def test_conditions_are_projected_once_for_each_distinct_input(inputs):
     }
 
 
-@pytest.mark.parametrize("tiling", ["shifted", "blend", PLAIN])
+@pytest.mark.parametrize("tiling", ["shifted", PLAIN])
 @pytest.mark.parametrize("rows_per_chunk", [None, 1, 2])
 def test_every_padded_patch_is_encoded_once(
     inputs, tiling: Patches, rows_per_chunk: int | None, monkeypatch: pytest.MonkeyPatch
@@ -206,15 +211,50 @@ def test_guidance_drops_code_and_position_together(unet, inputs, tiling: Patches
     assert_close(guided, 1.5 * known - 0.5 * unknown, atol=1e-5, rtol=0.0)
 
 
-def test_blend_trusts_each_prediction_away_from_its_borders(unet, inputs):
-    shifted, plain = (predict_eps(unet, *inputs, tiling=kind) for kind in ("shifted", PLAIN))
-    blend = predict_eps(unet, *inputs, tiling="blend")
-    weight = blend_weight(PatchGrid(ROWS, COLS, P))
-    assert_close(blend, weight * shifted + (1 - weight) * plain)
-    assert (weight[HALF, HALF] - 1).abs() < 0.05  # amid a shifted patch, where plain ones meet
-    assert weight[0, 0] < 0.05  # at a corner of a shifted patch, amid a plain one
-    assert weight[0, HALF] == pytest.approx(0.5, abs=0.1)
-    assert_close(weight[: 2 * P, : 2 * P], weight[P:, P : 3 * P])
+def on_grid(
+    unet: PatchUNet, inputs: tuple[Tensor, Tensor, Tensor], down: int, right: int
+) -> Tensor:
+    """Collage on a grid that lies half a patch further in, all at once; 0 where it has no patch."""
+    x_t, t, cond = inputs
+    edges = HALF * (1 - right), HALF * (1 - right), HALF * (1 - down), HALF * (1 - down)
+    patches = split(torch.nn.functional.pad(x_t, edges), P)
+    rows, cols, further = ROWS - down, COLS - right, torch.tensor([down, right]) / 2
+    place = positions(rows, cols, shifted=False) + further
+    features = [collage(z, rows, cols) for z in unet.encode(patches, t, place, cond)]
+    place = positions(rows, cols, shifted=True) + further
+    eps = merge(unet.decode(features, t, place, cond), rows, cols)
+    return torch.nn.functional.pad(eps, (HALF * right, HALF * right, HALF * down, HALF * down))
+
+
+def test_blend_is_the_mean_of_collages_on_four_grids(unet, inputs):
+    down, right = blend_weight(ROWS, P)[:, None], blend_weight(COLS, P)
+    expected = down * right * on_grid(unet, inputs, 0, 0)
+    expected += down * (1 - right) * on_grid(unet, inputs, 0, 1)
+    expected += (1 - down) * right * on_grid(unet, inputs, 1, 0)
+    expected += (1 - down) * (1 - right) * on_grid(unet, inputs, 1, 1)
+    assert_close(predict_eps(unet, *inputs, tiling="blend"), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1)], ids=str)
+def test_canvases_one_patch_high_or_wide_blend_along_the_other_axis(unet, shape: tuple[int, int]):
+    x_t = torch.randn(1, 3, shape[0] * P, shape[1] * P)
+    shifted, blend = (
+        predict_eps(unet, x_t, torch.tensor([3]), None, tiling=tiling)
+        for tiling in ("shifted", "blend")
+    )
+    across = (blend - shifted).abs().amax(dim=(0, 1)).amax(dim=shape.index(1))
+    assert (across[HALF:-HALF] > 0).all()
+    assert not across[:HALF].any()
+    assert not across[-HALF:].any()
+
+
+def test_a_grid_counts_least_at_its_own_borders():
+    weight = blend_weight(3, P)
+    assert weight.tolist() == [
+        *[1, 1, 1, 1, 0.875, 0.625, 0.375, 0.125],
+        *[0.125, 0.375, 0.625, 0.875, 0.875, 0.625, 0.375, 0.125],
+        *[0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1],
+    ]
 
 
 @pytest.mark.parametrize("rows_per_chunk", [0, -1])

@@ -79,8 +79,8 @@ def test_image_i_depends_on_seed_i_alone(models: Path, mode: str, latent: bool):
 
 def test_a_loaded_model_samples_the_way_it_was_trained(models: Path):
     images = {mode: sample(load(models, mode), [3]) for mode in MODES}
-    alternate = sample(load(models, "feature"), [3], tiling="alternate")
-    everything = [*images.values(), alternate]
+    blend = sample(load(models, "feature"), [3], tiling="blend")
+    everything = [*images.values(), blend]
     for i, one in enumerate(everything):
         for other in everything[i + 1 :]:
             assert not torch.allclose(one, other, atol=1e-3)
@@ -113,9 +113,9 @@ def tilings(mode: str, tiling: str = "shifted", steps: int = 50) -> list[object]
 
 def test_tilings_of_feature_collage():
     assert set(tilings("feature")) == {"shifted"}
-    assert set(tilings("feature", "blend")) == {"blend"}
-    assert tilings("feature", "alternate", 4) == [(0, 0), "shifted", (0, 0), "shifted"]
-    assert tilings("feature", "alternate", 3) == ["shifted", (0, 0), "shifted"]
+    assert tilings("feature", "blend", 8) == 6 * ["shifted"] + 2 * ["blend"]
+    assert tilings("feature", "blend", 5) == 3 * ["shifted"] + 2 * ["blend"]
+    assert tilings("feature", "blend", 1) == ["blend"]
 
 
 def test_tilings_without_collage():
@@ -135,7 +135,7 @@ def test_tilings_of_random_offsets():
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_tilings_are_of_feature_collage(mode: str):
-    assert tilings(mode, "alternate", 6) == tilings(mode, "blend", 6) == tilings(mode, steps=6)
+    assert tilings(mode, "blend", 6) == tilings(mode, steps=6)
 
 
 def generated(pipe: PatchDMPipeline, out: Path, seeds: range = range(8), **changes: Any) -> bool:
@@ -303,7 +303,7 @@ def test_every_part_of_the_model_is_in_its_hash(models: Path):
         ({"cols_per_chunk": -1}, "`cols_per_chunk` is -1, expected a whole number of 1 or more"),
         ({"guidance_scale": -0.1}, "`guidance_scale` is -0.1, expected 0 or more"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan, expected 0 or more"),
-        ({"tiling": "tiles"}, "`tiling` is 'tiles', expected shifted, alternate, average, blend"),
+        ({"tiling": "tiles"}, "`tiling` is 'tiles', expected shifted, blend"),
         ({"positions": "left"}, "`positions` is 'left', expected extrapolate, rescale"),
         ({"positions": "rescale"}, "`positions` is 'rescale', but `unet` has no sample_size"),
     ],

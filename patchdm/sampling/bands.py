@@ -1,0 +1,196 @@
+"""One pass of the network over a canvas, as bands of patch rows from top to bottom.
+
+The collage of patch row r needs the features of padded rows r and r + 1 alone, so a band keeps only
+its last row of features for the next; every padded row is encoded once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchdm.grid import PatchGrid, collage_rows, merge, split
+from patchdm.models.unet import PatchUNet, Projected
+from patchdm.sampling.tilings import blend_weight
+
+Bands = Iterator[tuple[slice, Tensor]]
+"""Pixel rows and their prediction (B, C, rows, W), from top to bottom."""
+
+Places = tuple[tuple[float, float], ...]
+"""Positions (row, column) of patches, in patches."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a pass sees.
+
+    Attributes:
+        unet: the network.
+        grid: of the canvas.
+        x_t: (B, C, H, W).
+        time, code: the projected times and codes.
+        project: the projection of positions; of one unknown position for None.
+        known: whether the network is told codes and positions.
+        band: patch rows that are computed at once.
+        cols: first patch column, and the one behind the last.
+        device: where the network computes.
+    """
+
+    unet: PatchUNet
+    grid: PatchGrid
+    x_t: Tensor
+    time: Projected
+    code: Projected
+    project: Callable[[Places | None], Projected]
+    known: bool
+    band: int
+    cols: tuple[int, int]
+    device: torch.device
+
+    def places(self, rows: range, cols: range, down: float, right: float) -> Projected:
+        """Return the projected positions of patches so much further down and right."""
+        if not self.known:
+            return self.project(None)
+        # One row at a time, so that bands of any height get the same numbers.
+        of_rows = [self.project(tuple((row + down, col + right) for col in cols)) for row in rows]
+        if len(of_rows) == 1:
+            return of_rows[0]
+        halves = zip(*(place.halves for place in of_rows), strict=True)
+        joined = [torch.cat(rows_of_half) for rows_of_half in halves]
+        return Projected.of(torch.cat([*of_rows]), joined.__getitem__)
+
+
+def collaged(sight: Sight, down: int = 0, right: int = 0) -> Bands:
+    """Predict shifted patches by feature collage.
+
+    Along an axis where `down` or `right` is 1, the grid has a patch less and lies half a patch
+    further in, so that its padded patches lie on the canvas.
+    """
+    unet, time, code, p = sight.unet, sight.time, sight.code, sight.grid.patch_size
+    (first, end), count = sight.cols, sight.grid.rows - down
+    last_row: list[Tensor] = []
+    for start in range(0, count + 1, sight.band):
+        padded = range(start, min(start + sight.band, count + 1))
+        shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
+        place = sight.places(padded, range(first, end + 1), down / 2, right / 2)
+        area = _padded_area(sight, padded, down, right)
+        new = unet.encode(split(area, p).to(sight.device), time, place, code)
+        new_rows = [z.unflatten(0, (len(area), len(padded), end - first + 1)) for z in new]
+        maps = _collage(last_row, new_rows) if shifted else []
+        last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
+        del new, new_rows
+        if not shifted:
+            continue
+        place = sight.places(shifted, range(first, end), (down + 1) / 2, (right + 1) / 2)
+        eps = merge(unet.decode(maps, time, place, code), len(shifted), end - first)
+        del maps  # with guidance, the other pass computes while this one waits
+        top = shifted.start * p + down * (p // 2)
+        yield slice(top, top + eps.shape[2]), eps
+
+
+def blended(sight: Sight) -> Bands:
+    """Blend collages on four grids, half a patch apart along none, one or both of the axes."""
+    grid, (first, end) = sight.grid, sight.cols
+    p = grid.patch_size
+    of_rows = blend_weight(grid.rows, p, sight.device)[:, None]
+    of_cols = blend_weight(grid.cols, p, sight.device)[first * p : end * p]
+    others = {
+        (down, right): _Rows(_further_in(sight, down, right))
+        for down, right in ((0, 1), (1, 0), (1, 1))
+        if down < grid.rows and right < grid.cols
+    }
+    for rows, eps in collaged(sight):
+        mean = (of_rows[rows] * of_cols).to(eps.dtype) * eps
+        for (down, right), bands in others.items():
+            y, x = (1 - of_rows if down else of_rows), (1 - of_cols if right else of_cols)
+            mean += (y[rows] * x).to(eps.dtype) * bands.take(eps.shape[2])
+        yield rows, mean
+
+
+def alone(sight: Sight, top: int, left: int) -> Bands:
+    """Predict patches of the padded canvas on their own; where two overlap, the later counts.
+
+    A band is all rows, since the last ones may overlap.
+    """
+    unet, x_t, p = sight.unet, sight.x_t, sight.grid.patch_size
+    height, width = x_t.shape[-2:]
+    tops, lefts = (
+        [min(max(start, 0), side) for start in range(corner, side + p // 2, p)]
+        for corner, side in ((top, height), (left, width))
+    )
+    # Of the chunk of columns, the patches that meet it.
+    first, end = (col * p + p // 2 for col in sight.cols)
+    lefts = [x for x in lefts if x < end and x + p > first]
+    canvas = F.pad(x_t.to(sight.device), (p // 2,) * 4)
+    eps = torch.empty_like(canvas)
+    for start in range(0, len(tops), sight.band):
+        corners = list(itertools.product(tops[start : start + sight.band], lefts))
+        patches = torch.stack([canvas[..., y : y + p, x : x + p] for y, x in corners], dim=1)
+        at = tuple((y / p, x / p) for y, x in corners)
+        place = sight.project(at if sight.known else None)
+        features = unet.encode(patches.flatten(0, 1), sight.time, place, sight.code)
+        decoded = unet.decode(features, sight.time, place, sight.code).reshape(patches.shape)
+        for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
+            eps[..., y : y + p, x : x + p] = patch
+    yield slice(0, height), eps[..., p // 2 : -p // 2, first:end]
+
+
+def _further_in(sight: Sight, down: int, right: int) -> Iterator[Tensor]:
+    """Yield the chunk's rows from a grid further in, from the top; 0 where it has no patch."""
+    grid, (first, end) = sight.grid, sight.cols
+    p, half = grid.patch_size, grid.patch_size // 2
+    cols = max(first - right, 0), min(end, grid.cols - right)
+    origin = cols[0] * p + right * half  # the first pixel that its patches predict
+    left, edge = max(origin, first * p), min(cols[1] * p + right * half, end * p)
+    for rows, eps in collaged(replace(sight, cols=cols), down, right):
+        above, below = (
+            gap if gap == down * half else 0 for gap in (rows.start, grid.rows * p - rows.stop)
+        )
+        outside = left - first * p, end * p - edge, above, below
+        yield F.pad(eps[..., left - origin : edge - origin], outside)
+
+
+class _Rows:
+    """Bands (B, C, rows, W) of any heights, as they are asked for."""
+
+    def __init__(self, bands: Iterator[Tensor]) -> None:
+        self._bands, self._kept = bands, list[Tensor]()
+
+    def take(self, count: int) -> Tensor:
+        """Return the next rows."""
+        while sum(band.shape[2] for band in self._kept) < count:
+            self._kept.append(next(self._bands))
+        rows = torch.cat(self._kept, dim=2)
+        self._kept = [rows[:, :, count:]]
+        return rows[:, :, :count]
+
+
+def _collage(last_row: list[Tensor], new_rows: list[Tensor]) -> list[Tensor]:
+    """Collage a band's rows of features with the last row of the band before, if any."""
+    if not last_row:
+        return [collage_rows(z[:, :-1], z[:, 1:]) for z in new_rows]
+    if new_rows[0].shape[1] == 1:
+        return [collage_rows(*rows) for rows in zip(last_row, new_rows, strict=True)]
+    rows = [torch.cat(pair, dim=1) for pair in zip(last_row, new_rows, strict=True)]
+    return [collage_rows(z[:, :-1], z[:, 1:]) for z in rows]
+
+
+def _padded_area(sight: Sight, rows: range, down: int, right: int) -> Tensor:
+    """Cut padded patches out of x_t, padding what lies outside.
+
+    Those of row and column 0 begin half a patch outside, or where x_t begins if `down`, `right`.
+    """
+    x_t, half, (first, end) = sight.x_t, sight.grid.patch_size // 2, sight.cols
+    (top, bottom), (left, right) = (
+        [(2 * patch - 1 + further) * half for patch in patches]
+        for patches, further in (((rows.start, rows.stop), down), ((first, end + 1), right))
+    )
+    height, width = x_t.shape[-2:]
+    inside = x_t[..., max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    outside = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
+    return F.pad(inside, outside)
