@@ -18,6 +18,7 @@ _MEASURES = {
     "kid_unseen": ("KID-{}-unseen", 5),
     "precision": ("Precision-{}", 4), "recall": ("Recall-{}", 4),
     "density": ("Density-{}", 4), "coverage": ("Coverage-{}", 4),
+    "coherence": ("Coherence-{}", 4),
     "crop_fid": ("CropFID-{}", 3), "seam": ("Seam", 4), "seam_padded": ("Seam-padded", 4),
     "seam_worst": ("Seam-worst", 4), "seam_mean": ("Seam-mean", 4),
 }  # fmt: skip
@@ -37,10 +38,11 @@ def rounded(metrics: dict[str, float]) -> dict[str, float]:
     return {key: round(value, _MEASURES[key][1]) for key, value in metrics.items()}
 
 
-def seams(images: Statistics, patch_size: int) -> dict[str, float]:
-    """Return the seam scores at the borders of the shifted patches and of the padded ones."""
+def by_itself(images: Statistics, patch_size: int) -> dict[str, float]:
+    """Return what a set says without another: coherence, and the seam scores of both grids."""
     maps = images.steps.means()
     scores = {
+        "coherence": images.halves.correlation(),
         "seam": score_of_maps(*maps, patch_size),
         "seam_padded": score_of_maps(*maps, patch_size, patch_size // 2),
     }
@@ -85,6 +87,6 @@ def compare(
     return {
         "n": images.pooled.count,
         **rounded(measured),
-        **seams(images, judge.patch_size),
+        **by_itself(images, judge.patch_size),
         **border_seams(images, real, judge.patch_size),
     }

@@ -21,7 +21,7 @@ import pandas as pd
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.blur import blur8
-from patchdm.metrics.compare import MEASURES, compare, seams, unseen_kid
+from patchdm.metrics.compare import MEASURES, by_itself, compare, unseen_kid
 from patchdm.metrics.images import Batches, batched, counted, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
@@ -89,7 +89,7 @@ def measure_reference(store: PatchStore, judge: Judge, show: Callable[[int], Non
         "train": {
             "n": real.steps.count,
             **unseen_kid(real, held_out.features, judge),
-            **seams(real, judge.patch_size),
+            **by_itself(real, judge.patch_size),
         },
         "blurred": {
             **compare(blurred, real, real_radii, judge),

@@ -8,13 +8,14 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from patchdm.metrics.coherence import HalfSums, halves
 from patchdm.metrics.extractors import Features
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
 from patchdm.metrics.neighbours import thumbnails
 from patchdm.metrics.seams import StepMaps
 
-_Part = TypeVar("_Part", Moments, StepMaps)
+_Part = TypeVar("_Part", Moments, StepMaps, HalfSums)
 KEPT = 50_000
 """Images of a set whose features are kept (at equal distances, where there are more).
 
@@ -25,12 +26,13 @@ KID, precision .. coverage and neighbours need features; FID needs moments only.
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a set of images: moments of features, steps, and what is kept of single images."""
+    """Of a set of images: moments of features, steps, halves, and what is kept of single images."""
 
     pooled: Moments
     spatial: Moments | None  # None: the extractor has no spatial layer
     crops: Moments
     steps: StepMaps
+    halves: HalfSums
     kept: np.ndarray  # positions in the set of the images below, (k,) int64, ascending
     features: np.ndarray  # pooled, (k, dim) float32
     thumbs: np.ndarray  # (k, h, w, 3) uint8
@@ -38,7 +40,7 @@ class Statistics:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what `from_arrays` takes back."""
         arrays = {name: getattr(self, name) for name in ("kept", "features", "thumbs")}
-        for name in ("pooled", "spatial", "crops", "steps"):
+        for name in ("pooled", "spatial", "crops", "steps", "halves"):
             if part := getattr(self, name):
                 arrays |= {f"{name}_{key}": np.asarray(of) for key, of in vars(part).items()}
         return arrays
@@ -55,6 +57,7 @@ class Statistics:
             spatial=_restored(Moments(0), arrays, "spatial") if "spatial_count" in arrays else None,
             crops=_restored(Moments(0), arrays, "crops"),
             steps=_restored(StepMaps(1, 1), arrays, "steps"),
+            halves=_restored(HalfSums(0), arrays, "halves"),
             kept=arrays["kept"],
             features=arrays["features"],
             thumbs=arrays["thumbs"],
@@ -86,6 +89,7 @@ def collect(
         features = judge.extractor.features(images)
         statistics = statistics or _empty(features, images, count)
         _add(statistics, done, features, images)
+        statistics.halves.add(*(judge.extractor.features(half).pooled for half in halves(images)))
         for of_crops in _crop_features(keys, images, judge):
             statistics.crops.add(of_crops)
         done += len(images)
@@ -152,6 +156,7 @@ def _empty(features: Features, images: np.ndarray, count: int) -> Statistics:
         spatial=None if features.spatial is None else Moments(features.spatial.shape[1]),
         crops=Moments(dim),
         steps=StepMaps(*images.shape[1:3]),
+        halves=HalfSums(dim),
         kept=kept,
         features=np.empty((len(kept), dim), np.float32),
         thumbs=np.empty((len(kept), *thumbnails(images[:1]).shape[1:]), np.uint8),

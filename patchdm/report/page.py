@@ -31,7 +31,7 @@ _FORMATS = {
     "n": ",.0f",
     **dict.fromkeys(["FID", "sFID", "CropFID"], ".1f"),
     "KID": ".4f",
-    **dict.fromkeys(["Precision", "Recall", "Density", "Coverage", "Seam"], ".3f"),
+    **dict.fromkeys(["Precision", "Recall", "Density", "Coverage", "Coherence", "Seam"], ".3f"),
 }
 """How a column of metrics.csv is written, by the start of its name."""
 

@@ -50,6 +50,10 @@ def test_one_pass_sees_everything(images: np.ndarray, size: int) -> None:
     crops = np.concatenate(list(random_crops(images, KEYS, size=10, per_image=2, seed=0)))
     expected = np.cov(crops.mean(axis=(1, 2)), rowvar=False)
     np.testing.assert_allclose(found.crops.covariance, expected, rtol=1e-5)
+    left, right = (part.mean(axis=(1, 2)) for part in np.split(images, 2, axis=2))
+    together = ((left - left.mean(axis=0)) * (right - right.mean(axis=0))).sum()
+    apart = [((part - part.mean(axis=0)) ** 2).sum() for part in (left, right)]
+    assert found.halves.correlation() == pytest.approx(together / np.sqrt(np.prod(apart)))
     for ours, theirs in zip(found.steps.means(), step_maps([images]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

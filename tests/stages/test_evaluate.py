@@ -118,14 +118,17 @@ def test_the_table_names_the_extractor_and_leaves_unmeasured_cells_empty(
     measured: Path, metrics: dict[str, Any]
 ) -> None:
     found = table(measured, "metrics.csv", "set")
-    features = ["FID", "sFID", "KID", "Precision", "Recall", "Density", "Coverage", "CropFID"]
+    features = ["FID", "sFID", "KID", "Precision", "Recall", "Density", "Coverage"]
+    features += ["Coherence", "CropFID"]
     names = [f"{name}-EffNetLite0" for name in features]
     names[3:3] = ["KID-EffNetLite0-sem", "KID-EffNetLite0-std"]
     unseen = "KID-EffNetLite0-unseen"
     seams = ["Seam", "Seam-padded", "Seam-worst", "Seam-mean"]
     assert found.columns.tolist() == ["n", *names[:5], unseen, *names[5:], *seams]
     assert found["n"].to_dict() == {"train": 18, "samples": COUNT // 2, "blurred": 18, "test": 3}
-    assert found.loc["train", names].isna().all()
+    alone = "Coherence-EffNetLite0"
+    assert found.loc["train", names].drop(alone).isna().all()
+    assert -1 <= found[alone].min() <= found[alone].max() <= 1
     assert found["sFID-EffNetLite0"].isna().all()
     assert found[unseen].notna().tolist() == [True, True, True, False]
     assert found.loc["samples", unseen] == metrics["kid_unseen_samples"]
