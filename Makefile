@@ -61,7 +61,7 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 	prefect automation inspect crashed >/dev/null 2>&1 ||
 		prefect automation create --from-file automations.yaml
 	prefect --no-prompt deploy --all
-	printf '\n%s\n' 'Start `make worker`. In the shell in which you request runs, first:' \
+	printf '\n%s\n%s\n' 'Before `prefect deployment run`, in its shell:' \
 		"export PREFECT_API_URL=$$PREFECT_API_URL"
 
 .PHONY: worker

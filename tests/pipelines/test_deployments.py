@@ -128,7 +128,7 @@ def test_serve_is_deploy_and_worker_also_beside_another_worker(
         services.worker(server, clone),
         services.running(clone, log, "make", "serve", env=server.env),
     ):
-        services.wait_for(lambda: "started!" in log.read_text(), 120, f"serve, see {log}")
+        services.wait_for(lambda: "started!" in log.read_text(), 240, f"serve, see {log}")
         for _ in range(2):  # whoever takes it
             run = server.start_run("reproduce/local", "--param", 'up_to=["download"]')
             assert server.ended(run, 300)[0] == "COMPLETED"
