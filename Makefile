@@ -61,14 +61,17 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 	prefect automation inspect crashed >/dev/null 2>&1 ||
 		prefect automation create --from-file automations.yaml
 	prefect --no-prompt deploy --all
+	printf '\n%s\n%s\n' 'Before `prefect deployment run`, in its shell:' \
+		"export PREFECT_API_URL=$$PREFECT_API_URL"
 
 .PHONY: worker
 worker: install ## Run what the server requests, in this folder; POOL=NAME for another pool
-	@PATCHDM_CLONE="$$PWD" exec prefect worker start --type process --pool "$$POOL" --limit 1
+	@# After Ctrl-C, Prefect's worker would ask a server that is gone for minutes.
+	PATCHDM_CLONE="$$PWD" exec timeout --foreground --kill-after=4 0 \
+		prefect worker start --type process --pool "$$POOL" --limit 1
 
 .PHONY: serve
-serve: install ## One process instead of deploy and worker
-	@exec python -m pipelines.serve
+serve: deploy worker ## Deploy, then run what the server requests
 
 .PHONY: remote
 remote: override export URL := $(value URL)

@@ -1,19 +1,23 @@
-"""Prefect artifacts of a stage: progress, metrics, tables, links to pictures."""
+"""Prefect artifacts of a stage: progress, metrics, tables, pictures."""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import csv
+import io
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
 import httpx
+from PIL import Image, ImageOps
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -27,14 +31,22 @@ from pipelines.graph import Out
 
 MAX_ROWS = 500
 MAX_TABLES = 50
+MAX_PICTURES = 16
+MAX_PIXELS = 2**25
+SIDE = 240
+"""Sides in pixels of the square in which a picture is shown, with the gap to the next one."""
+GAP = 4
+MAX_BYTES = 100_000
+QUALITIES = 85, 70, 50, 30, 10
+"""Of JPEG; the first is taken with which an overview is small enough."""
 
 
 class Progress:
-    """A progress artifact that follows the lines of progress in a stage's output."""
+    """Progress artifacts that follow the lines of progress in a stage's output, one per phase."""
 
     def __init__(self, stage: str) -> None:
-        self._key = artifact_key(stage, "progress")
-        self._artifact: UUID | None = None
+        self._stage = stage
+        self._of_phase: dict[str, UUID] = {}
 
     def follow(self, text: str) -> None:
         """Show the progress that a line of output reports, if it does."""
@@ -43,10 +55,12 @@ class Progress:
             return
         percent = min(100.0, 100.0 * line.done / line.total)
         with api_may_fail():
-            if self._artifact is None:
-                self._artifact = create_progress_artifact(percent, self._key, line.name)
+            if artifact := self._of_phase.get(line.name):
+                update_progress_artifact(artifact, percent)
             else:
-                update_progress_artifact(self._artifact, percent)
+                key = artifact_key(self._stage, line.name, "progress")
+                artifact = create_progress_artifact(percent, key, line.name)
+                self._of_phase[line.name] = artifact
 
 
 @contextlib.contextmanager
@@ -59,7 +73,10 @@ def api_may_fail() -> Iterator[None]:
 
 
 def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
-    """Show the outputs of a stage: metrics and tables as tables, pages and pictures as links."""
+    """Show the outputs of a stage: metrics and tables as tables, and pictures; say where pages are.
+
+    Nothing is a link to a file: browsers do not open those, and on another host they mean nothing.
+    """
     with api_may_fail():
         for out in outs:
             path = root / out.path
@@ -69,31 +86,66 @@ def publish(stage: str, outs: tuple[Out, ...], root: Path) -> None:
                 rows = [{"metric": name, "value": value} for name, value in metrics]
                 create_table_artifact(rows, key, description=out.path)
             elif path.is_dir():
-                _publish_folder(key, path, root)
+                _publish_folder(key, path, out.path)
             elif path.suffix == ".html":
-                create_link_artifact(path.as_uri(), out.path, key, description=stage)
+                where = f"`{path}` on the host {socket.gethostname()}"
+                create_markdown_artifact(where, key, description=out.path)
 
 
 def artifact_key(*parts: str) -> str:
-    """Return a key in Prefect's form: lower case, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    """Return a key in Prefect's form: lower case, digits and dashes; no part repeats the last."""
+    key = ""
+    for part in parts:
+        slug = re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")
+        if not f"-{key}".endswith(f"-{slug}"):
+            key = f"{key}-{slug}".strip("-")
+    return key
 
 
-def _publish_folder(key: str, folder: Path, root: Path) -> None:
+def _publish_folder(key: str, folder: Path, where: str) -> None:
     texts = sorted(folder.glob("*.md"))
     others = [file for file in sorted(folder.glob("*.csv")) if file.with_suffix(".md") not in texts]
     for file in [*texts, *others][:MAX_TABLES]:
-        name, where = artifact_key(key, file.stem), str(file.relative_to(root))
+        name = artifact_key(key, file.stem)
         if file.suffix == ".md":
-            create_markdown_artifact(file.read_text(), name, description=where)
+            create_markdown_artifact(file.read_text(), name, description=f"{where}/{file.name}")
         else:
             with file.open(newline="") as lines:
                 rows = list(itertools.islice(csv.DictReader(lines), MAX_ROWS))
-            create_table_artifact(rows, name, description=where)
-    pictures = min(folder.rglob("*.png"), default=None)
-    if pictures is not None:
-        where = str(pictures.parent.relative_to(root))
-        create_link_artifact(pictures.parent.as_uri(), where, key, description="pictures")
+            create_table_artifact(rows, name, description=f"{where}/{file.name}")
+    if pictures := sorted(folder.rglob("*.png")):
+        chosen = pictures[:: math.ceil(len(pictures) / MAX_PICTURES)]
+        text = f"{where}: {len(chosen)} of {len(pictures)} pictures, in the order of their names"
+        data = base64.b64encode(overview(chosen)).decode()
+        picture = f"![{text}](data:image/jpeg;base64,{data})"
+        create_markdown_artifact(picture, artifact_key(key, "pictures"), description=text)
+
+
+def overview(pictures: Sequence[Path]) -> bytes:
+    """Return a JPEG of at most MAX_BYTES with small versions of pictures, in reading order.
+
+    One that cannot be read, or is too large to be read in a moment, stays white.
+    """
+    small = [_thumbnail(path) for path in pictures]
+    columns = math.ceil(math.sqrt(len(small)))
+    height = max(image.height for image in small)
+    sheet = Image.new("RGB", (columns * SIDE, math.ceil(len(small) / columns) * height), "white")
+    for number, image in enumerate(small):
+        sheet.paste(image, (number % columns * SIDE, number // columns * height))
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        sheet.save(file, "JPEG", quality=quality)
+        if file.tell() <= MAX_BYTES:
+            break
+    return file.getvalue()
+
+
+def _thumbnail(path: Path) -> Image.Image:
+    damaged = OSError, ValueError, SyntaxError, Image.DecompressionBombError  # as Pillow has it
+    with contextlib.suppress(*damaged), Image.open(path) as picture:
+        if picture.width * picture.height <= MAX_PIXELS:
+            return ImageOps.contain(picture.convert("RGB"), (SIDE - GAP, SIDE - GAP))
+    return Image.new("RGB", (SIDE - GAP, GAP), "white")
 
 
 def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:

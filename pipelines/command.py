@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from patchdm.console import show_any_text
-from patchdm.errors import MISTAKES, PatchDMError, mistake
+from patchdm.errors import MISTAKES, mistake
 from pipelines.api import start_api
 from pipelines.errors import FlowError, reason
 
@@ -45,8 +44,6 @@ def main(flow: Flow[..., Any], argv: Sequence[str]) -> None:
 def ending_in_one_line() -> Iterator[None]:
     """Within it, mistakes of the user and refusals of the machine end the process with one line."""
     show_any_text()
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
     try:
         yield
     except TerminationSignal:
@@ -59,13 +56,6 @@ def ending_in_one_line() -> Iterator[None]:
         if (line := mistake(error)) is None:
             raise
         sys.exit(f"error: {line}")
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    """Remove the traceback from Prefect's log of an error whose message is enough."""
-    if record.exc_info and isinstance(record.exc_info[1], PatchDMError):
-        record.exc_info = None
-    return True
 
 
 def parse(argv: Sequence[str], allowed: Sequence[str]) -> dict[str, Any]:

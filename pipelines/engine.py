@@ -42,6 +42,8 @@ def bring_up_to_date(
     graph = _read_patiently(root, up_to)
     fresh = [name for name in graph.stages if name not in graph.stale]
     get_run_logger().info("%d of %d stages are up to date", len(fresh), len(graph.stages))
+    for name in fresh:
+        artifacts.publish(name, graph.stages[name].outs, root)
     on_done(fresh)
     if not graph.pending:
         return
@@ -72,13 +74,13 @@ def bring_up_to_date(
         with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)
 
-    with runner:
-        run_in_order(
-            {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
-            submit,
-            concurrency=place.concurrency,
-            on_done=done,
-        )
+    run_in_order(
+        {stage.name: graph.stale.intersection(stage.upstream) for stage in graph.pending},
+        submit,
+        runner=runner,
+        concurrency=place.concurrency,
+        on_done=done,
+    )
 
 
 def _read_patiently(root: Path, up_to: Sequence[str]) -> Graph:

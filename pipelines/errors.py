@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 
@@ -18,6 +19,14 @@ TRANSIENT = re.compile(
 
 RAISED = re.compile(r"(?:\[rank\d+\]: )?[\w.]+(?:Error|Exception|Interrupt): ")
 """The last line of a traceback, perhaps of one of several processes."""
+
+
+OURS = r"(?:FlowError|TransientError|PatchDMError): "
+OF_FLOW = re.compile(rf"Finished in state Failed\(.Flow run encountered an exception: {OURS}")
+OF_TASK = re.compile(
+    rf"Finished in state Failed\(.Task run encountered an exception {OURS}(.*).\)", re.DOTALL
+)
+"""Prefect's last lines of a failed run."""
 
 
 class FlowError(PatchDMError):
@@ -43,6 +52,21 @@ def failure(subject: str, lines: Sequence[str], code: int) -> FlowError:
     message = (raised or of_dvc or [ended])[-1]
     transient = TRANSIENT.search(" ".join([*of_dvc, message]))
     return (TransientError if transient else FlowError)(f"{subject}: {message}")
+
+
+def say_once(record: logging.LogRecord) -> bool:
+    """Filter Prefect's log: an error whose message is enough is one line, without a traceback."""
+    error = record.exc_info[1] if record.exc_info else None
+    text = str(record.msg)
+    if isinstance(error, PatchDMError):
+        record.exc_info = None
+        if text.startswith("Encountered exception during execution"):
+            record.msg, record.args = str(error), ()
+        return not text.startswith("Engine execution exited")
+    # The line of a failed flow has just been logged; that of a task has not.
+    if of_task := OF_TASK.fullmatch(text):
+        record.msg = of_task[1]
+    return not OF_FLOW.match(text)
 
 
 def reason(error: BaseException) -> str:

@@ -12,17 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pandas as pd
 from prefect import flow, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchdm.config import load_params
-from patchdm.files import replacing
 from pipelines import tasks
 from pipelines.command import main
 from pipelines.errors import FlowError
 from pipelines.estimate import PARAMS, show_estimate
-from pipelines.orphans import begin, ending_with_flow
+from pipelines.merge import DAMAGED
+from pipelines.orphans import begin
 from pipelines.place import Place, gpus, task_runner
 from pipelines.schedule import Future, run_in_order
 
@@ -101,9 +100,8 @@ def sample_at_scale(
         with gpus(place):
             return runner.submit(task, parameters | where, wait_for=done_before)
 
-    before = dict.fromkeys(commands, frozenset[str]())
-    with runner:
-        run_in_order(before | {FINISH: frozenset(commands)}, submit, concurrency=place.concurrency)
+    before = dict.fromkeys(commands, frozenset[str]()) | {FINISH: frozenset(commands)}
+    run_in_order(before, submit, runner=runner, concurrency=place.concurrency)
 
 
 def _check_place(place: Place, out: str, model: str) -> None:
@@ -117,18 +115,26 @@ def _check_place(place: Place, out: str, model: str) -> None:
 
 
 @task(**tasks.OPTIONS)
+@tasks.cancelled_with_flow
 def draw(
     name: str, command: Sequence[str], number: int, root: Path | None, gpu_slot: str | None
 ) -> None:
-    """Run the command of a shard: the GPUs that this host shows take the shards in turn."""
+    """Run the command of a shard: the GPUs that this host shows take the shards in turn.
+
+    Args:
+        root: folder in which the command runs; None: the task's working folder.
+        gpu_slot: as in `Place`.
+    """
     import torch  # noqa: PLC0415 - takes seconds
 
     gpus = torch.cuda.device_count()
     device = ["--device", f"cuda:{number % gpus}"] if gpus else []
-    tasks.run_command.fn(name, [*command, *device], root, gpu_slot)
+    with tasks.slot(gpu_slot):
+        tasks.talk(name, [*command, *device], root or Path.cwd())
 
 
 @task(name=FINISH, task_run_name=FINISH, **tasks.OPTIONS)
+@tasks.cancelled_with_flow
 def finish(
     commands: dict[str, list[str]], out: Path, root: Path | None, gpu_slot: str | None
 ) -> None:
@@ -137,20 +143,26 @@ def finish(
     Args:
         commands: of the shards' tasks, by shard.
         out: folder of the shards.
-        root, gpu_slot: as in `tasks.run_command`.
+        root, gpu_slot: as in `draw`.
 
     Raises:
-        PatchDMError: a command failed, or a manifest is missing or damaged.
+        FlowError: a command failed, or a shard is damaged again.
     """
-    from patchdm.formats.shards import MANIFEST, read_manifest  # noqa: PLC0415 - imports torch
+    where = root or Path.cwd()
+    verify = ["pipelines.merge", str(out), *commands]
+    with tasks.slot(gpu_slot):
+        repaired: set[str] = set()
+        while damaged := _damaged(tasks.talk(FINISH, verify, where)):
+            if again := damaged & repaired:
+                raise FlowError(f"{out / min(again)}: damaged again after its repair")
+            for name in sorted(damaged):
+                tasks.talk(name, commands[name], where)
+            repaired |= damaged
 
-    with ending_with_flow(), tasks.slot(gpu_slot):
-        for name, command in commands.items():
-            tasks.talk(name, command, root or Path.cwd())
-    manifests = {name: read_manifest(out / name) for name in commands}
-    tables = [one.assign(shard=f"{name}/" + one["shard"]) for name, one in manifests.items()]
-    with replacing(out / MANIFEST) as fresh:
-        pd.concat(tables, ignore_index=True).to_parquet(fresh, index=False)
+
+def _damaged(lines: Sequence[str]) -> set[str]:
+    """Return the shards that `pipelines.merge` prints; only the last ones, if they are many."""
+    return {line.removeprefix(DAMAGED) for line in lines if line.startswith(DAMAGED)}
 
 
 def cut(seeds: range, shards: int) -> list[range]:

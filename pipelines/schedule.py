@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
+from prefect.states import State
+from prefect.task_runners import TaskRunner
 
 from patchdm.errors import PatchDMError
-from pipelines import process
+from pipelines import orphans, process
 from pipelines.errors import FlowError, reason
 
 Future = PrefectFuture[Any]
@@ -18,6 +21,7 @@ def run_in_order(
     before: Mapping[str, frozenset[str]],
     submit: Callable[[str, list[Future]], Future],
     *,
+    runner: TaskRunner[Any],
     concurrency: int,
     on_done: Callable[[str], None] = lambda _name: None,
 ) -> None:
@@ -27,7 +31,9 @@ def run_in_order(
 
     Args:
         before: name of a task -> names that must be done before it.
-        submit: starts a task; gets the futures before it, which Prefect draws as its inputs.
+        submit: starts a task in the runner; gets the futures before it, which Prefect draws as its
+            inputs.
+        runner: where they run, from here on until all are done.
         concurrency: most tasks at a time.
         on_done: called when a task is done, before those after it start.
 
@@ -38,7 +44,7 @@ def run_in_order(
     running: dict[Future, str] = {}
     done: dict[str, Future] = {}
     failures: list[str] = []
-    try:
+    with orphans.reporting_cancellation(), runner, _ending_children():
         while True:
             ready = [name for name, others in waiting.items() if others <= done.keys()]
             for name in ready[: concurrency - len(running)]:
@@ -53,12 +59,19 @@ def run_in_order(
                 done[name] = future
             except PatchDMError as error:
                 failures.append(str(error))
-    except BaseException:  # the flow is cancelled or its process ends: end its children
-        process.end_all()
-        raise
     if failures:
         never = f"; not run: {', '.join(waiting)}" if waiting else ""
         raise FlowError("; ".join(failures) + never)
+
+
+@contextlib.contextmanager
+def _ending_children() -> Iterator[None]:
+    """When the flow is cancelled or its process ends, end its children."""
+    try:
+        yield
+    except BaseException:
+        process.end_all()
+        raise
 
 
 def _check(name: str, future: Future) -> None:
@@ -71,4 +84,6 @@ def _check(name: str, future: Future) -> None:
         error = raised
     if isinstance(error, PatchDMError):
         raise error
+    if isinstance(error, State):  # that it was cancelled
+        raise FlowError(f"{name}: {error.message}")
     raise FlowError(f"{name}: {reason(error)}")

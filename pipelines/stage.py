@@ -27,7 +27,7 @@ from pipelines import process, tasks
 from pipelines.clones import Snapshot
 from pipelines.errors import FlowError
 from pipelines.graph import Stage
-from pipelines.orphans import begin, ending_with, is_ending
+from pipelines.orphans import begin, ending_with
 
 DEPLOYMENT = "stage/clone"
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -43,19 +43,14 @@ def stage(stage: Stage, snapshot: Snapshot, parent: UUID) -> State[Any] | None:
         parent: the requesting flow run; when it ends, so does this one.
     """
     begin()
-    try:
-        with ending_with(parent):
-            tasks.run_stage.with_options(name=stage.name, task_run_name=stage.name)(
-                stage, Path(), snapshot, None
-            )
-    except FlowError:
-        if is_ending(parent):
-            return Cancelled(message="The flow run that asked for it has ended")
-        raise
-    return None
+    task = tasks.run_stage.with_options(name=stage.name, task_run_name=stage.name)
+    with ending_with(parent):
+        cancelled = task(stage, Path(), snapshot, None)
+    return cancelled and Cancelled(message="The flow run that asked for it has ended")
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+@tasks.cancelled_with_flow
 def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | None) -> None:
     """Let a worker run a stage, and wait for its end; arguments as in `tasks.run_stage`."""
     given = {"stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id}

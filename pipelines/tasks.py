@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,13 +17,16 @@ from prefect.client.schemas import TaskRun
 from prefect.client.schemas.objects import State
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
 from prefect.tasks import Task
 
 from pipelines import artifacts, clones, process
 from pipelines.clones import Snapshot
 from pipelines.errors import FlowError, TransientError, failure
 from pipelines.graph import Stage
-from pipelines.orphans import ending_with_flow
+from pipelines.orphans import ending_with_flow, flow_has_ended
+
+Arguments = ParamSpec("Arguments")
 
 RETRY_DELAYS = [2.0, 5.0, 15.0]
 """Seconds before each retry after an error of the network, a remote or a lock."""
@@ -29,10 +34,35 @@ RETRY_DELAYS = [2.0, 5.0, 15.0]
 TAIL = 200
 """Last lines of output in which the reason of a failed command is searched."""
 
+HINT = re.compile(
+    r"To track the changes with git, run:|\tgit add .*|To enable auto staging, run:"
+    r"|\tdvc config core\.autostage true|Use `dvc push` to send your updates to remote storage\."
+)
+"""Lines that DVC repeats after every stage, for somebody at a terminal."""
+
 
 def is_transient(_task: Task[..., Any], _task_run: TaskRun, state: State) -> bool:
     """Return whether a failed task may succeed when repeated."""
     return isinstance(state.data, TransientError)
+
+
+def cancelled_with_flow(
+    work: Callable[Arguments, None],
+) -> Callable[Arguments, State[Any] | None]:
+    """Make a task of this end with its flow, and its run be Cancelled then instead of Failed."""
+
+    @functools.wraps(work)
+    def ending(*args: Arguments.args, **kwargs: Arguments.kwargs) -> State[Any] | None:
+        try:
+            with ending_with_flow():
+                work(*args, **kwargs)
+        except FlowError as error:
+            if not flow_has_ended():
+                raise
+            return Cancelled(message=f"The flow run has ended; {error}")
+        return None
+
+    return ending
 
 
 OPTIONS: dict[str, Any] = {
@@ -45,16 +75,10 @@ OPTIONS: dict[str, Any] = {
 
 
 @task(**OPTIONS)
-def run_command(name: str, command: Sequence[str], root: Path | None, gpu_slot: str | None) -> None:
-    """Run a Python module with arguments in a folder; None: the task's working folder."""
-    with ending_with_flow(), slot(gpu_slot):
-        talk(name, command, root or Path.cwd())
-
-
-@task(**OPTIONS)
+@cancelled_with_flow
 def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str | None) -> None:
     """Let DVC run one stage: in the flow's own tree, or with a snapshot in a clone."""
-    with ending_with_flow(), slot(gpu_slot):
+    with slot(gpu_slot):
         if snapshot is None:
             talk(stage.name, clones.dvc("repro", "--single-item", stage.name), root)
             artifacts.publish(stage.name, stage.outs, root)
@@ -69,6 +93,8 @@ def talk(name: str, command: Sequence[str], root: Path) -> list[str]:
     tail: deque[str] = deque(maxlen=TAIL)
 
     def on_line(line: str) -> None:
+        if HINT.fullmatch(line):
+            return
         log.info(line)
         tail.append(line)
         progress.follow(line)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,21 @@ class Server:
         wait_for(lambda: self.state(run)[0] in final, seconds, f"end of {run}")
         return self.state(run)
 
+    def states(self, run: str) -> dict[str, datetime]:
+        """Return when a flow run first entered each of its states, by name."""
+        found = httpx.get(f"{self.url}/flow_run_states/", params={"flow_run_id": run}, timeout=60)
+        times: dict[str, datetime] = {}
+        for state in found.raise_for_status().json():
+            moment = datetime.fromisoformat(state["timestamp"])
+            times[state["name"]] = min(moment, times.get(state["name"], moment))
+        return times
+
+    def tasks(self, run: str) -> dict[str, str]:
+        """Return the types of the states of a flow run's tasks, by name."""
+        query = {"flow_runs": {"id": {"any_": [run]}}}
+        found = httpx.post(f"{self.url}/task_runs/filter", json=query, timeout=60)
+        return {task["name"]: task["state_type"] for task in found.raise_for_status().json()}
+
     def logs(self, run: str) -> list[str]:
         """Return the messages a flow run logged, in order."""
         query = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
@@ -194,6 +210,13 @@ def worker(prefect: Server, folder: Path, pool: str = "local") -> Iterator[psuti
     with running(folder, log, *command, env=prefect.env) as process:
         wait_for(lambda: "started!" in log.read_text(), 60, f"worker, see {log}")
         yield process
+
+
+def worker_process(started: psutil.Process) -> psutil.Process:
+    """Return Prefect's worker below `make worker`."""
+    family = [started, *descendants(started)]
+    (found,) = [process for process in family if process.cmdline()[2:4] == ["worker", "start"]]
+    return found
 
 
 def kill(process: psutil.Process) -> None:

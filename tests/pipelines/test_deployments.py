@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +28,8 @@ def server(clone: Path) -> Iterator[services.Server]:
     """A server that knows the flows."""
     with services.server(clone, clone.parent / "home") as server:
         for _ in range(2):  # once more does no harm
-            toy.run(clone, "make", "deploy", env=server.env)
+            said = toy.run(clone, "make", "deploy", env=server.env)
+            assert said.splitlines()[-1] == f"export PREFECT_API_URL={server.url}"
         yield server
 
 
@@ -59,6 +62,8 @@ def test_the_lines_of_the_readme_run(server: services.Server, clone: Path):
         assert kind == "FAILED"
         assert "no stage 'trane', expected" in message
         assert "\n" not in message
+        (line,) = [line for line in server.logs(run) if "trane" in line]
+        assert line.startswith("dvc.yaml: no stage 'trane', expected")
 
 
 def test_the_ablation_is_evaluated(server: services.Server, clone: Path):
@@ -115,10 +120,33 @@ def test_a_worker_outside_a_clone_says_so(server: services.Server, tmp_path: Pat
     assert "pipelines/reproduce.py" in " ".join(server.logs(run))
 
 
-def test_serve_stands_for_deploy_and_worker(server: services.Server, clone: Path):
+def test_serve_is_deploy_and_worker_also_beside_another_worker(
+    server: services.Server, clone: Path
+):
     log = clone.with_name("serve.log")
-    with services.running(clone, log, "make", "serve", env=server.env):
-        services.wait_for(lambda: "being served" in log.read_text(), 120, f"serve, see {log}")
-        run = server.start_run("reproduce/local", "--param", 'up_to=["download"]')
-        assert server.ended(run, 300)[0] == "COMPLETED"
+    with (
+        services.worker(server, clone),
+        services.running(clone, log, "make", "serve", env=server.env),
+    ):
+        services.wait_for(lambda: "started!" in log.read_text(), 240, f"serve, see {log}")
+        for _ in range(2):  # whoever takes it
+            run = server.start_run("reproduce/local", "--param", 'up_to=["download"]')
+            assert server.ended(run, 300)[0] == "COMPLETED"
     assert (clone / "data/raw").is_dir()
+    found = httpx.get(f"{server.url}/deployments/name/reproduce/local").raise_for_status().json()
+    (step,) = found["pull_steps"]
+    assert "prefect.deployments.steps.set_working_directory" in step
+    assert found["global_concurrency_limit"]["limit"] == 1
+
+
+def test_a_worker_ends_though_its_server_is_gone(clone: Path, tmp_path: Path):
+    with services.server(clone, tmp_path / "home") as server:
+        toy.run(clone, "prefect", "work-pool", "create", "-t", "process", "local", env=server.env)
+        with services.worker(server, clone) as worker:
+            process = services.worker_process(worker)
+            for member in [*services.descendants(server.process), server.process]:
+                services.kill(member)
+            time.sleep(3)
+            for member in [process, process.parent()]:  # Ctrl-C
+                member.send_signal(signal.SIGINT)
+            services.wait_for(lambda: services.alive([process]) == [], 5, "end of the worker")

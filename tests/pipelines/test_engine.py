@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,29 @@ def task_runs(state: State[Any]) -> list[TaskRun]:
         return client.read_task_runs(flow_run_filter=only)
 
 
+def shown(state: State[Any]) -> dict[str, Any]:
+    """Return the artifacts of a flow run by key."""
+    run = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(flow_run_filter=run)
+    return {artifact.key: artifact.data for artifact in found if artifact.key}
+
+
+@contextlib.contextmanager
+def logging_to(lines: list[str]) -> Iterator[None]:
+    """Collect what flows and tasks log."""
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
+    loggers = [logging.getLogger(f"prefect.{name}_runs") for name in ("flow", "task")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
 def log(repo: Path) -> list[str]:
     return (repo / "log").read_text().splitlines()
 
@@ -47,17 +73,16 @@ def test_stages_run_in_order_and_at_the_same_time_and_are_shown(toy_repo: Path):
     toy.run(toy_repo, "dvc", "repro", "--force", "-q")
     assert toy.lock(toy_repo) == lock
 
+    before = shown(state)
+    assert before.keys() == {"c", "c-tables-pictures", "c-tables-t", "c-tables-u"}
+    assert '"n.a"' in before["c"]
+    assert '"fid": "1.5"' in before["c-tables-t"]
+    assert before["c-tables-u"] == "# T\n"
+
     state = reproduce(return_state=True)
     assert state.is_completed()
     assert task_runs(state) == []
-
-    with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert {"c-c", "c-tables", "c-tables-t", "c-tables-u"} <= found.keys()
-    assert '"n.a"' in found["c-c"].data
-    assert '"fid": "1.5"' in found["c-tables-t"].data
-    assert found["c-tables-u"].data == "# T\n"
-    assert f"[tables/sheets](file://{toy_repo}/tables/sheets)" in found["c-tables"].data
+    assert shown(state) == before
 
 
 def test_a_slot_is_for_one_stage_at_a_time(toy_repo: Path):
@@ -76,9 +101,39 @@ def test_a_failed_stage_stops_only_what_reads_from_it(toy_repo: Path):
     stages = toy.STAGES.replace("cat a.txt > b-", "[ ${item.v} = two ] && cat a.txt > b-")
     (toy_repo / "dvc.yaml").write_text(stages.replace("sleep 2", "sleep 0"))
     message = r"^b@one: failed to reproduce 'b@one'.*; not run: c$"
-    with pytest.raises(FlowError, match=message):
+    lines: list[str] = []
+    with logging_to(lines), pytest.raises(FlowError, match=message) as caught:
         reproduce()
     assert (toy_repo / "b-two.txt").exists()
+    assert lines.count(str(caught.value)) == 1
+    assert lines.count(str(caught.value).partition("; not run")[0]) == 1
+    assert not any("Traceback" in line for line in lines)
+
+
+def test_hints_of_dvc_are_not_logged(toy_repo: Path):
+    (toy_repo / "dvc.yaml").write_text("stages: {a: {cmd: echo here > a, outs: [a]}}")
+    lines: list[str] = []
+    with logging_to(lines):
+        reproduce()
+    text = "\n".join(lines)
+    assert "> echo here > a" in text
+    assert not [
+        word for word in ("git add", "autostage", "track the changes", "dvc push") if word in text
+    ]
+
+
+@pytest.mark.usefixtures("toy_repo")
+def test_the_tasks_of_a_cancelled_flow_are_cancelled(monkeypatch: pytest.MonkeyPatch):
+    def run(_command: list[str], _on_line: Callable[[str], None], _cwd: Path) -> int:
+        process.end_all()  # as the flow does when it is cancelled
+        return 128 + signal.SIGTERM
+
+    monkeypatch.setattr(process, "run", run)
+    state = reproduce(up_to=["a"], return_state=True)
+    (task,) = task_runs(state)
+    assert task.state is not None
+    assert task.state.is_cancelled()
+    assert "a: ended by signal 15" in str(task.state.message)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from pipelines.errors import TransientError, failure, reason
+from pipelines.errors import FlowError, TransientError, failure, reason, say_once
 
 HINT = "Most likely another DVC process is running or was terminated abruptly."
 
@@ -65,3 +67,35 @@ def test_the_reason_of_a_quoted_traceback_is_its_root():
     for error in (OSError(quoted), wrapped):
         assert reason(error) == "ModuleNotFoundError: No module named 'pipelines'"
     assert reason(KeyError("a")) == "KeyError: 'a'"
+
+
+def logged(text: str, error: Exception | None = None) -> str | None:
+    """Return what is logged of a message of Prefect, with "..." for a traceback; None: nothing."""
+    info = None if error is None else (type(error), error, None)
+    arguments = (error,) if "%" in text else ()
+    record = logging.LogRecord("x", logging.ERROR, "", 0, text, arguments, info)
+    if not say_once(record):
+        return None
+    return record.getMessage() + ("..." if record.exc_info else "")
+
+
+def test_a_mistake_is_logged_once_and_without_its_traceback():
+    error = FlowError("a: it isn't")
+    begun = "Encountered exception during execution: %r"
+    flow = f"Flow run encountered an exception: FlowError: {error}"
+    task = f"Task run encountered an exception FlowError: {error}"
+    assert logged(begun, error) == str(error)
+    assert logged(f"Finished in state Failed({flow!r})") is None
+    assert logged("Engine execution exited with unexpected exception", error) is None
+    assert logged(f"Finished in state Failed({task!r})") == str(error)
+
+
+def test_a_fault_is_logged_with_its_traceback():
+    fault = KeyError("a")
+    for text in (
+        "Encountered exception during execution: %r",
+        "Engine execution exited with unexpected exception",
+    ):
+        assert str(logged(text, fault)).endswith("...")
+    end = "Finished in state Failed(\"Flow run encountered an exception: KeyError: 'a'\")"
+    assert logged(end) == end

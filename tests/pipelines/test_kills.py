@@ -112,8 +112,7 @@ def test_a_killed_worker(server: services.Server, clone: Path, expected: dict[st
     with services.worker(server, clone) as worker:
         run = server.start_run("reproduce/local", "--param", UP_TO)
         family = in_training(worker, clone)
-        (process,) = [worker] if "prefect" in worker.cmdline()[1] else worker.children()
-        services.kill(process)
+        services.kill(services.worker_process(worker))
         assert_gone(family)
         assert server.ended(run, 120)[0] == "CRASHED"
     run_again(server, clone, expected)
@@ -127,6 +126,9 @@ def test_a_cancelled_run(server: services.Server, clone: Path, expected: dict[st
         start = time.monotonic()
         assert server.ended(run, 120)[0] == "CANCELLED"
         assert_gone(family, after=max(0, 5 - (time.monotonic() - start)))
+        states = server.states(run)
+        assert (states["Cancelled"] - states["Cancelling"]).total_seconds() < 5
+        services.wait_for(lambda: server.tasks(run) == {STAGE: "CANCELLED"}, 10, "task's state")
     run_again(server, clone, expected)
 
 
