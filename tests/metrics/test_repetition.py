@@ -18,7 +18,7 @@ def test_parts_are_cut_row_by_row_and_the_rest_is_left_out():
 
 
 def test_it_compares_parts_at_different_places():
-    # Within: |0 - 1| and |2 - 5|, mean 2. Between, at different places: |0 - 5| and |1 - 2|, mean 3.
+    # Within: |0 - 1| and |2 - 5|. Between, at different places: |0 - 5| and |1 - 2|.
     features = np.array([[[0.0], [1.0]], [[2.0], [5.0]]], np.float32)
     assert repetition(features) == pytest.approx(1 - 2 / 3, abs=1e-6)
 
