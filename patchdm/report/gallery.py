@@ -246,15 +246,14 @@ def credits_of(store: PatchStore, rows: Iterable[int], authors: Mapping[str, str
     """
     index = store.columns("source", "licence", "origin").iloc[sorted({*rows})]
     known = index[index["licence"] != "unknown"].drop_duplicates("source")
-    files = known.itertuples(index=False)
-    cells = [[of.source, authors.get(of.source, ""), of.licence, of.origin] for of in files]
+    facts: list[list[str]] = known.to_numpy().tolist()
+    cells = [[file, authors.get(file, ""), *about] for file, *about in facts]
+    table = Table("", ["file", "author", "licence", "origin"], cells, prose=True)
     return Section(
         key="credits",
         title="Photographs shown",
         text="Who made them, their licences and where they come from, as far as it is known.",
-        tables=[Table("", ["file", "author", "licence", "origin"], cells, prose=True)]
-        if cells
-        else [],
+        tables=[table] if cells else [],
     )
 
 

@@ -44,13 +44,14 @@ def read_words(folder: Path, name: str, data: str) -> parts.Table:
     if "data" in frame:
         frame = frame[frame["data"] == data].drop(columns="data")
     words, own = _words(frame.convert_dtypes()), not in_paper(data)
-    for title in [title for title in words if title.endswith(" std")]:
-        of = next(column for column in words if column.startswith(title.removesuffix(" std")))
+    titles: list[str] = [*words.columns]
+    for title in [title for title in titles if title.endswith(" std")]:
+        of = next(column for column in titles if column.startswith(title.removesuffix(" std")))
         words[of] = [" ± ".join(filter(None, cells)) for cells in words[[of, title]].to_numpy()]
         words = words.drop(columns=[title, "tolerance"], errors="ignore")
     hidden = [
         title
-        for title in words
+        for title in titles
         if title in ("extractor", "n")  # those of other columns' titles
         or (own and (title == "tag" or title.startswith("paper")))
     ]
