@@ -49,8 +49,8 @@ PAPER_TABLES = Path("reports/paper")
 FIGURES = Path("reports/figures")
 REPORT = Path("reports/index.html")
 STATE = Path(".state")
-TIMES = STATE / "times.csv"
-"""How long stages took. It is no output: equal inputs give equal outputs, in other times."""
+TIMES = "times.csv"
+"""How long stages took, in STATE. It is no output: equal inputs give equal outputs."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -117,9 +117,11 @@ def _timed(stage: str) -> Iterator[None]:
         outcome = "done"
     finally:
         if is_main():
-            TIMES.parent.mkdir(exist_ok=True)
+            STATE.mkdir(exist_ok=True)
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            with TIMES.open("a") as file:  # one write: other stages may end at the same time
+            with (STATE / TIMES).open(
+                "a"
+            ) as file:  # one write: other stages may end at the same time
                 title = "" if file.tell() else "stage,ended,seconds,outcome\n"
                 file.write(f"{title}{stage},{now},{time.monotonic() - start:.1f},{outcome}\n")
 

@@ -125,7 +125,7 @@ def test_times_of_stages_are_kept_beside_their_outputs(run, monkeypatch: pytest.
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     run_command("check", lambda _params: None, [])
     run(PatchDMError("a.jpg: found nothing"))
-    title, done, stopped = TIMES.read_text().splitlines()
+    title, done, stopped = (STATE / TIMES).read_text().splitlines()
     assert title == "stage,ended,seconds,outcome"
     assert re.fullmatch(r"check,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,2.5,done", done)
     assert stopped.startswith("check,")
