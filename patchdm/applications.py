@@ -30,6 +30,7 @@ from patchdm.metrics.fidelity import fid
 from patchdm.metrics.images import Keyed, batched, photographs_of
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.moments import Moments
+from patchdm.metrics.repetition import parts_of, repetition
 from patchdm.metrics.restoration import restorations, spread
 from patchdm.metrics.seams import StepMaps, score_of_maps
 from patchdm.metrics.statistics import collect_crops
@@ -138,7 +139,8 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
         done: images finished before.
 
     Returns:
-        Of each set its size, seams and FID of crops; and the samples.
+        Of each set its size, seams, repetition and FID of crops; and the samples. Repetition is
+        that of as many equal parts of each image as training images fit into a large one.
     """
     store, large = tools.store, (tools.config.large_width, tools.config.large_height)
     small, count, p = (store.width, store.height), len(rows), tools.judge.patch_size
@@ -147,9 +149,15 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
     # training image is high, as training images fit into a large one.
     crops = {"crop_size": min(small), "crops_per_image": max(1, fitting)}
     judge = replace(tools.judge, config=tools.judge.config.model_copy(update=crops))
+    grid = max(1, large[1] // small[1]), max(1, large[0] // small[0])
 
     def measured(images: Iterable[Keyed]) -> tuple[Moments, StepMaps]:
         return collect_crops(batched(images, judge.config.batch_size), judge)
+
+    def repeated(images: Iterable[Keyed]) -> float:
+        parts = (parts_of(pixels, *grid) for _, pixels in batched(images, 1))
+        features = [judge.extractor.features(of_image).pooled for of_image in parts]
+        return repetition(np.stack(features))
 
     table: list[tuple[Any, ...]] = []
     real, _ = measured(photographs_of(store, store.rows("train")))
@@ -165,11 +173,22 @@ def enlarge(tools: Tools, rows: NDArray[np.int64], done: int) -> tuple[pd.DataFr
             _sample(tools, count, folder, *size, positions, done + len(pictures) * count)
             pictures[name] = (image for _, image in read_images(folder))
         found, steps = measured(read_images(folder) if positions else photographs_of(store, rows))
+        again = repeated(read_images(folder) if positions else photographs_of(store, rows))
         maps = steps.means()
         seams = score_of_maps(*maps, p), score_of_maps(*maps, p, p // 2)
-        table.append((name, *size, count, *seams, found.count, fid(found, real)))
+        table.append((name, *size, count, *seams, again, found.count, fid(found, real)))
     crop_fid = f"crop-FID-{judge.extractor.label} ({min(small)} pixels)"
-    columns = ["set", "width", "height", "n", "seam", "seam_padded", "crops", crop_fid]
+    columns = [
+        "set",
+        "width",
+        "height",
+        "n",
+        "seam",
+        "seam_padded",
+        "repetition",
+        "crops",
+        crop_fid,
+    ]
     return pd.DataFrame(table, columns=columns).round(3), pictures
 
 

@@ -82,8 +82,9 @@ def _model(pipe: PatchDMPipeline) -> str:
     for name in _NETWORKS:
         if (network := getattr(pipe, name)) is not None:
             kind = str(network.dtype).removeprefix("torch.")
-            count = sum(tensor.numel() for tensor in network.state_dict().values())
-            sizes.append(f"`{name}` {count / 1e6:.2f} M numbers in {kind}")
+            count = network.num_parameters() / 1e6  # without what is measured, not learned
+            size = f"{count:.2f} M parameters in {kind}" if count else "without the images' codes"
+            sizes.append(f"`{name}` {size}")
     size = config.sample_size and f"images of {config.sample_size[1]}x{config.sample_size[0]} in "
     text = (
         f"Patch-DM (arXiv 2308.01316): {size or ''}patches of {config.patch_size} pixels, joined "

@@ -30,7 +30,7 @@ def run_cell_stage(stage: Callable[[Params, str], None]) -> None:
         variant, seed = _arguments(words)
         stage(variant_params(params, variant, seed), f"{variant}-{seed}")
 
-    run_command(name, run, declared_outputs(name, cell="-".join(words)))
+    run_command(name, run, declared_outputs(name, cell="-".join(words)), words)
 
 
 def cell_run(stage: str, name: str, places: Mapping[Path, Path]) -> Run:

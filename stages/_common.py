@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,8 @@ PAPER_TABLES = Path("reports/paper")
 FIGURES = Path("reports/figures")
 REPORT = Path("reports/index.html")
 STATE = Path(".state")
+TIMES = "times.csv"
+"""How long stages took, in STATE. It is no output: equal inputs give equal outputs."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -76,8 +79,13 @@ def run_stage(stage: Callable[[Params], None]) -> None:
     run_command(stage.__name__, stage, declared_outputs(stage.__name__))
 
 
-def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Path]) -> None:
-    """Run a stage that writes these outputs, which may hold nothing of the user's."""
+def run_command(
+    name: str, stage: Callable[[Params], None], outputs: Iterable[Path], words: Iterable[str] = ()
+) -> None:
+    """Run a stage that writes these outputs, which may hold nothing of the user's.
+
+    `words` are the arguments of its command.
+    """
     die_with_parent()
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     show_any_text()
@@ -91,12 +99,31 @@ def run_command(name: str, stage: Callable[[Params], None], outputs: Iterable[Pa
         threads = max(1, params.base.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         if torch := sys.modules.get("torch"):  # not every stage needs it
             torch.set_num_threads(threads)
-        with threadpool_limits(threads), _unchanged(name, params):  # numpy's linear algebra
+        limits = threadpool_limits(threads)  # numpy's linear algebra
+        with limits, _timed(" ".join([name, *words])), _unchanged(name, params):
             stage(params)
     except MISTAKES as error:
         if (line := mistake(error)) is None:
             raise
         sys.exit(f"error: {line}")
+
+
+@contextlib.contextmanager
+def _timed(stage: str) -> Iterator[None]:
+    """Add a line to times.csv when a stage ends: stage, UTC, seconds, done or stopped."""
+    start, outcome = time.monotonic(), "stopped"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        if is_main():
+            STATE.mkdir(exist_ok=True)
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with (STATE / TIMES).open(
+                "a"
+            ) as file:  # one write: other stages may end at the same time
+                title = "" if file.tell() else "stage,ended,seconds,outcome\n"
+                file.write(f"{title}{stage},{now},{time.monotonic() - start:.1f},{outcome}\n")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
+from pathlib import Path
 
 from patchdm.config import Params
 from patchdm.console import progress
@@ -14,6 +15,7 @@ from patchdm.report.ablation import ablation, read_variant
 from patchdm.report.applications import applications
 from patchdm.report.page import render
 from patchdm.report.parts import Section
+from patchdm.report.tables.paper import data_set
 from patchdm.report.tables.write import paper_section, read_words
 from stages import _common as paths
 from stages._common import locked, run_stage, writing
@@ -36,23 +38,38 @@ def report(params: Params) -> None:
     names = [f"{v}-{seed}" for v in params.ablation.variants for seed in params.ablation.seeds]
     files = {name: paths.ABLATION_METRICS / f"{name}.json" for name in names}
     cells = {name: inputs.read_metrics(file, inputs.Cell) for name, file in files.items()}
-    nearest = paths.TABLES / "nearest.csv"
-    images = len(samples.seeds) + len(samples.store.rows("train"))
+    nearest, store = paths.TABLES / "nearest.csv", samples.store
+    findings, data = inputs.read_findings(paths.PATCHES), data_set(params.data)
+    images = len(samples.seeds) + len(store.rows("train"))
     with locked("report"), progress("report", images, "images") as show:
         sections = [
             gallery.sheets(samples, params.report.sheet_images),
             *gallery.seams(samples, params.model.patch_size, show),
-            *_ablation(params, samples.store, cells),
+            *_ablation(params, store, cells),
             gallery.memorisation(nearest, samples, metrics.nearest, params.report.nearest_images),
-            *applications(paths.APPLICATIONS, paths.APPLICATION_TABLES),
-            paper_section(paths.PAPER_TABLES),
+            *applications(
+                paths.APPLICATIONS, paths.APPLICATION_TABLES, store.photographs("test").tolist()
+            ),
+            paper_section(paths.PAPER_TABLES, data),
             gallery.training(curves, health),
             gallery.development(paths.PATCHDM_CURVES / "sheets"),
         ]
+        shown = [row for section in sections for row in section.photographs]
+        shown += gallery.spread_rows(store, "train", gallery.ROW_IMAGES).tolist()  # magnified
+        bundled = params.data.source == "bundled"
+        authors = inputs.read_authors(Path(params.data.location)) if bundled else {}
+        sections.append(gallery.credits_of(store, shown, authors))
         versions = {"Python": platform.python_version()}
         versions |= {name: version(name) for name in LIBRARIES}
         page = render(
-            params, metrics, table, sections, weights=weights, cells=cells, versions=versions
+            params,
+            metrics,
+            table,
+            sections,
+            findings=findings,
+            weights=weights,
+            cells=cells,
+            versions=versions,
         )
         with writing(paths.FIGURES) as fresh:
             fresh.mkdir()
@@ -68,7 +85,7 @@ def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) 
         names = [f"{variant}-{seed}" for seed in params.ablation.seeds]
         samples = [Samples(paths.ABLATIONS / name / "samples", store) for name in names]
         variants[variant] = read_variant([cells[name] for name in names], samples, p)
-    table = read_words(paths.PAPER_TABLES, "ablation")
+    table = read_words(paths.PAPER_TABLES, "ablation", data_set(params.data))
     return ablation(variants, store, table=table, patch_size=p)
 
 

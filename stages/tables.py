@@ -12,6 +12,7 @@ from patchdm.report.tables.build import (
     quality_table,
     resolution_table,
 )
+from patchdm.report.tables.paper import data_set
 from patchdm.report.tables.results import read_resolutions, read_result
 from patchdm.report.tables.write import write_tables
 from stages import _common as paths
@@ -31,7 +32,7 @@ def tables(params: Params) -> None:
     size = f"{params.data.width}x{params.data.height}"
     counted = {name: count_parameters(folder) for name, folder in _networks(params).items()}
     built = {
-        "quality": quality_table(_data_set(params), size, cells.get("full") or [run]),
+        "quality": quality_table(data_set(params.data), size, cells.get("full") or [run]),
         "ablation": ablation_table(cells, run),
         "parameters": parameters_table(counted),
         "resolution": resolution_table(read_resolutions(RESOLUTIONS)),
@@ -48,21 +49,6 @@ def _networks(params: Params) -> dict[str, Path]:
     if code:
         networks |= {params.model.code: paths.PATCHDM / code, "latent model": paths.LATENT}
     return networks
-
-
-def _data_set(params: Params) -> str:
-    """Return the name of the data set, as the paper's numbers have it.
-
-    `ffhq` is ffhq256 at that width, `church_outdoor_train_lmdb.zip` is lsun-church256.
-    """
-    source, width = Path(params.data.location), params.data.width
-    match params.data.source:
-        case "folder":
-            return f"{source.name}{width}"
-        case "lsun":
-            return f"lsun-{source.name.partition('_')[0]}{width}"
-        case _:
-            return source.stem
 
 
 if __name__ == "__main__":

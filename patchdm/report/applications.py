@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,28 @@ _SIZES = {
     "extrapolated": ("Positions extrapolated", "Counted on beyond the training grid."),
     "rescaled": ("Positions rescaled", "Squeezed into the training grid."),
 }
+_REPETITION = (
+    " Repetition compares parts of an image, as many as training images fit into a large one, with "
+    "parts of other images at other places: 0 where they differ as much, 1 where an image repeats "
+    "one part. Photographs are above 0, since their parts share light and place."
+)
 
 
-def applications(pictures: Path, tables: Path) -> list[Section]:
+def applications(pictures: Path, tables: Path, held_out: Sequence[int]) -> list[Section]:
     """Show in- and outpainting, and images beyond the training size.
 
-    `pictures` has a folder of each task and set, `tables` has applications.csv and large.csv.
+    `pictures` has a folder of each task and set, `tables` has applications.csv and large.csv;
+    `held_out` are the rows of the whole held-out photographs, the first of which were restored.
 
     Raises:
         PatchDMError: a table or a picture is missing or damaged.
     """
     restored = read_frame(tables / "applications.csv", ["task", "method"])
     large = read_frame(tables / "large.csv", ["set", "width", "height"])
-    return [_restoring(restored, pictures), _beyond(large, pictures)]
+    return [_restoring(restored, pictures, held_out[:RESTORED]), _beyond(large, pictures)]
 
 
-def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
+def _restoring(scores: pd.DataFrame, pictures: Path, shown: Sequence[int]) -> Section:
     methods = [name for name in scores["method"].unique() if name != "photographs"]
     columns = ["the photograph", "what is known of it", *methods]
     note = f"From left to right: {', '.join(columns)}."
@@ -56,11 +63,12 @@ def _restoring(scores: pd.DataFrame, pictures: Path) -> Section:
         title="Inpainting and outpainting",
         text="Held-out photographs, the first of them, not chosen by eye. Distances are to the "
         "photograph; a mask seam of 1 means that steps at the mask's border are as those next to "
-        "it. KID compares all images with held-out ones; spread is the deviation between seeds in "
-        "grey levels. PSNR rewards blur: the mean of all that is possible scores best.",
+        "it. KID compares all images with held-out ones; spread is the standard deviation over "
+        "seeds in grey levels. PSNR rewards blur: the mean of all that is possible scores best.",
         tables=[_table(scores)],
         pictures=strips,
         shape="wide",
+        photographs=shown,
     )
 
 
@@ -75,8 +83,8 @@ def _beyond(scores: pd.DataFrame, pictures: Path) -> Section:
     return Section(
         key="beyond",
         title="Beyond the training size",
-        text="Equal seeds in every row. FID is of square crops, as many of each set, against "
-        "those of the training images.",
+        text=f"Equal seeds in every row. FID is of square crops, as many of each set, against "
+        f"those of the training images.{_REPETITION if 'repetition' in scores else ''}",
         tables=[_table(scores)],
         pictures=shown,
         shape="rows",

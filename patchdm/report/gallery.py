@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, contact_sheet
@@ -34,10 +35,11 @@ NEAREST = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
 def sheets(samples: Samples, most: int) -> Section:
     """Lay at most so many samples, training images and held-out images out on a sheet each."""
     store = samples.store
+    train, test = (spread_rows(store, split, most) for split in ("train", "test"))
     sets = [
         ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
-        ("train", "Training images", "whole photographs", _spread(store, "train", most)),
-        ("test", "Held-out images", "never trained on", _spread(store, "test", most)),
+        ("train", "Training images", "whole photographs", store.images(train)),
+        ("test", "Held-out images", "never trained on", store.images(test)),
     ]
     return Section(
         key="sheets",
@@ -48,6 +50,7 @@ def sheets(samples: Samples, most: int) -> Section:
             Picture(f"sheet-{name}", title, f"{len(images)} images, {note}.", figures.sheet(images))
             for name, title, note, images in sets
         ],
+        photographs=[*train, *test],
     )
 
 
@@ -67,9 +70,14 @@ def _pixels(images: Iterable[Keyed]) -> Iterable[Pixels]:
 
 def _spread(store: PatchStore, split: str, most: int) -> Pixels:
     """Return whole photographs at equal distances in their set."""
+    return store.images(spread_rows(store, split, most))
+
+
+def spread_rows(store: PatchStore, split: str, most: int) -> NDArray[np.int64]:
+    """Return the rows of at most so many whole photographs, at equal distances in their set."""
     rows = store.photographs(split)
     places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)
-    return store.images(rows[places])
+    return rows[places]
 
 
 def seam_profiles(samples: Iterable[Pixels], train: Iterable[Pixels], patch_size: int) -> Section:
@@ -184,6 +192,7 @@ def memorisation(path: Path, samples: Samples, nearness: dict[str, Nearness], mo
             )
             for row, triple in rows
         ],
+        photographs=pd.concat(nearest).tolist(),
     )
 
 
@@ -251,6 +260,27 @@ def development(folder: Path) -> Section:
             for seen, image in read_sheets(folder, PROGRESS_SHEETS).items()
         ],
         shape="wide",
+    )
+
+
+def credits_of(store: PatchStore, rows: Iterable[int], authors: Mapping[str, str]) -> Section:
+    """Name photographs that are shown: file, author, licence, origin; those with a licence.
+
+    Args:
+        store: of the photographs.
+        rows: those shown, in any order, again and again.
+        authors: file -> who made it, where that is known.
+    """
+    index = store.columns("source", "licence", "origin").iloc[sorted({*rows})]
+    known = index[index["licence"] != "unknown"].drop_duplicates("source")
+    facts: list[list[str]] = known.to_numpy().tolist()
+    cells = [[file, authors.get(file, ""), *about] for file, *about in facts]
+    table = Table("", ["file", "author", "licence", "origin"], cells, prose=True)
+    return Section(
+        key="credits",
+        title="Photographs shown",
+        text="Who made them, their licences and where they come from, as far as it is known.",
+        tables=[table] if cells else [],
     )
 
 

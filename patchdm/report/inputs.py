@@ -18,6 +18,8 @@ from patchdm.formats.images import Pixels, read_image
 
 BUFFERS = frozenset({"whitening.mean", "whitening.projection", "scale.mean", "scale.std"})
 """Tensors of our networks that are measured, not learned; torch's own modules have none here."""
+FINDINGS = ("duplicates", "quarantine", "enlarged")
+"""Tables of a patch store about its photographs."""
 _Kind = TypeVar("_Kind", bound=BaseModel)
 
 
@@ -82,7 +84,7 @@ class Cell(BaseModel):
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file: its name (that of its folder), how many numbers it holds, its SHA-256."""
+    """A weights file: its name (that of its folder), how many parameters it has, its SHA-256."""
 
     name: str
     count: int
@@ -138,6 +140,28 @@ def read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
+def read_findings(folder: Path) -> dict[str, int]:
+    """Return how many photographs the patch store's tables list: name of the table -> rows.
+
+    Raises:
+        PatchDMError: a table is missing or not one.
+    """
+    found = {}
+    for name in FINDINGS:
+        try:
+            found[name] = len(pd.read_csv(_existing(folder / f"{name}.csv"), index_col=False))
+        except ValueError as error:
+            raise PatchDMError(f"{folder / name}.csv: not a table: {one_line(error)}") from None
+    return found
+
+
+def read_authors(location: Path) -> dict[str, str]:
+    """Return who made the photographs of an archive, as the CSV next to it says: file -> author."""
+    path = location.with_suffix(".csv")
+    table = read_frame(path, ["file"]).fillna("") if path.is_file() else pd.DataFrame()
+    return dict(zip(table["file"], table["author"], strict=True)) if "author" in table else {}
+
+
 def read_curves(folder: Path, required: Sequence[str]) -> dict[str, pd.Series]:
     """Read all curves of a training, NAME.tsv: series over the images or codes seen, by name.
 
@@ -172,7 +196,7 @@ def read_weights(folder: Path) -> list[Weights]:
         PatchDMError: there is none, or one is damaged.
     """
     return [
-        Weights(path.parent.name.replace("_", " "), sum(_sizes(path).values()), sha256(path))
+        Weights(path.parent.name.replace("_", " "), _learned(path), sha256(path))
         for path in _weights_files(folder)
     ]
 
@@ -183,8 +207,7 @@ def count_parameters(folder: Path) -> int:
     Raises:
         PatchDMError: there is none, or one is damaged.
     """
-    sizes = (item for path in _weights_files(folder) for item in _sizes(path).items())
-    return sum(size for name, size in sizes if name not in BUFFERS)
+    return sum(_learned(path) for path in _weights_files(folder))
 
 
 _REMEDY = "run the stage that writes it (`dvc repro`)"
@@ -218,11 +241,11 @@ def _images_seen(path: Path) -> int:
     return int(path.stem)
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """Return how many numbers each tensor of a file has, by its name."""
+def _learned(path: Path) -> int:
+    """Return how many numbers of a file were learned."""
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # no mapping
-            return {name: math.prod(file.get_slice(name).get_shape()) for name in names}
+            names = [name for name in file.keys() if name not in BUFFERS]  # noqa: SIM118 - no mapping
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except SafetensorError as error:
         raise PatchDMError(f"{path}: damaged weights: {one_line(error)}") from None

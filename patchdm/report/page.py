@@ -27,6 +27,11 @@ _SETS = {
     "blurred": "Training images blurred 8×",
     "test": "Held-out images",
 }
+_TITLES = {
+    "KID-unseen": "KID to held-out images",
+    "CropFID": "FID of crops",
+    "Seam-padded": "Seam, padded",
+}
 _FORMATS = {
     "n": ",.0f",
     **dict.fromkeys(["FID", "sFID", "CropFID"], ".1f"),
@@ -52,6 +57,7 @@ def render(
     table: pd.DataFrame,
     sections: Sequence[Section],
     *,
+    findings: Mapping[str, int],
     weights: Sequence[Weights],
     cells: Mapping[str, Cell],
     versions: Mapping[str, str],
@@ -62,6 +68,7 @@ def render(
         params, metrics, weights: the run, its measures, its networks.
         table: metrics.csv, one row per set, the extractor named in the headers.
         sections: what follows the metrics, in order.
+        findings: how many photographs are duplicates, quarantine (left out), enlarged.
         cells: those of its ablation, by name.
         versions: library -> version.
     """
@@ -75,7 +82,7 @@ def render(
         sections=[section for section in sections if section.tables or section.pictures],
         headlines=_headlines(metrics, table),
         metrics_table=_words(table),
-        summary=_summary(params, metrics, weights),
+        summary=_summary(params, metrics, findings, weights),
         provenance=[
             ("Git revision", metrics.git_revision),
             ("Parameters", metrics.params_hash),
@@ -104,10 +111,10 @@ def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
         Headline(
             f"{fid_name.replace('FID', 'KID')} of the samples",
             f"{metrics.kid_samples:.4f}",
-            f"± {metrics.kid_std_samples:.4f} over subsets of {metrics.kid_subset_size} images; "
-            f"blurred {metrics.kid_blurred:.4f}, held-out {metrics.kid_test:.4f}. To the "
-            f"held-out images {metrics.kid_unseen_samples:.4f}, of training images "
-            f"{metrics.kid_unseen_real:.4f}",
+            f"± {metrics.kid_std_samples:.4f}, the standard deviation over subsets of "
+            f"{metrics.kid_subset_size} images; blurred {metrics.kid_blurred:.4f}, held-out "
+            f"{metrics.kid_test:.4f}. To the held-out images {metrics.kid_unseen_samples:.4f}, of "
+            f"training images {metrics.kid_unseen_real:.4f}",
         ),
         Headline(
             "Worst seam of the samples",
@@ -124,27 +131,40 @@ def _headlines(metrics: Metrics, table: pd.DataFrame) -> list[Headline]:
 
 
 def _words(table: pd.DataFrame) -> Table:
-    """Write metrics.csv in words; what was not measured is a dash."""
+    """Write metrics.csv in words; what was not measured is a dash.
+
+    The extractor is left out of the titles, a standard deviation stands with its mean, and the
+    standard error of drawing KID's subsets says nothing of other images.
+    """
+    label = next(name for name in table.columns if name.startswith("FID-")).removeprefix("FID")
+    short = table.rename(columns=lambda name: name.replace(label, ""))
+    columns = [name for name in short.columns if not name.endswith(("-std", "-sem"))]
     rows = [
-        [_SETS.get(str(key), str(key)), *(_cell(name, row[name]) for name in table.columns)]
-        for key, row in table.iterrows()
+        [_SETS.get(str(key), str(key)), *(_cell(row, name) for name in columns)]
+        for key, row in short.iterrows()
     ]
     strong = [*table.index].index("samples") if "samples" in table.index else None
-    return Table("", ["Set", *table.columns], rows, strong)
+    return Table("", ["Set", *(_TITLES.get(name, name) for name in columns)], rows, strong)
 
 
-def _cell(column: str, value: float) -> str:
-    number_format = _FORMATS.get(column.partition("-")[0], "g")
-    return "–" if math.isnan(value) else f"{value:{number_format}}"
+def _cell(row: pd.Series, name: str) -> str:
+    number_format = _FORMATS.get(name.partition("-")[0], "g")
+    numbers = row.reindex([name, f"{name}-std"]).dropna()
+    return " ± ".join(f"{value:{number_format}}" for value in numbers) or "–"
 
 
-def _summary(params: Params, metrics: Metrics, weights: Sequence[Weights]) -> list[tuple[str, str]]:
+def _summary(
+    params: Params, metrics: Metrics, findings: Mapping[str, int], weights: Sequence[Weights]
+) -> list[tuple[str, str]]:
     data, p, sample = params.data, params.model.patch_size, params.sample
     views = f" ({data.views} views a photograph)" if data.views > 1 else ""
     flips = " (mirror images included)" if data.flips else ""
     guidance = f", guidance {sample.guidance_scale:g}" if sample.guidance_scale else ""
+    found = findings["duplicates"], findings["quarantine"], findings["enlarged"]
     facts = {
         "Photographs": f"{data.source}: {data.location}",
+        "Extraction": "{:,} look like another one, {:,} could not be used, {:,} are smaller than a "
+        "training image".format(*found),
         "Images": f"{metrics.n_train:,} training{views}{flips}, {metrics.n_test:,} held out",
         "Patches": f"{params.cols} × {params.rows} of {p} × {p} pixels",
         "Parameters": ", ".join(f"{part.name} {_count(part.count)}" for part in weights),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -38,6 +38,13 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     strong: int | None = None
+    prose: bool = False  # words to read, not numbers to compare
+
+    def filled(self) -> Table:
+        """Return the table without the columns that say nothing in any row."""
+        kept = [i for i, cells in enumerate(zip(*self.rows, strict=True)) if {*cells} - {"", "–"}]
+        rows = [[row[i] for i in kept] for row in self.rows]
+        return replace(self, header=[self.header[i] for i in kept], rows=rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,3 +57,4 @@ class Section:
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()  # after the tables
     shape: Literal["", "wide", "rows"] = ""  # some side by side, two, or one with its words aside
+    photographs: Sequence[int] = ()  # rows of the patch store that the pictures show

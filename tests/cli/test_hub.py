@@ -220,6 +220,10 @@ def test_a_run_is_pushed_as_one_folder_with_a_card(hub: Hub, capsys: pytest.Capt
     check_sums(Path("got"))
     assert "license: cc0-1.0\n" in files[CARD].decode()
     assert f'from_pretrained("{SEA}")' in files[CARD].decode()
+    assert re.search(
+        r"`unet` \d\.\d\d M parameters in float32, .*`code_table` without the images'",
+        files[CARD].decode(),
+    )
     main(["sample", "run/data/models", "--seeds", "0:2", "--out", "expected"])
     main(["sample", "got", "--seeds", "0:2", "--out", "out"])
     assert hashes(Path("out")) == hashes(Path("expected"))

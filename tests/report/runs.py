@@ -101,11 +101,11 @@ outpainting,OpenCV Telea,3,16.904,10.657,0.06,1.945,
 outpainting,photographs,3,,,-0.002,1.107,
 """
 LARGE_SCORES = """\
-set,width,height,n,seam
-photographs,32,16,3,0.989
-training-size,32,16,3,0.943
-extrapolated,64,32,3,1.026
-rescaled,64,32,3,1.004
+set,width,height,n,seam,repetition
+photographs,32,16,3,0.989,0.125
+training-size,32,16,3,0.943,0.1
+extrapolated,64,32,3,1.026,0.25
+rescaled,64,32,3,1.004,0.5
 """
 
 
@@ -118,6 +118,8 @@ def write_run(folder: Path, landscapes: Path, params: Params) -> None:
     The samples are training images, blurred 8 times.
     """
     write_tiny_store(folder / PATCHES, landscapes)
+    for name, lines in {"duplicates": 3, "quarantine": 1, "enlarged": 2}.items():
+        (folder / PATCHES / f"{name}.csv").write_text("source\n" + "a.jpg\n" * lines)
     store = PatchStore(folder / PATCHES)
     samples = blur8(store.images(range(SAMPLE_COUNT)))
     _write_samples(folder / SAMPLES, samples)

@@ -20,7 +20,12 @@ from tests.stages.tiny import tiny_params
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-DESKTOP, PHONE = (1440, 900), (390, 844)
+DESKTOP, PHONE = (1400, 900), (390, 844)
+CUT_OFF = """[...document.querySelectorAll("main *")].filter(element => {
+  const right = element.getBoundingClientRect().right;
+  return right > innerWidth && !element.closest(".scroll, .frame, pre");
+}).map(element => element.outerHTML.slice(0, 80))"""
+"""What lies beyond the right side of the window and cannot be scrolled to where it is."""
 
 pytestmark = [] if BROWSER else [pytest.mark.slow]
 
@@ -52,5 +57,21 @@ def test_the_page_opens_without_complaint(tmp_dir: Path, landscapes: Path) -> No
             assert rows == [len(table) - 1 for table in expected.tables]
             assert min(rows) > 0
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(CUT_OFF) == []
+        enlarge = page.locator("#picture-sheet-samples button")
+        shown = page.locator(":popover-open img")
+        enlarge.focus()
+        small = page.locator("#picture-sheet-samples img").bounding_box()
+        page.keyboard.press("Enter")
+        large = shown.bounding_box()
+        assert small
+        assert large
+        assert large["height"] > small["height"]
+        page.keyboard.press("Escape")
+        assert shown.count() == 0
+        enlarge.click()
+        assert shown.count() == 1
+        enlarge.click()
+        assert shown.count() == 0
         browser.close()
     assert complaints == []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from patchdm.errors import PatchDMError
 from patchdm.files import sha256
@@ -24,7 +25,7 @@ from patchdm.report.inputs import (
     read_weights,
 )
 from patchdm.report.parts import Table
-from patchdm.report.tables.build import CAPTIONS
+from patchdm.report.tables.build import ABLATION, CAPTIONS
 from patchdm.report.tables.write import read_words, write_tables
 from tests.report.runs import METRICS_VALUES
 from tests.stages.tiny import tiny_params
@@ -38,15 +39,29 @@ def test_metrics_are_read_and_more_is_allowed(tmp_path: Path) -> None:
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"variant": ["full", "no-code"], "FID": [1234.5, None], "n": [8, None]})
+    frame = pd.DataFrame(
+        {"variant": ["full", "no-code"], "FID": [1234.5, None], "seeds": [8, None]}
+    )
     write_tables(tmp_path, {"ablation": frame})
     rows = [["full", "1,234.50", "8"], ["no-code", "", ""]]
-    found = read_words(tmp_path, "ablation")
-    assert found == Table(CAPTIONS["ablation"], ["variant", "FID", "n"], rows)
+    found = read_words(tmp_path, "ablation", "ffhq256")
+    assert found == Table(CAPTIONS["ablation"], ["variant", "FID", "seeds"], rows)
     markdown = (tmp_path / "ablation.md").read_text()
     assert markdown.startswith(f"{found.caption}\n\n| variant ")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()[4:]]
     assert cells == rows
+
+
+def test_the_page_shows_the_paper_next_to_its_own_data_alone(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"variant": ["full"], "paper FID": [37.99], "tag": ["2nd"], "FID (x)": [1.5],
+         "FID std": [0.5], "extractor": ["x"], "n": [8], "seeds": [2], "tolerance": [1.0]}
+    )  # fmt: skip
+    write_tables(tmp_path, {"ablation": frame})
+    own = read_words(tmp_path, "ablation", "mine")
+    assert own == Table(ABLATION, ["variant", "FID (x)", "seeds"], [["full", "1.50 ± 0.5", "2"]])
+    papers = read_words(tmp_path, "ablation", "ffhq256")
+    assert papers.header == ["variant", "paper FID", "tag", "FID (x)", "seeds"]
 
 
 def test_curves_are_read_whole(tmp_path: Path) -> None:
@@ -84,9 +99,12 @@ def test_weights_are_counted_without_loading(tmp_path: Path) -> None:
     latent = build_latent(tiny_params().latent, 16)
     latent.save_pretrained(tmp_path / "latent_model")
     (weights,) = read_weights(tmp_path)
-    buffers = sum(buffer.numel() for buffer in latent.buffers())
     assert weights.name == "latent model"
-    assert weights.count == latent.num_parameters() + buffers
+    assert (
+        weights.count
+        == latent.num_parameters()
+        < sum(map(torch.numel, latent.state_dict().values()))
+    )
     assert weights.sha256 == sha256(
         tmp_path / "latent_model" / "diffusion_pytorch_model.safetensors"
     )
@@ -120,10 +138,14 @@ def _file(name: str, content: str) -> Callable[[Path], None]:
         (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", ""), "n.csv: not a table: No"),
         (lambda d: read_frame(d / "n.csv", ["a", "b"]), _file("n.csv", "a\n1\n"), "no column b"),
         (lambda d: read_frame(d / "n.csv", ["a"]), _file("n.csv", "a\n"), "n.csv: found no rows"),
-        (lambda d: read_words(d, "quality"), None, "quality.csv: not found, run"),
-        (lambda d: read_words(d, "quality"), _file("quality.csv", ""), "quality.csv: not a table"),
+        (lambda d: read_words(d, "quality", "mine"), None, "quality.csv: not found, run"),
         (
-            lambda d: read_words(d, "quality"),
+            lambda d: read_words(d, "quality", "mine"),
+            _file("quality.csv", ""),
+            "quality.csv: not a table",
+        ),
+        (
+            lambda d: read_words(d, "quality", "mine"),
             _file("quality.csv", "a\n"),
             "quality.csv: found no r",
         ),

@@ -21,6 +21,7 @@ def page(params=None, weights=(), sections=(), cells=None, **metrics) -> Page:
             Metrics(**METRICS_VALUES | metrics),
             pd.read_csv(io.StringIO(TABLE), index_col="set"),
             sections,
+            findings={"duplicates": 1, "quarantine": 0, "enlarged": 1_200},
             weights=weights,
             cells=cells or {},
             versions={"torch": "9.8.7"},
@@ -59,6 +60,7 @@ def test_summary_and_provenance_hold_the_run() -> None:
     assert "unet 71.40 M, code table 288" in found.texts[""]
     assert "4 × 2 of 8 × 8 pixels" in found.texts[""]
     assert "18 training, 3 held out" in found.texts[""]
+    assert "1 look like another one, 0 could not be used, 1,200 are smaller" in found.texts[""]
     provenance = found.texts["provenance"]
     for value in ("v0-1-gabcdef", *(letter * 64 for letter in "aebcf"), "torch 9.8.7"):
         assert value in provenance
@@ -75,7 +77,7 @@ def test_provenance_names_the_networks_of_the_ablation() -> None:
 
 def test_a_section_has_its_tables_and_an_empty_one_no_heading() -> None:
     hostile = "<b>caption</b>"
-    table = Table(hostile, ["", "FID"], [["full", "1.5"], ["no-code", ""]])
+    table = Table(hostile, ["", "FID", "KID"], [["full", "1.5", ""], ["no-code", "", "–"]])
     sections = [
         Section(key="full", title="Some numbers", text="Of what.", tables=[table]),
         Section(key="empty", title="Nothing", text="At all."),
@@ -85,6 +87,9 @@ def test_a_section_has_its_tables_and_an_empty_one_no_heading() -> None:
     assert "Some numbers" in found.texts["full"]
     assert hostile in found.texts["full"]
     assert "empty" not in found.texts
+    assert [of for of in found.references if of.startswith("#")] == [
+        "#numbers", "#table", "#full", "#provenance",
+    ]  # fmt: skip
 
 
 def test_all_parameters_are_shown_as_yaml() -> None:

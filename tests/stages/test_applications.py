@@ -17,6 +17,8 @@ from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import read_image
 from patchdm.formats.patch_store import PatchStore
+from patchdm.metrics.extractors import load_extractor
+from patchdm.metrics.repetition import repetition
 from patchdm.metrics.restoration import mask_seam_score, masked_psnr
 from patchdm.metrics.seams import seam_score
 from patchdm.models import CodeTable
@@ -33,7 +35,7 @@ RIGHT = np.zeros((HEIGHT, WIDTH), bool)
 RIGHT[:, 16:] = True
 MASKS = {"inpainting": HOLE, "outpainting": RIGHT}
 METHODS = ["Patch-DM", "edge replication", "OpenCV Telea"]
-LARGE = (24, 48)
+LARGE = (40, 72)
 
 
 def application_params(**changes: dict[str, object]) -> Params:
@@ -152,7 +154,7 @@ def test_the_first_photographs_are_restored_by_several_seeds(task: str):
 def test_large_samples_are_of_equal_seeds_and_measured():
     table = pd.read_csv(APPLICATION_TABLES / "large.csv", index_col="set")
     assert table.columns.tolist() == [
-        "width", "height", "n", "seam", "seam_padded", "crops",
+        "width", "height", "n", "seam", "seam_padded", "repetition", "crops",
         "crop-FID-EffNetLite0 (16 pixels)",
     ]  # fmt: skip
     assert table.index.tolist() == ["photographs", "training-size", "extrapolated", "rescaled"]
@@ -168,6 +170,12 @@ def test_large_samples_are_of_equal_seeds_and_measured():
     assert not np.array_equal(found["extrapolated"], found["rescaled"])
     for name, images in found.items():
         assert table.loc[name, "seam"] == pytest.approx(seam_score([images], 8), abs=1e-3)
+    extractor = load_extractor("efficientnet-lite0", None, "cpu")
+    for name in ("extrapolated", "rescaled"):
+        parts = [found[name][:, y : y + 20, x : x + 36] for y in (0, 20) for x in (0, 36)]
+        features = np.stack([extractor.features(part).pooled for part in parts], axis=1)
+        assert table.loc[name, "repetition"] == pytest.approx(repetition(features), abs=2e-3)
+    assert table["repetition"].notna().all()
 
 
 @pytest.mark.usefixtures("done")

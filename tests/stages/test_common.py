@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from stages._common import (
     RUN,
     SAMPLES,
     STATE,
+    TIMES,
     Run,
     git_revision,
     run_command,
@@ -115,6 +118,18 @@ def run_and_edit(edit: Callable[[], None], params: Params = PARAMS) -> None:
         _common.run_command("train_patchdm", lambda _params: edit(), [])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_times_of_stages_are_kept_beside_their_outputs(run, monkeypatch: pytest.MonkeyPatch):
+    clock = iter([10.0, 12.5, 20.0, 21.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    run_command("check", lambda _params: None, [])
+    run(PatchDMError("a.jpg: found nothing"))
+    title, done, stopped = (STATE / TIMES).read_text().splitlines()
+    assert title == "stage,ended,seconds,outcome"
+    assert re.fullmatch(r"check,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ,2.5,done", done)
+    assert stopped.startswith("check,")
+    assert stopped.endswith(",1.0,stopped")
 
 
 @pytest.mark.usefixtures("tmp_dir")

@@ -17,6 +17,7 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.report import figures
 from stages import _common as paths
 from stages.report import report
+from stages.tables import tables
 from tests.photographs import contents
 from tests.report.pages import Page, pixels
 from tests.report.runs import write_run
@@ -25,8 +26,8 @@ from tests.stages.tiny import tiny_params
 MANIFEST = paths.SAMPLES / "manifest.parquet"
 SHEETS = paths.PATCHDM_CURVES / "sheets"
 SECTIONS = (
-    "numbers", "table", "sheets", "seams", "crops", "memorisation", "restoring", "beyond", "paper",
-    "curves", "progress", "provenance",
+    "numbers", "table", "sheets", "seams", "crops", "memorisation", "restoring", "beyond",
+    "curves", "progress", "credits", "provenance",
 )  # fmt: skip
 
 
@@ -50,15 +51,14 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
 
     assert set(page.texts) == {"", *SECTIONS}
     header, *rows = page.tables[0]
-    assert header == [
-        "Set", "n", "FID-EffNetLite0", "KID-EffNetLite0", "KID-EffNetLite0-std", "Seam",
-        "Seam-padded",
-    ]  # fmt: skip
-    assert rows[1] == ["Samples", "7", "20.0", "0.0500", "0.0040", "1.200", "1.040"]
-    assert rows[0][1:] == ["18", "–", "–", "–", "1.000", "0.980"]
+    assert header == ["Set", "n", "FID", "KID", "Seam", "Seam, padded"]
+    assert rows[1] == ["Samples", "7", "20.0", "0.0500 ± 0.0040", "1.200", "1.040"]
+    assert rows[0][1:] == ["18", "–", "–", "1.000", "0.980"]
     assert len(rows) == 4
+    assert "3 look like another one, 1 could not be used, 2 are smaller" in page.texts[""]
 
-    assert all(reference.startswith("data:") for reference in page.references)
+    inside = [reference for reference in page.references if not reference.startswith("data:")]
+    assert inside == [f"#{section}" for section in SECTIONS]
     text = re.sub("base64,[A-Za-z0-9+/=]*", "", html)
     assert not re.search(r"url\(|@import|//", text)
     assert not {"script", "iframe", "object", "embed"} & set(page.tags)
@@ -121,8 +121,49 @@ def test_applications_are_shown_with_their_tables(params: Params) -> None:
     assert "64 × 32 pixels. Squeezed into the training grid." in page.texts["beyond"]
     restored, large = page.tables[2:4]
     assert restored[3] == ["inpainting", "photographs", "3", "–", "–", "-0.002", "1.102", "–"]
-    assert large[0] == ["set", "width", "height", "n", "seam"]
-    assert len(page.tables) == 1 + 1 + 2 + 3 + 1
+    assert large[0] == ["set", "width", "height", "n", "seam", "repetition"]
+    assert large[4][-1] == "0.500"
+    assert "1 where an image repeats one part" in page.texts["beyond"]
+    assert len(page.tables) == 1 + 1 + 2 + 1 + 1
+
+
+def test_photographs_with_a_licence_are_credited(params: Params) -> None:
+    csv = Path(params.data.location).with_suffix(".csv")
+    csv.parent.mkdir(parents=True)
+    shown = PatchStore(paths.PATCHES).index["source"].iloc[0]
+    csv.write_text(f"file,author\n{shown},Ada\n")
+    report(params)
+    header, *rows = Page(paths.REPORT.read_text()).tables[-1]
+    assert header == ["file", "author", "licence", "origin"]
+    assert [shown, "Ada", "CC0-1.0", "a collection"] in rows
+    assert len({row[0] for row in rows}) == len(rows)
+    assert {row[1] for row in rows} == {"Ada", ""}
+    index = pd.read_parquet(paths.PATCHES / "index.parquet")
+    index.assign(licence="unknown").to_parquet(paths.PATCHES / "index.parquet")
+    report(params)
+    assert "credits" not in Page(paths.REPORT.read_text()).texts
+
+
+def test_the_papers_numbers_stand_next_to_those_of_its_data_sets_alone(params: Params) -> None:
+    report(params)
+    assert "paper" not in Page(paths.REPORT.read_text()).texts
+    shutil.rmtree(paths.PAPER_TABLES)
+    data = params.data.model_copy(
+        update={"source": "lsun", "location": "church_outdoor_train_lmdb.zip"}
+        | {"width": 256, "height": 256}
+    )
+    papers = params.model_copy(update={"data": data})
+    tables(papers)
+    report(papers)
+    page = Page(paths.REPORT.read_text())
+    quality = page.tables[4]
+    assert quality[0] == [
+        "size", "model", "metric", "paper (Inception, n = 50,000)", "tag",
+        "measured (efficientnet-lite0, n = 7)", "seeds",
+    ]  # fmt: skip
+    assert quality[1][1:] == ["Patch-DM", "FID", "5.49", "2nd (four texts)", "20.00", "1"]
+    assert ["256x256", "LDM-8", "FID", "4.23", "2nd", "", ""] in quality
+    assert "ADM" not in {row[1] for row in quality}
 
 
 def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
@@ -134,7 +175,11 @@ def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
     assert {"ablation", "ablation-samples", "ablation-crops"} <= set(page.texts)
     assert "FID 30.5, worst seam 1.300" in page.texts["ablation-samples"]
     assert "mean over 2 training seeds" in page.texts["ablation"]
-    assert page.tables[2][0][0] == "variant"
+    header, full, *_ = page.tables[2]
+    assert header[:3] == ["variant", "FID (efficientnet-lite0, n = 7)", "FID min"]
+    assert full[1] == "30.50 ± 0.7071"
+    assert not any("paper" in title for title in header)
+    assert "paper" not in page.texts["ablation"]
     assert "U-Net of no-code-1" in page.texts["provenance"]
     assert {
         "ablation-fid.png", "ablation-seam.png", "ablation-profiles.png",
@@ -163,8 +208,8 @@ def test_without_a_global_code_there_is_no_latent_model(params: Params) -> None:
         paths.TABLES / "nearest.csv",
         paths.APPLICATION_TABLES / "applications.csv",
         paths.APPLICATIONS / "rescaled",
-        paths.PAPER_TABLES / "quality.csv",
         paths.PATCHES,
+        paths.PATCHES / "quarantine.csv",
         paths.SAMPLES / "000040/000042.png",
         MANIFEST,
         paths.PATCHDM,

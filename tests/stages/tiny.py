@@ -33,6 +33,7 @@ def write_tiny_store(folder: Path, landscapes: Path) -> None:
     """Write a store of 18 training images and 3 held out."""
     files = sorted(landscapes.iterdir())
     manifest = pd.DataFrame({"image": [f.name for f in files], "sha256": map(sha256, files)})
+    manifest = manifest.assign(licence="CC0-1.0", source="a collection")
     layout = lay_out(manifest, 0.2, views=1, flips=True)
     images = []
     for source, view in zip(layout["source"], layout["view"], strict=True):

@@ -25,13 +25,16 @@ TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
     "counted by us in networks of the authors' layout."
 )
+ABLATION = (
+    "Every variant trained, sampled and measured alike; mean, standard deviation (std, ±) and "
+    "minimum over the training seeds. A seam of 1 is no seam."
+)
 CAPTIONS = {
     "quality": "Image quality. The paper's numbers and the measured ones are of different images "
     "and features and do not compare unless their columns name the same; "
     f"{TOLERANCE} {TAGS}",
-    "ablation": "Ablation: every variant trained, sampled and measured alike; mean, standard "
-    "deviation and minimum over the training seeds. A seam of 1 is no seam. The paper's FID "
-    f"are of other images and features: compare the order alone. Of FID {TOLERANCE} {TAGS}",
+    "ablation": f"{ABLATION} The paper's FID are of other images and features: compare the order "
+    f"alone. Of FID {TOLERANCE} {TAGS}",
     "parameters": "Parameters in millions. Those counted in the paper's layout are of a joint "
     f"encoder; a table has one code an image instead. {TAGS}",
     "resolution": "Memory and time of a denoising step against resolution.",

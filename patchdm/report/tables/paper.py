@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
+from patchdm.config import Data
 from patchdm.errors import PatchDMError
 
 
@@ -72,3 +74,23 @@ def paper_numbers(table: str) -> list[Number]:
         for row in csv.DictReader(lines)
         if row["table"] == table
     ]
+
+
+def data_set(data: Data) -> str:
+    """Return the name of a data set, as the paper's numbers have it.
+
+    `ffhq` is ffhq256 at that width, `church_outdoor_train_lmdb.zip` is lsun-church256.
+    """
+    source = Path(data.location)
+    match data.source:
+        case "folder":
+            return f"{source.name}{data.width}"
+        case "lsun":
+            return f"lsun-{source.name.partition('_')[0]}{data.width}"
+        case _:
+            return source.stem
+
+
+def in_paper(name: str) -> bool:
+    """Say whether a data set is one of the paper's."""
+    return name in {number.data for number in paper_numbers("run") if number.data}

@@ -9,7 +9,8 @@ import pandas as pd
 
 from patchdm.report import parts
 from patchdm.report.inputs import read_frame
-from patchdm.report.tables.build import CAPTIONS
+from patchdm.report.tables.build import ABLATION, CAPTIONS
+from patchdm.report.tables.paper import in_paper
 
 
 def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
@@ -30,24 +31,44 @@ def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
         (folder / f"{name}.tex").write_text(latex, encoding="utf-8")
 
 
-def read_words(folder: Path, name: str) -> parts.Table:
-    """Return a table that `write_tables` wrote, in words and with its caption.
+def read_words(folder: Path, name: str, data: str) -> parts.Table:
+    """Return a table that `write_tables` wrote, in words, as the page of a data set shows it.
+
+    A mean and its standard deviation share a column. Of other data sets nothing is shown, and of
+    the paper only if the data set is one of its own.
 
     Raises:
         PatchDMError: NAME.csv is missing or no table.
     """
-    frame = read_frame(folder / f"{name}.csv", []).convert_dtypes()
-    return parts.Table(CAPTIONS[name], [*frame.columns], _words(frame).to_numpy().tolist())
+    frame = read_frame(folder / f"{name}.csv", [])
+    if "data" in frame:
+        frame = frame[frame["data"] == data].drop(columns="data")
+    words, own = _words(frame.convert_dtypes()), not in_paper(data)
+    titles: list[str] = [*words.columns]
+    for title in [title for title in titles if title.endswith(" std")]:
+        of = next(column for column in titles if column.startswith(title.removesuffix(" std")))
+        words[of] = [" ± ".join(filter(None, cells)) for cells in words[[of, title]].to_numpy()]
+        words = words.drop(columns=[title, "tolerance"], errors="ignore")
+    hidden = [
+        title
+        for title in titles
+        if title in ("extractor", "n")  # those of other columns' titles
+        or (own and (title == "tag" or title.startswith("paper")))
+    ]
+    words = words.drop(columns=hidden)
+    caption = ABLATION if own and name == "ablation" else CAPTIONS[name]
+    return parts.Table(caption, [*words.columns], words.to_numpy().tolist())
 
 
-def paper_section(folder: Path) -> parts.Section:
-    """Show the tables in which the paper's numbers stand next to the run's, but the ablation's."""
+def paper_section(folder: Path, data: str) -> parts.Section:
+    """Show the paper's numbers next to the run's, but the ablation's; of its data sets alone."""
+    names = ("quality", "parameters", "resolution") if in_paper(data) else ()
     return parts.Section(
         key="paper",
-        title="Beside the paper",
+        title="Next to the paper",
         text="The paper's numbers with where they come from, and what was measured here. A cell is "
         "empty where nothing is known or was measured.",
-        tables=[read_words(folder, name) for name in ("quality", "parameters", "resolution")],
+        tables=[read_words(folder, name, data) for name in names],
     )
 
 
