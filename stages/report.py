@@ -85,8 +85,11 @@ def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) 
         names = [f"{variant}-{seed}" for seed in params.ablation.seeds]
         samples = [Samples(paths.ABLATIONS / name / "samples", store) for name in names]
         variants[variant] = read_variant([cells[name] for name in names], samples, p)
-    table = read_words(paths.PAPER_TABLES, "ablation", data_set(params.data))
-    return ablation(variants, store, table=table, patch_size=p)
+    names = ["ablation"]
+    if "full" in variants and len(variants) > 1:
+        names.append("differences")
+    found = [read_words(paths.PAPER_TABLES, name, data_set(params.data)) for name in names]
+    return ablation(variants, store, tables=found, patch_size=p)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from patchdm.config import Params
 from patchdm.report.inputs import count_parameters
 from patchdm.report.tables.build import (
     ablation_table,
+    differences_table,
     parameters_table,
     quality_table,
     resolution_table,
@@ -37,6 +38,8 @@ def tables(params: Params) -> None:
         "parameters": parameters_table(counted),
         "resolution": resolution_table(read_resolutions(RESOLUTIONS)),
     }
+    if "full" in cells and len(cells) > 1:
+        built["differences"] = differences_table(cells)
     with locked("tables"), writing(paths.PAPER_TABLES) as fresh:
         fresh.mkdir()
         write_tables(fresh, built)

@@ -66,7 +66,7 @@ def ablation(
     variants: Mapping[str, Variant],
     store: PatchStore,
     *,
-    table: Table,
+    tables: Sequence[Table],
     patch_size: int,
 ) -> list[Section]:
     """Compare the variants; without any, there is no section.
@@ -74,7 +74,7 @@ def ablation(
     Args:
         variants: by name, in the order shown.
         store: of the training images.
-        table: of the same scores.
+        tables: of the same scores.
         patch_size: p.
     """
     if not variants:
@@ -98,7 +98,7 @@ def ablation(
             title="Ablation",
             text="Each variant is one switch away from the run, trained, sampled and measured "
             "alike; full is the run's method.",
-            tables=[table],
+            tables=tables,
             pictures=_plots(variants, store, patch_size),
             shape="wide",
         ),

@@ -5,7 +5,6 @@ import pytest
 
 from patchdm.metrics.seams import step_maps
 from patchdm.report.ablation import ablation, by_place
-from patchdm.report.parts import Table
 from tests.photographs import photograph
 
 
@@ -28,5 +27,4 @@ def test_places_hold_all_steps() -> None:
 
 
 def test_without_variants_there_is_no_section() -> None:
-    none = Table("", [], [])
-    assert ablation({}, None, table=none, patch_size=8) == []
+    assert ablation({}, None, tables=[], patch_size=8) == []

@@ -15,6 +15,7 @@ from patchdm.errors import PatchDMError
 from patchdm.report.tables.build import (
     CAPTIONS,
     ablation_table,
+    differences_table,
     parameters_table,
     quality_table,
     resolution_table,
@@ -27,7 +28,7 @@ from patchdm.report.tables.results import (
     read_result,
     spread,
 )
-from patchdm.report.tables.write import write_tables
+from patchdm.report.tables.write import read_words, write_tables
 
 LITE = Source("efficientnet-lite0", 224)
 MEASURED = "measured (efficientnet-lite0, n = 224)"
@@ -132,6 +133,33 @@ def test_the_ablation_has_a_row_a_variant():
     assert math.isnan(none[paper])  # the paper has no such row
     assert math.isnan(none["seam"])
     assert row(table, variant="no-code")["extractor"] == ""
+
+
+def test_differences_are_paired_by_training_seed(tmp_path: Path):
+    """Seeds that differ by 100 hide nothing where the variant is worse by 10 at each."""
+    cells = {
+        "full": [result(100.0, kid=0.1), result(200.0, kid=0.1), result(300.0, kid=0.1)],
+        "no-code": [result(109.0, kid=0.1), result(210.0, kid=0.1), result(311.0, kid=0.1)],
+    }
+    table = differences_table(cells)
+    assert list(table["variant"]) == ["no-code"]
+    one = row(table, variant="no-code")
+    half = 4.303 * 1 / math.sqrt(3)  # Student's t of two degrees of freedom, deviation 1
+    assert (one["FID"], one["seeds"]) == (10.0, 3)
+    assert one["FID low"] == pytest.approx(10 - half, rel=1e-5)
+    assert one["FID high"] == pytest.approx(10 + half, rel=1e-5)
+    assert (one["KID"], one["KID low"], one["KID high"]) == (0, 0, 0)
+    assert math.isnan(one["coherence"])
+
+    write_tables(tmp_path, {"differences": table})
+    words = read_words(tmp_path, "differences", "landscapes")
+    assert words.rows[0][:3] == ["no-code", "3", "10 [7.52, 12.48]"]
+
+
+def test_one_seed_has_a_difference_and_no_interval():
+    table = differences_table({"full": [result(3.0)], "no-code": [result(4.0)]})
+    assert table["FID"].tolist() == [1.0]
+    assert table["FID low"].isna().all()
 
 
 def test_parameters_are_counted_beside_the_papers():

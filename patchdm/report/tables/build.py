@@ -15,11 +15,16 @@ import pandas as pd
 
 from patchdm.ablation import VARIANTS
 from patchdm.report.tables.paper import Number, Source, one_source, paper_numbers
-from patchdm.report.tables.results import Result, Spread, spread
+from patchdm.report.tables.results import Result, Spread, difference, spread
 
 METRICS = ("FID", "sFID", "KID", "Precision", "Recall")
 """Metrics of the paper's tables, and KID, which few images suffice for; keys are in lower case."""
-_SEAMS = {"worst seam": "seam_worst", "seam": "seam", "padded seam": "seam_padded"}
+_ALSO = {
+    "KID to unseen": "kid_unseen", "crop-FID": "crop_fid", "coherence": "coherence",
+    "worst seam": "seam_worst", "seam": "seam", "padded seam": "seam_padded",
+}  # fmt: skip
+"""Columns of the ablation next to FID and KID -> their keys."""
+_COMPARED = {"FID": "fid", "KID": "kid", **dict([*_ALSO.items()][:4])}
 TOLERANCE = "the tolerance is two standard deviations over the training seeds."
 TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
@@ -27,7 +32,8 @@ TAGS = (
 )
 ABLATION = (
     "Every variant trained, sampled and measured alike; mean, standard deviation (std, ±) and "
-    "minimum over the training seeds. A seam of 1 is no seam."
+    "minimum over the training seeds. A seam of 1 is no seam. Coherence is the correlation between "
+    "the features of an image's halves."
 )
 CAPTIONS = {
     "quality": "Image quality. The paper's numbers and the measured ones are of different images "
@@ -35,6 +41,8 @@ CAPTIONS = {
     f"{TOLERANCE} {TAGS}",
     "ablation": f"{ABLATION} The paper's FID are of other images and features: compare the order "
     f"alone. Of FID {TOLERANCE} {TAGS}",
+    "differences": "What each variant differs from `full` by, paired by training seed: the mean, "
+    "and Student's 95 % interval. Where it holds 0, these seeds show no difference.",
     "parameters": "Parameters in millions. Those counted in the paper's layout are of a joint "
     f"encoder; a table has one code an image instead. {TAGS}",
     "resolution": "Memory and time of a denoising step against resolution.",
@@ -89,10 +97,26 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.Dat
             of = spread(results, title.lower())
             row[f"{title} ({measured})"] = of.mean
             row |= {f"{title} std": of.std, f"{title} min": of.least}
-        for title, key in _SEAMS.items():
+        for title, key in _ALSO.items():
             of = spread(results, key)
             row |= {title: of.mean, f"{title} std": of.std}
         rows.append(row | _about(spread(results, "fid"), len(results), measured))
+    return pd.DataFrame(rows)
+
+
+def differences_table(cells: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
+    """Subtract `full` from every other variant; NaN for an interval of a single seed.
+
+    Args:
+        cells: variant -> results, one for each training seed, in equal order.
+    """
+    rows = []
+    for variant in [name for name in VARIANTS if name in cells and name != "full"]:
+        row: dict[str, Any] = {"variant": variant, "seeds": len(cells[variant])}
+        for title, key in _COMPARED.items():
+            of = difference(cells[variant], cells.get("full", ()), key)
+            row |= {title: of.mean, f"{title} low": of.low, f"{title} high": of.high}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -19,6 +19,9 @@ from patchdm.report.tables.paper import Source
 RESOLUTION_COLUMNS = ("size", "network", "mode", "memory_mib", "seconds_per_step", "machine")
 """Of the table that benchmarks/resolution.py writes."""
 
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t at 97.5 % for 1 to 9 degrees of freedom (any table of it); more are taken as 9."""
+
 
 class Result(NamedTuple):
     """The metrics of a run's samples by their keys: fid, kid, seam, ..."""
@@ -49,6 +52,14 @@ class Spread:
         return 2 * self.std
 
 
+class Interval(NamedTuple):
+    """A mean with its 95 % interval; NaN where there are too few values."""
+
+    mean: float
+    low: float
+    high: float
+
+
 def read_result(path: Path) -> Result:
     """Read metrics.json of a run.
 
@@ -69,6 +80,24 @@ def spread(results: Sequence[Result], key: str) -> Spread:
     values = np.array([result.scores.get(key, math.nan) for result in results] or [math.nan])
     std = values.std(ddof=1) if len(values) > 1 else math.nan
     return Spread(_rounded(values.mean()), _rounded(std), _rounded(values.min()))
+
+
+def difference(results: Sequence[Result], base: Sequence[Result], key: str) -> Interval:
+    """Return how much a metric differs between results and a base, paired by training seed.
+
+    What a seed adds to both cancels out. The interval is Student's, of as many seeds.
+    """
+    values = np.array(
+        [
+            one.scores.get(key, math.nan) - other.scores.get(key, math.nan)
+            for one, other in zip(results, base, strict=True)
+        ]
+    )
+    if len(values) < 2:
+        return Interval(_rounded(values.mean()), math.nan, math.nan)
+    t = _T95[min(len(values) - 1, len(_T95)) - 1]
+    half = t * values.std(ddof=1) / math.sqrt(len(values))
+    return Interval(*map(_rounded, (values.mean(), values.mean() - half, values.mean() + half)))
 
 
 def read_resolutions(path: Path) -> pd.DataFrame:

@@ -34,8 +34,8 @@ def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
 def read_words(folder: Path, name: str, data: str) -> parts.Table:
     """Return a table that `write_tables` wrote, in words, as the page of a data set shows it.
 
-    A mean and its standard deviation share a column. Of other data sets nothing is shown, and of
-    the paper only if the data set is one of its own.
+    A mean and its standard deviation share a column, as do a mean and its interval. Of other data
+    sets nothing is shown, and of the paper only if the data set is one of its own.
 
     Raises:
         PatchDMError: NAME.csv is missing or no table.
@@ -49,6 +49,11 @@ def read_words(folder: Path, name: str, data: str) -> parts.Table:
         of = next(column for column in titles if column.startswith(title.removesuffix(" std")))
         words[of] = [" ± ".join(filter(None, cells)) for cells in words[[of, title]].to_numpy()]
         words = words.drop(columns=[title, "tolerance"], errors="ignore")
+    for title in [title for title in titles if title.endswith(" low")]:
+        of = title.removesuffix(" low")
+        ends = [title, f"{of} high"]
+        words[of] = [_interval(*cells) for cells in words[[of, *ends]].to_numpy()]
+        words = words.drop(columns=ends)
     hidden = [
         title
         for title in titles
@@ -70,6 +75,10 @@ def paper_section(folder: Path, data: str) -> parts.Section:
         "empty where nothing is known or was measured.",
         tables=[read_words(folder, name, data) for name in names],
     )
+
+
+def _interval(mean: str, low: str, high: str) -> str:
+    return f"{mean} [{low}, {high}]" if low else mean
 
 
 def _words(frame: pd.DataFrame) -> pd.DataFrame:
