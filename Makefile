@@ -67,7 +67,8 @@ deploy: install ## Tell the server about the flows of prefect.yaml
 .PHONY: worker
 worker: install ## Run what the server requests, in this folder; POOL=NAME for another pool
 	@# After Ctrl-C, Prefect's worker would ask a server that is gone for minutes.
-	PATCHDM_CLONE="$$PWD" exec timeout --foreground --kill-after=4 0 \
+	ends_in_time=; ! command -v timeout >/dev/null || ends_in_time='timeout --foreground --kill-after=4 0'
+	PATCHDM_CLONE="$$PWD" exec $$ends_in_time \
 		prefect worker start --type process --pool "$$POOL" --limit 1
 
 .PHONY: serve
