@@ -21,7 +21,7 @@ from patchdm.formats.tensors import to_uint8
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.moments import Moments
-from patchdm.metrics.seams import seam_score
+from patchdm.metrics.seams import border_scores, score_of_maps, step_maps, worst
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
@@ -68,7 +68,8 @@ class Trained:
         weights = Path(config.weights) if config.weights else None
         self.extractor = load_extractor(config.extractor, weights, "cpu")
         store = PatchStore(run / PATCHES)
-        self.real = self._features(store.images(store.rows("train")))
+        real = store.images(store.rows("train"))
+        self.real, self.real_steps = self._features(real), step_maps([real])
 
     def compare(self, settings: Sequence[Setting], count: int) -> list[dict[str, Any]]:
         """Return a row for each setting: quality of the same `count` seeds, and time.
@@ -130,11 +131,14 @@ class Trained:
         label, p = self.extractor.label, self.params.model.patch_size
         features, subset = self._features(images), self.params.evaluate.kid_subset_size
         distance = kid(features, self.real, subset_size=subset, seed=0).mean
+        steps = step_maps([images])
+        borders = border_scores(steps, self.real_steps, p)
         return {
             f"FID-{label}": round(fid(_moments(features), _moments(self.real)), 2),
             f"KID-{label}": round(distance, 4),
-            "Seam": round(seam_score([images], p), 3),
-            "Seam-padded": round(seam_score([images], p, p // 2), 3),
+            "Seam": round(score_of_maps(*steps, p), 3),
+            "Seam-padded": round(score_of_maps(*steps, p, p // 2), 3),
+            "Seam-worst": round(borders[worst(borders)], 3),
         }
 
     def _features(self, images: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The same seeds are sampled with each tiling, batch by batch in turn, by DDIM with 50 steps. Seams
 are looked for at the borders of the shifted patches and of the padded ones; in photographs their
-score is 1.0. FID and KID compare with the training images.
+score is 1.0, as is that of the worst border, relative to the training images. FID and KID compare
+with those.
 
     taskset -c 0,1 python -m benchmarks.tilings --images 224 --runs . ../study
 """

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from patchdm.console import progress, warn
+from patchdm.console import progress, say, warn
 from patchdm.formats.images import Pixels
 from patchdm.training.loop import Hooks
 from stages._common import die_with_parent, is_main
@@ -59,6 +59,8 @@ def watched(
             nonlocal running
             if compiled and not running:
                 warn(f"train.compile: the first step took {time.monotonic() - start:.0f} s")
+            if last[0] and not running:
+                say(f"{stage}: resumed at {seen:,} of {total:,} {unit}")
             running = True
             show(seen)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from patchdm.config import Params
-from patchdm.console import progress
+from patchdm.console import progress, say
 from patchdm.devices import cast, device_for
 from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
@@ -27,6 +27,15 @@ def sample(params: Params, run: Run = RUN) -> None:
         state_dir("sample", params, models, run) as state,
         progress("sample", len(seeds), "images") as show,
     ):
+        resumed = (state / "samples").is_dir()
+
+        def show_progress(done: int) -> None:
+            nonlocal resumed
+            if resumed:
+                say(f"sample: resumed, {done:,} of {len(seeds):,} images are there so far")
+            resumed = False
+            show(done)
+
         generate(
             _pipeline(params, *models),
             seeds,
@@ -37,7 +46,7 @@ def sample(params: Params, run: Run = RUN) -> None:
             batch_size=config.batch_size,
             format=config.format,
             key={"params_hash": params_digest("sample", params)},
-            on_progress=show,
+            on_progress=show_progress,
             gpus=torch.cuda.device_count(),
             **sampling_options(params),
         )

@@ -61,7 +61,7 @@ def test_settings_are_compared_on_the_same_seeds(tmp_dir: Path, landscapes: Path
         Setting("unipc", 2, "blend"),
     ]
     baseline, ours, other = Trained(Path()).compare(settings, 3)
-    for measure in ("FID-EffNetLite0", "KID-EffNetLite0", "Seam", "Seam-padded"):
+    for measure in ("FID-EffNetLite0", "KID-EffNetLite0", "Seam", "Seam-padded", "Seam-worst"):
         assert ours[measure] == pytest.approx(baseline[measure], rel=1e-2)
     assert ours["FID-EffNetLite0"] != pytest.approx(other["FID-EffNetLite0"], rel=1e-2)
     assert [row["solver"] for row in (ours, other)] == ["ddim", "unipc"]

@@ -101,7 +101,9 @@ def test_the_solver_is_that_of_the_params(params: Params) -> None:
     assert not set(hashes().values()) & set(before.values())
 
 
-def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_it_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
     params = sample_params(sample={"num_images": 90, "num_steps": 5})
     found = []
     for name in ("whole", "killed"):
@@ -113,6 +115,7 @@ def test_killed_it_ends_in_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
             kill_amid("sample", "*.png")
             assert not SAMPLES.exists()
         sample(params)
+        assert ("sample: resumed, " in capfd.readouterr().err) == (name == "killed")
         found.append(bytes_of(SAMPLES))
     whole, killed = found
     assert killed == whole

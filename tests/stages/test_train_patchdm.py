@@ -62,7 +62,7 @@ def test_codes_start_as_the_features_of_their_images(tmp_dir: Path, landscapes: 
 
 
 def test_killed_twice_it_ends_in_the_same_bytes(
-    tmp_path: Path, landscapes: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, landscapes: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
     params = small_params(train=LONG)
     for name in ("whole", "killed"):
@@ -75,6 +75,8 @@ def test_killed_twice_it_ends_in_the_same_bytes(
             assert not PATCHDM.exists()
             assert not PATCHDM_CURVES.exists()
         train_patchdm(params)
+        resumed = "train_patchdm: resumed at " in capfd.readouterr().err
+        assert resumed == (name == "killed")
     killed = bytes_of(PATCHDM, PATCHDM_CURVES)
     monkeypatch.chdir(tmp_path / "whole")
     whole = bytes_of(PATCHDM, PATCHDM_CURVES)
