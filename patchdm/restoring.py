@@ -102,8 +102,7 @@ class RestoringMixin:
                 `fit`; "latent": sampled.
             fit: how codes are fitted to images, where there is a code table; with positions that
                 count on from the first patch.
-            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`; a network trained on
-                given regions blends by itself.
+            resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
             guidance_scale, output_type, return_dict, latent_num_inference_steps: as in `__call__`.
             **canvas: tiling, positions, guidance_interval, rows_per_chunk, cols_per_chunk, as in
                 `__call__`.

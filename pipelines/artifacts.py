@@ -65,10 +65,10 @@ class Progress:
 
 @contextlib.contextmanager
 def api_may_fail() -> Iterator[None]:
-    """Continue if Prefect's server does not answer: artifacts are not results."""
+    """Continue if the server does not answer, or a file is damaged: artifacts are not results."""
     try:
         yield
-    except (PrefectException, httpx.HTTPError, OSError) as error:
+    except (PrefectException, httpx.HTTPError, OSError, ValueError, csv.Error) as error:
         get_logger(__name__).warning("not shown in Prefect: %s", str(error).partition("\n")[0])
 
 
@@ -128,7 +128,7 @@ def overview(pictures: Sequence[Path]) -> bytes:
     """
     small = [_thumbnail(path) for path in pictures]
     columns = math.ceil(math.sqrt(len(small)))
-    height = max(image.height for image in small)
+    height = GAP + max(image.height for image in small)
     sheet = Image.new("RGB", (columns * SIDE, math.ceil(len(small) / columns) * height), "white")
     for number, image in enumerate(small):
         sheet.paste(image, (number % columns * SIDE, number // columns * height))

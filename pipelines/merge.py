@@ -52,7 +52,7 @@ class _Missing(Exception):  # noqa: N818 - no error, but what is to be found out
 
 def _is_whole(folder: Path) -> bool:
     """Let the code that writes shards check a finished folder."""
-    # It imports torch, which takes seconds and which the flow's process does without.
+    # It imports torch, which takes seconds.
     from patchdm.sampling.write import SETTINGS, write_shards  # noqa: PLC0415
 
     try:
@@ -83,4 +83,6 @@ if __name__ == "__main__":
         for name in merge(Path(sys.argv[1]), sys.argv[2:]):
             print(DAMAGED + name)  # noqa: T201 - a command
     except MISTAKES as error:
-        sys.exit(f"error: {mistake(error)}")
+        if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")

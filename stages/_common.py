@@ -119,9 +119,8 @@ def _timed(stage: str) -> Iterator[None]:
         if is_main():
             STATE.mkdir(exist_ok=True)
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            with (STATE / TIMES).open(
-                "a"
-            ) as file:  # one write: other stages may end at the same time
+            # One write, since other stages may end at the same time.
+            with contextlib.suppress(OSError), (STATE / TIMES).open("a") as file:
                 title = "" if file.tell() else "stage,ended,seconds,outcome\n"
                 file.write(f"{title}{stage},{now},{time.monotonic() - start:.1f},{outcome}\n")
 

@@ -55,7 +55,6 @@ def report(params: Params) -> None:
             gallery.development(paths.PATCHDM_CURVES / "sheets"),
         ]
         shown = [row for section in sections for row in section.photographs]
-        shown += gallery.spread_rows(store, "train", gallery.ROW_IMAGES).tolist()  # magnified
         bundled = params.data.source == "bundled"
         authors = inputs.read_authors(Path(params.data.location)) if bundled else {}
         sections.append(gallery.credits_of(store, shown, authors))

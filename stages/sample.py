@@ -27,15 +27,8 @@ def sample(params: Params, run: Run = RUN) -> None:
         state_dir("sample", params, models, run) as state,
         progress("sample", len(seeds), "images") as show,
     ):
-        resumed = (state / "samples").is_dir()
-
-        def show_progress(done: int) -> None:
-            nonlocal resumed
-            if resumed:
-                say(f"sample: resumed, {done:,} of {len(seeds):,} images are there so far")
-            resumed = False
-            show(done)
-
+        if (state / "samples").is_dir():
+            say("sample: resumed, what is there is checked first")
         generate(
             _pipeline(params, *models),
             seeds,
@@ -46,7 +39,7 @@ def sample(params: Params, run: Run = RUN) -> None:
             batch_size=config.batch_size,
             format=config.format,
             key={"params_hash": params_digest("sample", params)},
-            on_progress=show_progress,
+            on_progress=show,
             gpus=torch.cuda.device_count(),
             **sampling_options(params),
         )

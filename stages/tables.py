@@ -23,7 +23,7 @@ RESOLUTIONS = Path("benchmarks/results/resolution.csv")
 
 
 def tables(params: Params) -> None:
-    """Write quality, ablation, parameters and resolution, as .csv, .md and .tex."""
+    """Write quality, ablation, its differences, parameters and resolution: .csv, .md and .tex."""
     run = read_result(paths.METRICS)
     folder, seeds = paths.ABLATION_METRICS, params.ablation.seeds
     cells = {

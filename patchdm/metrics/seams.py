@@ -1,7 +1,7 @@
 """Seams: are the steps across patch borders larger than those inside patches?
 
-`border_scores` looks at each border by itself, next to real images. `seam_score` is the older mean
-over the borders of one grid, against a mean that holds the borders of the other one.
+`border_scores` looks at each border by itself, next to real images. `score_of_maps` is the older
+mean over the borders of one grid, against a mean that holds the borders of the other one.
 """
 
 from __future__ import annotations
@@ -97,26 +97,21 @@ def worst(scores: Mapping[Border, float]) -> Border:
     return max(scores, key=lambda border: max(scores[border], _ratio(1.0, scores[border])))
 
 
-def seam_score(batches: Iterable[np.ndarray], patch_size: int, offset: int = 0) -> float:
-    """Return the mean step across patch borders over the mean step inside patches.
+def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset: int = 0) -> float:
+    """Return the mean step across patch borders over the mean step inside patches: the seam score.
 
     1.0 means no seam. Every step weighs the same, vertical borders and horizontal ones alike;
-    two images without any step score 1.0.
+    images without any step score 1.0.
 
     Args:
-        batches: arrays (n, H, W, 3) uint8 of one size.
+        across, down: from `step_maps`.
         patch_size: the distance of borders.
         offset: of the borders from its multiples inside the image. The shifted patches, which tile
             the image, have theirs at multiples; the padded ones half a patch further.
 
     Raises:
-        ValueError: there is no image, or no border in it.
+        ValueError: there is no border in the images.
     """
-    return score_of_maps(*step_maps(batches), patch_size, offset)
-
-
-def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset: int = 0) -> float:
-    """Return the `seam_score` of images by their `step_maps`."""
     columns, rows = _profiles(across, down)
     height, width = len(rows) + 1, len(columns) + 1
     steps = np.concatenate([columns, rows])

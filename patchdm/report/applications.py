@@ -40,9 +40,10 @@ def applications(pictures: Path, tables: Path, held_out: Sequence[int]) -> list[
     Raises:
         PatchDMError: a table or a picture is missing or damaged.
     """
-    restored = read_frame(tables / "applications.csv", ["task", "method"])
+    restored = read_frame(tables / "applications.csv", ["task", "method", "n"])
     large = read_frame(tables / "large.csv", ["set", "width", "height"])
-    return [_restoring(restored, pictures, held_out[:RESTORED]), _beyond(large, pictures)]
+    shown = held_out[: min(RESTORED, int(restored["n"].max()))]
+    return [_restoring(restored, pictures, shown), _beyond(large, pictures)]
 
 
 def _restoring(scores: pd.DataFrame, pictures: Path, shown: Sequence[int]) -> Section:

@@ -24,8 +24,12 @@ SHEET_WIDTH = 768
 """Pixels across a sheet: as wide as a phone or a column of a desktop page shows sharply."""
 ROW_WIDTH = 1152
 """Pixels across a row of images: as wide as a desktop page."""
-CROP_SIDE, CROP_WIDTH, CROP_MARGIN = 32, 128, 10
-"""Largest side of a magnified crop, pixels across it where that takes 4 to 8 times, its margin."""
+CROP_SIDE = 32
+"""Largest side of a region that is magnified."""
+CROP_WIDTH = 128
+"""Pixels across a magnified region, as far as 4 to 8 times its size give that."""
+CROP_MARGIN = 10
+"""Pixels around it, for marks."""
 
 _COLORS = ["#c8442e", "#2f6690", "#d99a2b", "#3d8361", "#8b5a9f", "#5b636e", "#22262b"]
 _STYLE: dict[Any, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ NEAREST = ("seed", "train_row", "distance", "pixel_train_row", "pixel_distance")
 def sheets(samples: Samples, most: int) -> Section:
     """Lay at most so many samples, training images and held-out images out on a sheet each."""
     store = samples.store
-    train, test = (spread_rows(store, split, most) for split in ("train", "test"))
+    train, test = (_spread(store, split, most) for split in ("train", "test"))
     sets = [
         ("samples", "Samples", "the first seeds", samples.images(samples.seeds[:most])),
         ("train", "Training images", "whole photographs", store.images(train)),
@@ -60,20 +61,16 @@ def seams(samples: Samples, patch_size: int, show: Callable[[int], None]) -> lis
     own = counted(samples.each(seeds), show)
     train = counted(photographs_of(store, store.rows("train")), show, len(seeds))
     profiles = seam_profiles(_pixels(own), _pixels(train), patch_size)
-    few = samples.images(seeds[:ROW_IMAGES]), _spread(store, "train", ROW_IMAGES)
-    return [profiles, _seam_crops(*few, patch_size)]
+    rows = _spread(store, "train", ROW_IMAGES)
+    crops = _seam_crops(samples.images(seeds[:ROW_IMAGES]), store.images(rows), patch_size)
+    return [profiles, replace(crops, photographs=rows.tolist())]
 
 
 def _pixels(images: Iterable[Keyed]) -> Iterable[Pixels]:
     return (image[None] for _, image in images)
 
 
-def _spread(store: PatchStore, split: str, most: int) -> Pixels:
-    """Return whole photographs at equal distances in their set."""
-    return store.images(spread_rows(store, split, most))
-
-
-def spread_rows(store: PatchStore, split: str, most: int) -> NDArray[np.int64]:
+def _spread(store: PatchStore, split: str, most: int) -> NDArray[np.int64]:
     """Return the rows of at most so many whole photographs, at equal distances in their set."""
     rows = store.photographs(split)
     places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)

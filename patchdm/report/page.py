@@ -31,6 +31,8 @@ _TITLES = {
     "KID-unseen": "KID to held-out images",
     "CropFID": "FID of crops",
     "Seam-padded": "Seam, padded",
+    "Seam-worst": "Worst seam",
+    "Seam-mean": "Mean seam",
 }
 _FORMATS = {
     "n": ",.0f",

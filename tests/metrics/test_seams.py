@@ -7,8 +7,12 @@ import pytest
 
 from patchdm.formats.images import read_image
 from patchdm.metrics.blur import blur8
-from patchdm.metrics.seams import Border, border_scores, seam_score, step_maps, worst
+from patchdm.metrics.seams import Border, border_scores, score_of_maps, step_maps, worst
 from tests.photographs import photograph
+
+
+def seam_score(batches: list[np.ndarray], patch_size: int, offset: int = 0) -> float:
+    return score_of_maps(*step_maps(batches), patch_size, offset)
 
 
 def _ramp_with_steps(step: int) -> np.ndarray:

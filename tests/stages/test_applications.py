@@ -20,7 +20,7 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.repetition import repetition
 from patchdm.metrics.restoration import mask_seam_score, masked_psnr
-from patchdm.metrics.seams import seam_score
+from patchdm.metrics.seams import score_of_maps, step_maps
 from patchdm.models import CodeTable
 from patchdm.models.build import build_code, build_latent, build_unet
 from stages._common import APPLICATION_TABLES, APPLICATIONS, LATENT, PARAMS, PATCHDM, PATCHES
@@ -169,7 +169,9 @@ def test_large_samples_are_of_equal_seeds_and_measured():
     assert found["extrapolated"].shape == found["rescaled"].shape == (3, *LARGE, 3)
     assert not np.array_equal(found["extrapolated"], found["rescaled"])
     for name, images in found.items():
-        assert table.loc[name, "seam"] == pytest.approx(seam_score([images], 8), abs=1e-3)
+        assert table.loc[name, "seam"] == pytest.approx(
+            score_of_maps(*step_maps([images]), 8), abs=1e-3
+        )
     extractor = load_extractor("efficientnet-lite0", None, "cpu")
     for name in ("extrapolated", "rescaled"):
         parts = [found[name][:, y : y + 20, x : x + 36] for y in (0, 20) for x in (0, 36)]

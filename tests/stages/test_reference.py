@@ -16,7 +16,7 @@ from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest, thumbnails
 from patchdm.metrics.reference import describe, read_reference
-from patchdm.metrics.seams import seam_score
+from patchdm.metrics.seams import score_of_maps, step_maps
 from stages._common import PATCHES, REFERENCE
 from stages.reference import reference
 from tests.photographs import contents
@@ -50,7 +50,9 @@ def test_statistics_are_those_of_the_training_images(params: Params) -> None:
     np.testing.assert_array_equal(real.thumbs, thumbnails(train))
     distances = nearest(held_out, features).distances
     np.testing.assert_allclose(found.held_out_features, distances, rtol=1e-4)
-    assert found.sets.loc["train", "seam"] == pytest.approx(seam_score([train], 8), abs=1e-4)
+    assert found.sets.loc["train", "seam"] == pytest.approx(
+        score_of_maps(*step_maps([train]), 8), abs=1e-4
+    )
     assert found.sets["n"].to_dict() == {"train": 18, "blurred": 18, "test": 3}
     assert found.sets.loc["blurred", "fid"] > 10
     np.testing.assert_allclose(found.unseen, held_out, atol=1e-4)

@@ -108,13 +108,13 @@ def differences_table(cells: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     """Subtract `full` from every other variant; NaN for an interval of a single seed.
 
     Args:
-        cells: variant -> results, one for each training seed, in equal order.
+        cells: variant -> results, one for each training seed, in equal order; `full` among them.
     """
     rows = []
     for variant in [name for name in VARIANTS if name in cells and name != "full"]:
         row: dict[str, Any] = {"variant": variant, "seeds": len(cells[variant])}
         for title, key in _COMPARED.items():
-            of = difference(cells[variant], cells.get("full", ()), key)
+            of = difference(cells[variant], cells["full"], key)
             row |= {title: of.mean, f"{title} low": of.low, f"{title} high": of.high}
         rows.append(row)
     return pd.DataFrame(rows)
