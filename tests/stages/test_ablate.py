@@ -199,6 +199,6 @@ def test_wrong_arguments_are_refused(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ):
     monkeypatch.setattr(sys, "argv", ["stages/ablate_train.py", *arguments])
-    monkeypatch.setattr(_cells, "run_command", lambda _name, run, _outputs: run(PARAMS))
+    monkeypatch.setattr(_cells, "run_command", lambda _name, run, *_: run(PARAMS))
     with pytest.raises(PatchDMError, match=re.escape(message)):
         _cells.run_cell_stage(ablate_train)

@@ -42,13 +42,15 @@ def params(tmp_dir: Path) -> Params:
     return run
 
 
-def test_it_writes_four_tables_three_times(params: Params):
+def test_it_writes_every_table_three_times(params: Params):
     tables(params)
-    names = {"quality", "ablation", "parameters", "resolution"}
+    names = {"quality", "ablation", "differences", "parameters", "resolution"}
     endings = {".csv", ".md", ".tex"}
     assert set(contents(PAPER_TABLES)) == {name + ending for name in names for ending in endings}
     ablation = pd.read_csv(PAPER_TABLES / "ablation.csv", index_col="variant")
     assert dict(ablation[FID].dropna()) == {"full": 31.0, "no-code": 62.0}
+    differences = pd.read_csv(PAPER_TABLES / "differences.csv", index_col="variant")
+    assert dict(differences["FID"]) == {"no-code": 31.0}
     quality = pd.read_csv(PAPER_TABLES / "quality.csv", index_col="data")
     own = quality.loc["landscapes-free-768x384"].set_index("metric").loc["FID"]
     assert (own["size"], own["measured (efficientnet-lite0, n = 8)"], own["seeds"]) == (
