@@ -170,12 +170,19 @@ class Server:
         return {task["name"]: task["state_type"] for task in found.raise_for_status().json()}
 
     def logs(self, run: str) -> list[str]:
-        """Return the messages a flow run logged, in order."""
+        """Return the messages a flow run logged, in order, once no more come for 5 s.
+
+        Prefect sends them every 2 s, the last ones after the run has ended.
+        """
         query = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200, "sort": "TIMESTAMP_ASC"}
-        found = (
-            httpx.post(f"{self.url}/logs/filter", json=query, timeout=60).raise_for_status().json()
-        )
-        return [entry["message"] for entry in found]
+        before: list[str] | None = None
+        while True:
+            answer = httpx.post(f"{self.url}/logs/filter", json=query, timeout=60)
+            found = [entry["message"] for entry in answer.raise_for_status().json()]
+            if found == before:
+                return found
+            before = found
+            time.sleep(5)
 
 
 @contextlib.contextmanager
