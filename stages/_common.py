@@ -117,12 +117,13 @@ def _timed(stage: str) -> Iterator[None]:
         outcome = "done"
     finally:
         if is_main():
-            STATE.mkdir(exist_ok=True)
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            # One write, since other stages may end at the same time.
-            with contextlib.suppress(OSError), (STATE / TIMES).open("a") as file:
-                title = "" if file.tell() else "stage,ended,seconds,outcome\n"
-                file.write(f"{title}{stage},{now},{time.monotonic() - start:.1f},{outcome}\n")
+            with contextlib.suppress(OSError):  # why the stage stopped says more
+                STATE.mkdir(exist_ok=True)
+                # One write, since other stages may end at the same time.
+                with (STATE / TIMES).open("a") as file:
+                    title = "" if file.tell() else "stage,ended,seconds,outcome\n"
+                    file.write(f"{title}{stage},{now},{time.monotonic() - start:.1f},{outcome}\n")
 
 
 @contextlib.contextmanager
