@@ -14,6 +14,7 @@ Positions = Literal["extrapolate", "rescale"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
 Half = Literal["bf16", "fp16"]
 Code = Literal["image", "latent"]
+SampleCode = Literal["latent", "training"]
 Format = Literal["png", "webdataset"]
 OutputType = Literal["pil", "np", "pt", "latent"]
 

@@ -192,6 +192,7 @@ def _sampling(params: Params, images: int, batch: int) -> int:
             "num_inference_steps": min(sample.num_steps, _STEPS),
             "latent_num_inference_steps": 1,
             "guidance_interval": None,
+            "code": "latent",
         }
         pipe(batch, params.data.height, params.data.width, output_type="latent", **options)
     weights = sum(p.nbytes for network in networks.values() for p in network.parameters())

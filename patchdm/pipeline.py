@@ -13,7 +13,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from patchdm.choices import OutputType, check_choice, check_names
+from patchdm.choices import OutputType, SampleCode, check_choice, check_names
 from patchdm.errors import PatchDMError, one_line
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
@@ -147,6 +147,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         *,
+        code: str = "latent",
         tiling: str = "shifted",
         positions: str = "extrapolate",
         guidance_interval: tuple[int, int] | None = None,
@@ -166,11 +167,13 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             guidance_scale: w of classifier-free guidance (the paper: 0.5), 0 is none.
             generator: one for all images, or a list of one per image. Each gives x_T first, then
                 the noise of the code, then what the solver adds.
-            cond: (batch_size, code_dim) global codes; None: sampled, where there is `latent`.
+            cond: (batch_size, code_dim) global codes; None: drawn, as `code` says.
             latents: x_T, (batch_size, channels, height, width) Gaussian noise; None: drawn.
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
+            code: "latent": from the latent model, where there is one; "training": that of a
+                training image, from the table, each as likely as any other.
             tiling: of feature collage: "shifted" (the paper), or "blend", of which the last
                 quarter of the steps is as in `predict_eps`. The other collage modes sample as they
                 train, whatever is said here.
@@ -195,6 +198,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         self.check_inputs(
             batch_size, shape, generator, cond, latents, output_type, guidance_scale=guidance_scale
         )
+        check_choice("code", code, SampleCode)
         check_names(
             "callback_on_step_end_tensor_inputs",
             callback_on_step_end_tensor_inputs,
@@ -204,7 +208,9 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
 
         self._guidance_scale = guidance_scale
         x_T = self.gaussian(batch_size, shape, generator) if latents is None else latents
-        if cond is None and self.latent is not None:
+        if cond is None and code == "training":
+            cond = self.training_codes(batch_size, generator)
+        elif cond is None and self.latent is not None:
             cond = self.sample_codes(batch_size, generator, latent_num_inference_steps)
         denoiser = self.denoiser(
             shape[1:],
@@ -281,6 +287,19 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         check_count("latent_num_inference_steps", num_steps)
         z_T = self.gaussian(batch_size, (self.latent.config.code_dim,), generator)
         return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
+
+    def training_codes(self, batch_size: int, generator: Generators) -> Tensor:
+        """Draw global codes, (batch_size, code_dim), from those of the training images.
+
+        Raises:
+            ValueError: there is no table of them.
+        """
+        count = 0 if self.code_table is None else self.code_table.config.num_images
+        if not count:  # as in a model that was published
+            raise ValueError("`code` is 'training', expected 'latent': there is no table of them")
+        # The largest of as many equal draws falls on each image alike.
+        draws = self.gaussian(batch_size, (count,), generator)
+        return self.code_table(draws.argmax(dim=1).to(self.code_table.device))
 
     def show_steps(self, steps: Sequence[Step]) -> Iterable[Step]:
         """Show a progress bar over the steps of a call."""

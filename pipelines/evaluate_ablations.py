@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ METRICS = Path("reports/ablations")
 def evaluate_ablations(
     preset: str | None = "study",
     variants: list[str] | None = None,
+    samplings: list[str] | None = None,
     seeds: list[int] | None = None,
     place: Place = Place(),  # noqa: B008
     tflops: Annotated[float, Field(gt=0)] = 0.05,
@@ -40,17 +42,19 @@ def evaluate_ablations(
         preset: of presets/, run in a clone of its own (.state/NAME); its results are copied to
             reports/NAME. null: params.yaml as it stands, here.
         variants: of the model, see `ablation` in params.yaml; null: those of the preset.
+        samplings: of the networks of the variant full; null: those of the preset.
         seeds: of the trainings; null: those of the preset.
         place: where stages run and how many at a time.
         tflops: 10^12 operations per second that the device achieves, for the estimate.
     """
     here = begin()
-    given = {"variants": variants, "seeds": seeds}
+    given = {"variants": variants, "samplings": samplings, "seeds": seeds}
     with _chosen(here, preset, given) as (root, params):
-        cells = [f"{v}-{s}" for v in params.ablation.variants for s in params.ablation.seeds]
-        show_estimate(root, params, tflops, cells=len(cells))
+        cells = params.ablation.cells
+        trained = len(params.ablation.variants) * len(params.ablation.seeds)
+        show_estimate(root, params, tflops, cells=trained)
         table = _Table(root, cells)
-        up_to = [] if preset else ["ablate_evaluate", "tables"]
+        up_to = [] if preset else ["ablate_evaluate", "ablate_sample", "tables"]
         bring_up_to_date(up_to, place, root, table.add)
         if preset:
             publish(root, here / "reports" / preset)
@@ -89,7 +93,8 @@ class _Table:
 
     def add(self, stages: list[str]) -> None:
         """Show the cells of stages that are done."""
-        found = {name.removeprefix("ablate_evaluate@") for name in stages} & {*self._cells}
+        measured = (re.sub("^ablate_(evaluate|sample)@", "", name) for name in stages)
+        found = {*measured} & {*self._cells}
         if not found:
             return
         self._done |= found

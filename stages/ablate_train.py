@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from patchdm.ablation import VARIANTS
 from patchdm.config import Params
 from stages import _common as paths
 from stages._cells import cell_run, run_cell_stage
@@ -32,4 +33,4 @@ def ablate_train(params: Params, name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_cell_stage(ablate_train)
+    run_cell_stage(ablate_train, VARIANTS)

@@ -35,7 +35,7 @@ def report(params: Params) -> None:
         weights += inputs.read_weights(paths.LATENT)
         curves += gallery.curve_pictures(paths.LATENT_CURVES, "Latent model", "codes seen")
         health = inputs.read_metrics(paths.LATENT_CURVES / "health.json", inputs.CodeHealth)
-    names = [f"{v}-{seed}" for v in params.ablation.variants for seed in params.ablation.seeds]
+    names = params.ablation.cells
     files = {name: paths.ABLATION_METRICS / f"{name}.json" for name in names}
     cells = {name: inputs.read_metrics(file, inputs.Cell) for name, file in files.items()}
     nearest, store = paths.TABLES / "nearest.csv", samples.store
@@ -80,7 +80,7 @@ def report(params: Params) -> None:
 
 def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) -> list[Section]:
     p, variants = params.model.patch_size, {}
-    for variant in params.ablation.variants:
+    for variant in params.ablation.names:
         names = [f"{variant}-{seed}" for seed in params.ablation.seeds]
         samples = [Samples(paths.ABLATIONS / name / "samples", store) for name in names]
         variants[variant] = read_variant([cells[name] for name in names], samples, p)

@@ -28,7 +28,7 @@ def tables(params: Params) -> None:
     folder, seeds = paths.ABLATION_METRICS, params.ablation.seeds
     cells = {
         variant: [read_result(folder / f"{variant}-{seed}.json") for seed in seeds]
-        for variant in params.ablation.variants
+        for variant in params.ablation.names
     }
     size = f"{params.data.width}x{params.data.height}"
     counted = {name: count_parameters(folder) for name, folder in _networks(params).items()}

@@ -179,19 +179,62 @@ def test_kid_subset_is_not_larger_than_the_samples(values: dict[str, Any], tmp_p
 def test_an_ablation_is_one_parameter(preset: Path, tmp_path: Path, change: dict[str, Any]):
     values = YAML(typ="safe", pure=True).load(preset)
     values["model"] |= change
+    values["ablation"]["samplings"] = []  # of which one needs codes
     assert load(values, tmp_path).model.model_dump() == values["model"]
 
 
+ALONE = {"variants": ["full"], "seeds": [0]}
+
+
 @pytest.mark.parametrize("missing", ["code_dropout", "position_dropout"])
+@pytest.mark.parametrize(
+    ("section", "change", "key"),
+    [
+        ("sample", {"guidance_scale": 0.5}, "sample.guidance_scale = 0.5"),
+        ("ablation", ALONE | {"samplings": ["guided"]}, "ablation.samplings = [guided]"),
+    ],
+    ids=["run", "ablation"],
+)
 def test_guidance_needs_a_network_trained_for_it(
-    values: dict[str, Any], tmp_path: Path, missing: str
+    values: dict[str, Any],
+    tmp_path: Path,
+    missing: str,
+    section: str,
+    change: dict[str, Any],
+    key: str,
 ):
-    values["sample"]["guidance_scale"] = 0.5
+    values[section] |= change
     values["train"] |= {"code_dropout": 0.1, "position_dropout": 0.5}
     load(values, tmp_path)
     values["train"][missing] = 0.0
-    message = refusal(values, tmp_path)
-    assert message.startswith(f"train.{missing} is 0, expected with sample.guidance_scale = 0.5")
+    assert refusal(values, tmp_path).startswith(f"train.{missing} is 0, expected with {key}: above")
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "key"),
+    [
+        ("sample", {"code": "training"}, "sample.code = training"),
+        (
+            "ablation",
+            ALONE | {"samplings": ["training-codes"]},
+            "ablation.samplings = [training-codes]",
+        ),
+    ],
+    ids=["run", "ablation"],
+)
+def test_codes_of_training_images_need_a_table(
+    values: dict[str, Any], tmp_path: Path, section: str, change: dict[str, Any], key: str
+):
+    values[section] |= change
+    load(values, tmp_path)
+    values["model"]["code"] = "encoder"
+    assert refusal(values, tmp_path).startswith(f"model.code is encoder, expected with {key}: tab")
+
+
+def test_samplings_need_the_networks_of_full(values: dict[str, Any], tmp_path: Path):
+    values["ablation"] |= {"variants": ["no-code"], "samplings": ["shifted"], "seeds": [0]}
+    message = "ablation: samplings is ['shifted'], expected none without the variant full"
+    assert refusal(values, tmp_path).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def declared() -> dict[Path, Any]:
     """
     yaml = YAML(typ="safe", pure=True)
     params = yaml.load(REPO / "params.yaml")
-    params["ablation"] = {"variants": ["full"], "seeds": [0]}
+    params["ablation"] = {"variants": ["full"], "samplings": ["shifted"], "seeds": [0]}
     with TemporaryDirectory() as folder:
         shutil.copy(REPO / "dvc.yaml", folder)
         yaml.dump(params, Path(folder, "params.yaml"))
@@ -39,7 +39,7 @@ def declared() -> dict[Path, Any]:
 
 
 def _module(command: str) -> str:
-    match = re.fullmatch(r"(?:exec )?python -m stages\.(\w+)(?: full 0)?", command)
+    match = re.fullmatch(r"(?:exec )?python -m stages\.(\w+)(?: (?:full|shifted) 0)?", command)
     assert match, f"`{command}`: a stage runs as `python -m stages.NAME [CELL]`, without flags"
     return match[1]
 

@@ -20,7 +20,7 @@ ABOVE_THE_LIBRARY = {"stages", "pipelines", "tests", "dvc", "dvclive", "prefect"
 COMMAND_LINES = {"argparse", "click", "typer", "optparse", "getopt"}
 TERMINAL = {"patchdm.console", "rich", "rich.console", "rich.progress"}
 ENVIRONMENT = {"os.environ", "os.getenv", "os.environb", "os.putenv"}
-CELLS = {Path("stages/ablate_train.py"), Path("stages/ablate_evaluate.py")}
+CELLS = {Path(f"stages/ablate_{what}.py") for what in ("train", "evaluate", "sample")}
 """Stages that call other stages: a cell of the ablation is one more run, so what trains, samples
 and measures it must be the very functions of the run, not others that could drift from them."""
 WITHOUT_TORCH = ("check", "download", "extract_patches", "report", "tables")

@@ -166,6 +166,29 @@ def test_noise_first_then_code(pipe):
     assert_close(images(pipe), zeros, **CLOSE)
 
 
+def test_codes_of_training_images(pipe):
+    """Each is one of the table's, and follows from the image's own generator."""
+    torch.nn.init.normal_(pipe.code_table.codes)
+    expected = images(pipe, (3, 5, 9), code="training")
+    found = [
+        [
+            torch.allclose(image, images(pipe, (seed,), cond=code[None])[0], **CLOSE)
+            for code in pipe.code_table.codes.detach()
+        ]
+        for seed, image in zip((3, 5, 9), expected, strict=True)
+    ]
+    assert [sum(row) for row in found] == [1, 1, 1]
+    assert_close(images(pipe, (5,), code="training"), expected[1:2], **CLOSE)
+    generator = torch.Generator().manual_seed(0)
+    drawn = pipe.training_codes(5000, generator)
+    counts = (drawn[:, None] == pipe.code_table.codes).all(dim=2).sum(dim=0)
+    assert_close(counts / 5000, torch.full((5,), 0.2), atol=0.03, rtol=0)
+    for table in (None, CodeTable(0, CODE)):
+        pipe.code_table = table
+        with pytest.raises(ValueError, match="is 'training', expected 'latent': there is no table"):
+            images(pipe, code="training")
+
+
 def test_a_stage_gives_the_same_images(tmp_dir: Path):
     params = tiny_params(
         sample={"first_seed": 7, "num_images": 3, "batch_size": 2},
@@ -235,6 +258,7 @@ def test_guidance_tiling_and_streaming(pipe):
         ({"cond": torch.zeros(2, CODE)}, r"`cond` has shape \(2, 16\), expected \(1, 16\)"),
         ({"latents": torch.zeros(1, 3, P, P)}, r"`latents` has .* expected \(1, 3, 16, 32\)"),
         ({"output_type": "jpg"}, "`output_type` is 'jpg', expected pil, np, pt, latent"),
+        ({"code": "image"}, "`code` is 'image', expected latent, training"),
         ({"tiling": "woven"}, "`tiling` is 'woven', expected shifted, blend"),
         ({"rows_per_chunk": 0}, "rows_per_chunk is 0, expected at least 1"),
         (

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError
 
-from patchdm.choices import Code, Precision, Solver, Tiling
+from patchdm.choices import Code, Precision, SampleCode, Solver, Tiling
 from patchdm.cli.models import run_of
 from patchdm.config import Params, validation_line
 from patchdm.config.section import NotNegative, Positive, Rate, Section
@@ -30,6 +30,8 @@ class Call(Section):
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
+    code: SampleCode = "latent"
+    """Older models do not say."""
     tiling: Tiling
     latent_num_inference_steps: Positive
 

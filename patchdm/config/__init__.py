@@ -96,13 +96,6 @@ class Params(Section):
             "train.batch_size / train.micro_batch_size",
             "machine.processes",
         )
-        for drop in ("code_dropout", "position_dropout"):
-            if self.sample.guidance_scale and not getattr(self.train, drop):
-                raise ValueError(
-                    f"train.{drop} is 0, expected with sample.guidance_scale = "
-                    f"{self.sample.guidance_scale}: above 0, since guidance needs a network "
-                    "trained without its conditions too"
-                )
         check_multiple(
             self.sample.num_images, self.evaluate.blocks, "sample.num_images", "evaluate.blocks"
         )
@@ -126,6 +119,27 @@ class Params(Section):
             if (value := attrgetter(key)(self)) < shorter:
                 raise ValueError(
                     f"{key} is {value}, expected at least {side}, of which crops are compared"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _network_can_be_sampled_so(self) -> Self:
+        asked = {f"ablation.samplings = [{name}]": name for name in self.ablation.samplings}
+        if scale := self.sample.guidance_scale:
+            asked[f"sample.guidance_scale = {scale}"] = "guided"
+        if self.sample.code == "training":
+            asked["sample.code = training"] = "training-codes"
+        for key, name in asked.items():
+            for drop in ("code_dropout", "position_dropout"):
+                if name.startswith("guided") and not getattr(self.train, drop):
+                    raise ValueError(
+                        f"train.{drop} is 0, expected with {key}: above 0, since guidance needs a "
+                        "network trained without its conditions too"
+                    )
+            if name == "training-codes" and self.model.code != "table":
+                raise ValueError(
+                    f"model.code is {self.model.code}, expected with {key}: table, which has the "
+                    "codes of the training images"
                 )
         return self
 

@@ -33,11 +33,26 @@ class Ablation(Section):
     """The paper's ablation: the same stages with other parameters, for every variant and seed."""
 
     variants: list[
-        Literal["full", "no-position", "pixel-fixed", "pixel-random", "no-collage", "no-code"]
-    ]
+        Literal[
+            "full", "no-position", "pixel-fixed", "pixel-random", "no-collage", "no-code",
+            "eps-prediction", "v-prediction",
+        ]
+    ]  # fmt: skip
     """Empty: no ablation. `full` has the run's own parameters."""
+    samplings: list[Literal["shifted", "training-codes", "guided", "guided-interval"]]
+    """Ways to sample from the networks of `full`, measured beside the variants."""
     seeds: list[NotNegative]
     """Values of base.seed; empty without variants."""
+
+    @property
+    def names(self) -> list[str]:
+        """The variants, then the samplings."""
+        return [*self.variants, *self.samplings]
+
+    @property
+    def cells(self) -> list[str]:
+        """NAME-SEED of all that is trained or sampled."""
+        return [f"{name}-{seed}" for name in self.names for seed in self.seeds]
 
     @model_validator(mode="after")
     def _seeds_go_with_variants(self) -> Self:
@@ -46,7 +61,12 @@ class Ablation(Section):
                 f"seeds is {self.seeds}, expected with variants = {self.variants}: "
                 f"{'one or more' if self.variants else 'none'}"
             )
-        for name in ("variants", "seeds"):
+        if self.samplings and "full" not in self.variants:
+            raise ValueError(
+                f"samplings is {self.samplings}, expected none without the variant full, of whose "
+                "networks they are"
+            )
+        for name in ("variants", "samplings", "seeds"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} is {values}, expected each value once")

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from patchdm.choices import Code, Format, Precision, Solver, Tiling
+from patchdm.choices import Code, Format, Precision, SampleCode, Solver, Tiling
 from patchdm.config.section import NotNegative, Positive, Rate, Section
 
 
@@ -24,6 +24,9 @@ class Sample(Section):
     """w of (1 + w) eps(cond) - w eps(none); 0 is no guidance."""
     guidance_interval: Annotated[list[NotNegative], Field(min_length=2, max_length=2)]
     """Time steps t with guidance, first <= t < last (2404.07724); the paper: all."""
+    code: SampleCode
+    """The global code: from the latent model (the paper), or that of a training image, drawn by
+    chance from the table, which shows what the latent model costs."""
     tiling: Tiling
     """shifted: by feature collage on the grid that tiles the image (the paper). blend: the last
     quarter of the steps on four grids half a patch apart, blended across each other's borders, in

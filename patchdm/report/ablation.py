@@ -97,7 +97,7 @@ def ablation(
             key="ablation",
             title="Ablation",
             text="Each variant is one switch away from the run, trained, sampled and measured "
-            "alike; full is the run's method.",
+            "alike; full is the run's method. What differs in sampling alone uses its networks.",
             tables=tables,
             pictures=_plots(variants, store, patch_size),
             shape="wide",

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from diffusers import DiffusionPipeline
 
-from patchdm.choices import Format, Tiling, check_choice
+from patchdm.choices import Format, SampleCode, Tiling, check_choice
 from patchdm.config import Params
 from patchdm.devices import device_for, one_thread
 from patchdm.errors import PatchDMError, one_line
@@ -111,7 +111,7 @@ def generate(
         "shard_size": shard_size,
         "format": format,
         "solver": type(pipe.scheduler).__name__,
-        "model": model_hash(pipe),
+        "model": model_hash(pipe, sampling.get("code", "latent")),
     }
     rows, cols = (side // pipe.unet.config.patch_size for side in (height, width))
     work = len(seeds) * num_inference_steps * (rows + 1) * row_numbers(pipe.unet, cols)
@@ -213,6 +213,7 @@ def sampling_options(params: Params) -> dict[str, Any]:
     return {
         "num_inference_steps": params.sample.num_steps,
         "guidance_scale": params.sample.guidance_scale,
+        "code": params.sample.code,
         "guidance_interval": tuple(params.sample.guidance_interval),
         "tiling": params.sample.tiling,
         "rows_per_chunk": params.machine.rows_per_chunk,
@@ -220,10 +221,11 @@ def sampling_options(params: Params) -> dict[str, Any]:
     }
 
 
-def model_hash(pipe: DiffusionPipeline) -> str:
+def model_hash(pipe: DiffusionPipeline, code: str = "latent") -> str:
     """Return 64 hex digits that change with any weight and setting that images follow from."""
+    codes = {"latent": ("latent", "latent_scheduler"), "training": ("code_table",)}
     digest = hashlib.sha256()
-    for name in ("unet", "scheduler", "latent", "latent_scheduler"):
+    for name in ("unet", "scheduler", *codes[code]):
         part = getattr(pipe, name)
         if part is not None:
             config = {key: part.config[key] for key in part.config if not key.startswith("_")}
@@ -251,6 +253,7 @@ def _check_sampling(
     width: int,
     num_inference_steps: int,
     guidance_scale: float = 0.0,
+    code: str = "latent",
     tiling: str = "shifted",
     positions: str = "extrapolate",
     **_: Any,
@@ -260,4 +263,5 @@ def _check_sampling(
     grid_shape(pipe.unet.config, positions)
     begin(pipe.scheduler, num_inference_steps)
     check_guidance(pipe.unet, guidance_scale)
+    check_choice("code", code, SampleCode)
     check_choice("tiling", tiling, Tiling)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from patchdm.ablation import variant_params
+from patchdm.ablation import VARIANTS, variant_params
 from patchdm.errors import PatchDMError
 from patchdm.training import loop
 from stages import _cells
@@ -30,6 +30,7 @@ from stages._common import (
 )
 from stages._common import PARAMS as PARAMS_FILE
 from stages.ablate_evaluate import ablate_evaluate
+from stages.ablate_sample import ablate_sample
 from stages.ablate_train import ablate_train
 from stages.cache_embeddings import cache_embeddings
 from stages.evaluate import evaluate
@@ -86,6 +87,17 @@ def test_the_full_variant_at_the_runs_seed_is_the_run():
     ablate_evaluate(full, "full-0")
     assert contents(cell / "samples") == run[SAMPLES]
     assert json.loads((ABLATION_METRICS / "full-0.json").read_text()) == metrics
+
+
+@pytest.mark.usefixtures("repository")
+def test_the_networks_of_full_are_sampled_in_another_way():
+    ablate_train(variant_params(PARAMS, "full", 1), "full-1")
+    reference(PARAMS)
+    ablate_sample(variant_params(PARAMS, "training-codes", 1), "training-codes-1")
+    codes = json.loads((ABLATIONS / "training-codes-1/samples/samples.json").read_text())["code"]
+    metrics = json.loads((ABLATION_METRICS / "training-codes-1.json").read_text())
+    assert (codes, metrics["n_samples"]) == ("training", 4)
+    assert not (ABLATIONS / "training-codes-1/models").exists()
 
 
 @pytest.mark.slow
@@ -189,9 +201,9 @@ def test_cells_share_no_state(tmp_dir: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "arguments: found [], expected a variant and a seed"),
-        (["full", "-1"], "arguments: found ['full', '-1'], expected a variant and a seed"),
-        (["no", "0"], "variant no: unknown, expected full, no-position, pixel-fixed, "),
+        ([], "arguments: found [], expected a variant (full, no-position, "),
+        (["full", "-1"], "arguments: found ['full', '-1'], expected a variant (full, "),
+        (["shifted", "0"], "arguments: found ['shifted', '0'], expected a variant (full, "),
     ],
     ids=str,
 )
@@ -201,4 +213,4 @@ def test_wrong_arguments_are_refused(
     monkeypatch.setattr(sys, "argv", ["stages/ablate_train.py", *arguments])
     monkeypatch.setattr(_cells, "run_command", lambda _name, run, *_: run(PARAMS))
     with pytest.raises(PatchDMError, match=re.escape(message)):
-        _cells.run_cell_stage(ablate_train)
+        _cells.run_cell_stage(ablate_train, VARIANTS)

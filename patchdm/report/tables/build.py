@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from patchdm.ablation import VARIANTS
+from patchdm.ablation import CHANGES
 from patchdm.report.tables.paper import Number, Source, one_source, paper_numbers
 from patchdm.report.tables.results import Result, Spread, difference, spread
 
@@ -77,10 +77,10 @@ def quality_table(data: str, size: str, results: Sequence[Result]) -> pd.DataFra
 
 
 def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.DataFrame:
-    """Compare the variants.
+    """Compare those variants and samplings that the paper has or that were measured.
 
     Args:
-        cells: variant -> results, one for each training seed.
+        cells: name -> results, one for each training seed.
         run: result of the run itself; the cells are measured as it is.
 
     Raises:
@@ -90,7 +90,7 @@ def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.Dat
     paper = one_source((n.source for n in known.values() if n.source), "paper FID")
     measured = one_source((of.source for of in chain([run], *cells.values())), "measured")
     rows = []
-    for variant in VARIANTS:
+    for variant in [name for name in CHANGES if name in known or name in cells]:
         results = cells.get(variant, [])
         row: dict[str, Any] = {"variant": variant}
         row |= _paper_cells(known.get(variant), f"paper FID (FFHQ, {paper})")
@@ -109,10 +109,10 @@ def differences_table(cells: Mapping[str, Sequence[Result]]) -> pd.DataFrame:
     """Subtract `full` from every other variant; NaN for an interval of a single seed.
 
     Args:
-        cells: variant -> results, one for each training seed, in equal order; `full` among them.
+        cells: name -> results, one for each training seed, in equal order; `full` among them.
     """
     rows = []
-    for variant in [name for name in VARIANTS if name in cells and name != "full"]:
+    for variant in [name for name in CHANGES if name in cells and name != "full"]:
         row: dict[str, Any] = {"variant": variant, "seeds": len(cells[variant])}
         for title, key in _COMPARED.items():
             of = difference(cells[variant], cells["full"], key)
