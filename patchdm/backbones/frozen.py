@@ -41,10 +41,11 @@ def on_devices(network: _Module, device: torch.device | str) -> dict[torch.devic
 def in_parts(
     copies: Mapping[torch.device, Callable[[Tensor], _Features]], images: Tensor
 ) -> list[_Features]:
-    """Apply a network to equal parts of a batch: one a device; of a CPU, one a few threads.
+    """Apply a network to equal parts of a batch: one a device; of a CPU, as small as may be.
 
-    Threads of one small operation wait for each other, and all for one that another program keeps
-    off its core: next to two busy processes that took three times as long.
+    There a thread takes one after the other, so that memory does not grow with the batch. Threads
+    of one small operation would wait for each other, and all for one that another program keeps off
+    its core: next to two busy processes that took three times as long.
 
     Args:
         copies: the network, on each device; it computes without gradients, as all do here.
@@ -54,8 +55,9 @@ def in_parts(
         What the network says of each part, in order, on the part's device.
     """
     count, devices = torch.get_num_threads(), list(copies)[: len(images)]
-    if devices[0].type == "cpu":
-        devices *= max(1, min(count, len(images) // PART))
+    on_cpu = devices[0].type == "cpu"
+    if on_cpu:
+        devices *= max(1, len(images) // PART)
 
     @torch.inference_mode()
     def apply(device: torch.device, part: Tensor) -> _Features:
@@ -63,8 +65,8 @@ def in_parts(
 
     if len(devices) == 1:
         return [apply(devices[0], images)]
-    own = max(1, count // len(devices))
-    with threads(own), ThreadPoolExecutor(len(devices)) as pool:
+    workers = min(count, len(devices)) if on_cpu else len(devices)
+    with threads(max(1, count // workers)), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(apply, devices, images.tensor_split(len(devices))))
 
 
