@@ -44,6 +44,12 @@ demo: install ## Train on the bundled photographs, sample, evaluate, report
 study: install ## Repeat the paper's ablation, in .state/study; the results go to reports/study
 	@python -m pipelines.evaluate_ablations
 
+.PHONY: paper
+paper: override export PRESET := $(value PRESET)
+paper: install ## What PRESET=NAME of presets/ costs on this machine; then run it, in .state/NAME
+	@patchdm plan "$${PRESET:-?}" --here
+	python -m pipelines.reproduce preset="$$PRESET"
+
 # Prefect: see docs/prefect.md. URL of the server, and the work pool of a worker:
 server deploy worker serve: export PREFECT_API_URL ?= http://127.0.0.1:4200/api
 server deploy worker serve: export DO_NOT_TRACK := 1
@@ -111,7 +117,7 @@ SLOW_BENCHMARKS := evaluation resolution solvers tilings
 
 .PHONY: bench
 bench: install ## Measure speed and memory, one table per benchmark
-	@for name in $(filter-out straightforward gpu $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
+	@for name in $(filter-out straightforward gpu evaluation_at_scale $(SLOW_BENCHMARKS),$(BENCHMARKS)); do
 		python -m "benchmarks.$$name"
 	done
 

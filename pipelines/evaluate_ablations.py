@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import create_table_artifact
 from pydantic import Field
 
@@ -22,7 +22,7 @@ from pipelines.errors import FlowError
 from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
-from pipelines.workspace import preset_params, publish, workspace
+from pipelines.workspace import preset_params, published
 
 METRICS = Path("reports/ablations")
 
@@ -56,9 +56,6 @@ def evaluate_ablations(
         table = _Table(root, cells)
         up_to = [] if preset else ["ablate_evaluate", "ablate_sample", "tables"]
         bring_up_to_date(up_to, place, root, table.add)
-        if preset:
-            publish(root, here / "reports" / preset)
-            get_run_logger().info("results are in reports/%s, the report in %s", preset, root)
 
 
 @contextlib.contextmanager
@@ -79,7 +76,7 @@ def _chosen(
     if preset is None:
         yield here, params
     else:
-        with workspace(here, preset, text) as folder:
+        with published(here, preset, text) as folder:
             yield folder, params
 
 

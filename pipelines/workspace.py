@@ -17,6 +17,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from prefect import get_run_logger
 from ruamel.yaml import YAML
 
 from patchdm.config import Params, checked_params
@@ -26,6 +27,9 @@ from pipelines.git import git
 
 PRESETS = Path("presets")
 STATE = Path(".state")
+REPORTS = Path("reports")
+SOURCES = Path("data/sources")
+"""Where photographs lie that a user put there: Git and DVC leave them alone."""
 PARAMS = "params.yaml"
 RESULTS = (
     PARAMS,
@@ -82,8 +86,20 @@ def workspace(root: Path, preset: str, params: str) -> Iterator[Path]:
         git(folder, "clean", "-fdq", "--exclude", "dvc.lock")
         with replacing(folder / PARAMS) as fresh:
             fresh.write_text(params, encoding="utf-8")
+        if (root / SOURCES).is_dir() and not (folder / SOURCES).exists():
+            (folder / SOURCES).parent.mkdir(exist_ok=True)
+            (folder / SOURCES).symlink_to((root / SOURCES).resolve())
         _share_storage(root, folder)
         yield folder
+
+
+@contextlib.contextmanager
+def published(root: Path, preset: str, params: str) -> Iterator[Path]:
+    """Yield the clone as `workspace` does; copy its results to reports/NAME if nothing fails."""
+    with workspace(root, preset, params) as folder:
+        yield folder
+        publish(folder, root / REPORTS / preset)
+        get_run_logger().info("results are in %s/%s, the report in %s", REPORTS, preset, folder)
 
 
 def publish(folder: Path, place: Path) -> None:

@@ -39,7 +39,7 @@ def report(params: Params) -> None:
     files = {name: paths.ABLATION_METRICS / f"{name}.json" for name in names}
     cells = {name: inputs.read_metrics(file, inputs.Cell) for name, file in files.items()}
     nearest, store = paths.TABLES / "nearest.csv", samples.store
-    findings, data = inputs.read_findings(paths.PATCHES), data_set(params.data)
+    findings = inputs.read_findings(paths.PATCHES)
     images = len(samples.seeds) + len(store.rows("train"))
     with locked("report"), progress("report", images, "images") as show:
         sections = [
@@ -50,7 +50,7 @@ def report(params: Params) -> None:
             *applications(
                 paths.APPLICATIONS, paths.APPLICATION_TABLES, store.photographs("test").tolist()
             ),
-            paper_section(paths.PAPER_TABLES, data),
+            paper_section(paths.PAPER_TABLES, _shown(params)),
             gallery.training(curves, health),
             gallery.development(paths.PATCHDM_CURVES / "sheets"),
         ]
@@ -78,6 +78,11 @@ def report(params: Params) -> None:
             fresh.write_text(page, encoding="utf-8")
 
 
+def _shown(params: Params) -> str | None:
+    """Return the data set whose rows the tables show, None: all."""
+    return None if params.data.source == "bundled" else data_set(params.data)
+
+
 def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) -> list[Section]:
     p, variants = params.model.patch_size, {}
     for variant in params.ablation.names:
@@ -87,7 +92,7 @@ def _ablation(params: Params, store: PatchStore, cells: dict[str, inputs.Cell]) 
     names = ["ablation"]
     if "full" in variants and len(variants) > 1:
         names.append("differences")
-    found = [read_words(paths.PAPER_TABLES, name, data_set(params.data)) for name in names]
+    found = [read_words(paths.PAPER_TABLES, name, _shown(params)) for name in names]
     return ablation(variants, store, tables=found, patch_size=p)
 
 

@@ -28,7 +28,7 @@ PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
 DATA = (Path("data/raw"), Path("data/patches"))
 PLAN_NOTES = """
-Hours: at {rate:g} TFLOP/s achieved; photographs at {transfer:g} MB/s (assumed),
+Hours: at {rate:.3g} TFLOP/s achieved ({device}); photographs at {transfer:g} MB/s (assumed),
 {extraction:g} per second and worker (of 2 megapixels benchmarks/extraction.py measured 25-100).
 FLOP: of matrix products and convolutions, a multiplication and an addition being two. Memory:
 tensors of one device at the peak; of a device with so many GB they may fill {usable:.0%}, which
@@ -157,6 +157,7 @@ def plan(
     rate: Annotated[
         float, _rate("what the device achieves, in TFLOP/s", "TFLOPS", "TFLOP/s")
     ] = 100,
+    here: Annotated[bool, Option("--here", help="measure it, and look for room on disk")] = False,
     transfer: Annotated[float, _rate("what the network transfers, in MB/s", "MB", "MB/s")] = 50,
     extraction: Annotated[
         float, _rate("extracted per second by a worker", "N", "photographs/s")
@@ -164,7 +165,8 @@ def plan(
 ) -> None:
     """Count what a preset costs, from parameters to hours."""
     from patchdm import peaks
-    from patchdm.cli.cost import data_cost
+    from patchdm.cli.cost import data_cost, disk_bytes, fetched
+    from patchdm.cli.here import check_disk, measured_tflops
     from patchdm.cli.plan import PAPER, tabulate, workload
     from patchdm.devices import device_memory
     from patchdm.fetch.sources import count
@@ -174,16 +176,24 @@ def plan(
     photographs = paper.photographs if paper else count(params.data)
     load = workload(params, photographs)
     found = peaks.peaks(params, load.training_images)
+    device = "assumed"
+    if here:
+        device, rate = measured_tflops(params, load.train_flops)
     table = tabulate(params, load, found, rate, paper)
     rates = {"megabytes": transfer, "photographs_a_second": extraction}
     workers = params.machine.workers
-    data = data_cost(name.stem, params.data, photographs, workers=workers, **rates)
+    disk = disk_bytes(name.stem, params, found, load.store_bytes)
+    data = data_cost(name.stem, params.data, photographs, disk, workers=workers, **rates)
     print(f"{'':34}{name.stem:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
     for row in [*table.itertuples(), *data.assign(paper="").itertuples()]:
         digits = 2 if row.unit else 0
         print(f"{row.quantity:34}{row.value:14,.{digits}f} {row.unit:6}{row.paper}".rstrip())
     notes = {"rate": rate, "transfer": transfer, "extraction": extraction, "usable": peaks.USABLE}
-    print(PLAN_NOTES.format(**notes))
+    print(PLAN_NOTES.format(**notes, device=device))
+    for each in fetched(params):
+        print(f"To fetch: {each}.")
+    if here:
+        check_disk(Path(), disk)
     if (memory := device_memory(params.machine.device_memory)) is not None:
         peaks.check_memory(params, load.training_images, memory)
 

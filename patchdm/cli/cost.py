@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from patchdm.config import Data
+from patchdm.backbones.efficientnet import EFFICIENTNET_LITE0
+from patchdm.config import Data, Params
+from patchdm.peaks import Peaks
 
 PUBLISHED_BYTES = {
     "nature1024": 21_443 * 2560 * 1024 / 4,
@@ -27,6 +29,7 @@ def data_cost(
     name: str,
     data: Data,
     photographs: int,
+    disk: float,
     *,
     workers: int,
     megabytes: float,
@@ -36,6 +39,7 @@ def data_cost(
 
     Args:
         name, data: of the preset; its section data.
+        disk: bytes that all of the run takes.
         workers: processes that extract, `photographs_a_second` each.
         megabytes: transferred in a second, in 10^6 bytes.
     """
@@ -46,7 +50,38 @@ def data_cost(
         rows.append(("downloading them", total / (megabytes * 1e6) / 3600, "h"))
     seconds = photographs / (photographs_a_second * workers)
     rows.append((f"extraction, {workers} workers", seconds / 3600, "h"))
+    rows.append(("disk, with DVC's cache", disk / 1e9, "GB"))
     return pd.DataFrame(rows, columns=["quantity", "value", "unit"])
+
+
+def disk_bytes(name: str, params: Params, peaks: Peaks, store_bytes: int) -> float:
+    """Return the bytes that a run writes; of its outputs DVC's cache has a second copy.
+
+    Args:
+        name: of the preset. Photographs count where they are downloaded.
+        peaks: of the run; a training keeps two checkpoints and leaves one model.
+        store_bytes: of the patch store.
+    """
+    sample, data = params.sample, params.data
+    photographs = PUBLISHED_BYTES.get(name, 0) if "://" in data.location else 0
+    samples = sample.num_images * data.width * data.height * 3
+    return 2 * (photographs + store_bytes + samples + peaks.state) + 2 * peaks.state
+
+
+def fetched(params: Params) -> list[str]:
+    """Say, a line each, what a run takes from elsewhere."""
+    data, needed = params.data, []
+    if data.source == "folder" and not Path(data.location).is_dir():
+        needed.append(f"{data.location}: not found, put the photographs there")
+    elif "://" in data.location:
+        needed.append(f"photographs: {data.location}")
+    networks = [(params.features.backbone, params.features.weights)]
+    networks += [(params.evaluate.extractor, params.evaluate.weights)]
+    return needed + [
+        f"weights: {name}, from its authors"
+        for name, file in networks
+        if file is None and not name.startswith(EFFICIENTNET_LITE0)  # which a package has
+    ]
 
 
 def _local_bytes(location: Path) -> int:

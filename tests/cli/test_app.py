@@ -170,7 +170,7 @@ COMMANDS = {
     "": "--version --install-completion --show-completion",
     "params use": "",
     "params check": "",
-    "plan": "--rate --transfer --extraction",
+    "plan": "--rate --here --transfer --extraction",
     "import-official": "",
     "data verify": "",
     "save": "--half --license",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from patchdm.cli import plan
+from patchdm.cli import here, plan
 from patchdm.cli.app import main
-from patchdm.cli.cost import data_cost
+from patchdm.cli.cost import data_cost, fetched
 from patchdm.cli.plan import PAPER, Workload, gradient_flops, tabulate, workload
 from patchdm.config import Params, load_params
 from patchdm.diffusion.schedules import image_scheduler
@@ -224,6 +225,48 @@ def test_command_says_what_a_device_cannot_hold(
     assert "memory: training, 16 at once" in capsys.readouterr().out
 
 
+def test_command_measures_this_machine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """And refuses a disk that is too full, after the table."""
+    monkeypatch.chdir(REPO)
+    monkeypatch.setattr(here, "SECONDS", 0.1)
+    main(["plan", "smoke", "--here"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Hours"))
+    rate = float(re.match(r"Hours: at (\S+) TFLOP/s achieved \(1 x ", line)[1])
+    assert 0 < rate < 1000
+    monkeypatch.setattr(here.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(SystemExit, match=r"^error: .*: found 0 GB of free disk, expected "):
+        main(["plan", "smoke", "--here"])
+    assert "disk, with DVC's cache" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("smoke", []),
+        (
+            "ffhq256",
+            [
+                "data/sources/ffhq: not found, put the photographs there",
+                "weights: open_clip:ViT-B-16/openai, from its authors",
+                "weights: inception-adm, from its authors",
+            ],
+        ),
+        (
+            "lsun-church256",
+            [
+                "photographs: http://dl.yf.io/lsun/scenes/church_outdoor_train_lmdb.zip",
+                "weights: open_clip:ViT-B-16/openai, from its authors",
+                "weights: inception-adm, from its authors",
+            ],
+        ),
+    ],
+)
+def test_what_is_fetched_is_named(name: str, expected: list[str]):
+    assert fetched(load_params(REPO / f"presets/{name}.yaml")) == expected
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -243,21 +286,22 @@ def test_command_refuses(argv: list[str], message: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", PAPER)
 def test_hours_of_data_are_counts_over_rates(name: str):
     data = load_params(REPO / f"presets/{name}.yaml").data
-    table = data_cost(name, data, 7200, workers=8, megabytes=10.0, photographs_a_second=0.5)
+    table = data_cost(name, data, 7200, 5e9, workers=8, megabytes=10.0, photographs_a_second=0.5)
     values = table.set_index("quantity")["value"]
     assert values["downloading them"] == pytest.approx(
         values["photographs to download"] * 100 / 3600
     )
     assert values["extraction, 8 workers"] == pytest.approx(4 / 8)
+    assert values["disk, with DVC's cache"] == 5
 
 
 def test_bytes_of_local_photographs_are_counted(tmp_path: Path):
     data = load_params(REPO / "presets/demo.yaml").data
     (tmp_path / "a").write_bytes(bytes(3_000_000))
     for location in (tmp_path, tmp_path / "a"):
-        here = data.model_copy(update={"location": str(location)})
-        table = data_cost("demo", here, 2, workers=2, megabytes=1.0, photographs_a_second=1.0)
+        local = data.model_copy(update={"location": str(location)})
+        table = data_cost("demo", local, 2, 0, workers=2, megabytes=1.0, photographs_a_second=1.0)
         assert table["value"][0] == 3e-3
     gone = data.model_copy(update={"location": "s3://bucket/x"})
-    table = data_cost("demo", gone, 2, workers=2, megabytes=1.0, photographs_a_second=1.0)
-    assert table["quantity"].tolist() == ["extraction, 2 workers"]
+    table = data_cost("demo", gone, 2, 0, workers=2, megabytes=1.0, photographs_a_second=1.0)
+    assert table["quantity"].tolist() == ["extraction, 2 workers", "disk, with DVC's cache"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from patchdm.config import load_params
 from patchdm.errors import PatchDMError
 from pipelines.errors import FlowError
 from pipelines.evaluate_ablations import evaluate_ablations
-from pipelines.workspace import preset_params, publish, workspace
+from pipelines.reproduce import reproduce
+from pipelines.workspace import preset_params, publish, published, workspace
 from tests.conftest import REPO
 from tests.pipelines import toy
 
@@ -60,6 +62,42 @@ def test_it_knows_remotes_that_only_this_host_has(toy_repo: Path, tmp_path: Path
         assert str(tmp_path / "far") in toy.run(folder, "dvc", "remote", "list")
         assert toy.run(folder, "dvc", "cache", "dir").strip() == str(tmp_path / "cache")
         assert "near" in toy.run(folder, "dvc", "config", "core.remote")
+
+
+def test_it_has_the_photographs_that_a_user_put_there(toy_repo: Path):
+    (toy_repo / "data/sources/mine").mkdir(parents=True)
+    (toy_repo / "data/.gitignore").write_text("/sources\n")
+    (toy_repo / "data/sources/mine/a.png").touch()
+    toy.commit(toy_repo)
+    for _ in range(2):
+        with workspace(toy_repo, "other", "x: 2\n") as folder:
+            assert (folder / "data/sources/mine/a.png").is_file()
+    assert (toy_repo / "data/sources/mine/a.png").is_file()
+
+
+def test_results_are_published_unless_something_fails(
+    toy_repo: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipelines.workspace.get_run_logger", logging.getLogger)
+    with pytest.raises(FlowError), published(toy_repo, "other", "x: 2\n"):
+        raise FlowError("a stage failed")
+    assert not (toy_repo / "reports").exists()
+    with published(toy_repo, "other", "x: 2\n"):
+        pass
+    assert (toy_repo / "reports/other/params.yaml").read_text() == "x: 2\n"
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_preset_is_reproduced_beside_params_yaml(toy_repo: Path):
+    (toy_repo / "presets").mkdir()
+    text = (REPO / "presets/smoke.yaml").read_text()
+    (toy_repo / "presets/other.yaml").write_text(text + "# mine\n")
+    (toy_repo / "dvc.yaml").write_text(toy.STAGES.replace("[x]", "[base.seed]"))
+    toy.commit(toy_repo)
+    reproduce(preset="other", up_to=["a"])
+    assert (toy_repo / "reports/other/params.yaml").read_text().endswith("# mine\n")
+    assert (toy_repo / ".state/other/a.txt").is_file()
+    assert not (toy_repo / "a.txt").exists()
 
 
 def test_a_killed_clone_is_made_anew(toy_repo: Path):

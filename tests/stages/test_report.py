@@ -27,7 +27,7 @@ MANIFEST = paths.SAMPLES / "manifest.parquet"
 SHEETS = paths.PATCHDM_CURVES / "sheets"
 SECTIONS = (
     "numbers", "table", "sheets", "seams", "crops", "memorisation", "restoring", "beyond",
-    "curves", "progress", "credits", "provenance",
+    "paper", "curves", "progress", "credits", "provenance",
 )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_applications_are_shown_with_their_tables(params: Params) -> None:
     assert large[0] == ["set", "width", "height", "n", "seam", "repetition"]
     assert large[4][-1] == "0.500"
     assert "1 where an image repeats one part" in page.texts["beyond"]
-    assert len(page.tables) == 1 + 1 + 2 + 1 + 1
+    assert len(page.tables) == 1 + 1 + 2 + 3 + 1 + 1  # the paper has three
 
 
 def test_photographs_with_a_licence_are_credited(params: Params) -> None:
@@ -144,8 +144,17 @@ def test_photographs_with_a_licence_are_credited(params: Params) -> None:
     assert "credits" not in Page(paths.REPORT.read_text()).texts
 
 
-def test_the_papers_numbers_stand_next_to_those_of_its_data_sets_alone(params: Params) -> None:
+def test_the_papers_numbers_stand_next_to_those_of_its_data_sets(params: Params) -> None:
+    """And beside the bundled photographs, with what would measure them; beside others none."""
     report(params)
+    quality = Page(paths.REPORT.read_text()).tables[4]
+    bundled = ["landscapes-free-768x384", "32x16", "Patch-DM", "FID", "", "", "20.00", "1", ""]
+    church = next(row for row in quality if row[:4:2] == ["lsun-church256", "Patch-DM"])
+    assert bundled in quality
+    assert church[-1].startswith("make paper PRESET=lsun-church256: 126,227 photographs (are fetc")
+    mine = {"source": "folder", "location": "data/sources/mine"}
+    own = params.model_copy(update={"data": params.data.model_copy(update=mine)})
+    report(own)
     assert "paper" not in Page(paths.REPORT.read_text()).texts
     shutil.rmtree(paths.PAPER_TABLES)
     data = params.data.model_copy(
@@ -159,10 +168,11 @@ def test_the_papers_numbers_stand_next_to_those_of_its_data_sets_alone(params: P
     quality = page.tables[4]
     assert quality[0] == [
         "size", "model", "metric", "paper (Inception, n = 50,000)", "tag",
-        "measured (efficientnet-lite0, n = 7)", "seeds",
+        "measured (efficientnet-lite0, n = 7)", "seeds", "to measure it",
     ]  # fmt: skip
-    assert quality[1][1:] == ["Patch-DM", "FID", "5.49", "2nd (four texts)", "20.00", "1"]
-    assert ["256x256", "LDM-8", "FID", "4.23", "2nd", "", ""] in quality
+    assert quality[1][1:] == ["Patch-DM", "FID", "5.49", "2nd (four texts)", "20.00", "1", ""]
+    other = "not by this software"
+    assert ["256x256", "LDM-8", "FID", "4.23", "2nd", "", "", other] in quality
     assert "ADM" not in {row[1] for row in quality}
 
 
@@ -176,10 +186,9 @@ def test_an_ablation_is_compared(tmp_dir: Path, landscapes: Path) -> None:
     assert "FID 30.5, worst seam 1.300" in page.texts["ablation-samples"]
     assert "mean over 2 training seeds" in page.texts["ablation"]
     header, full, *_ = page.tables[2]
-    assert header[:3] == ["variant", "FID (efficientnet-lite0, n = 7)", "FID min"]
-    assert full[1] == "30.50 ± 0.7071"
-    assert not any("paper" in title for title in header)
-    assert "paper" not in page.texts["ablation"]
+    paper, found = "paper FID (FFHQ, Inception, n = 1,000)", "FID (efficientnet-lite0, n = 7)"
+    assert header[:5] == ["variant", paper, "tag", found, "FID min"]
+    assert full[1:4] == ["37.99", "2nd", "30.50 ± 0.7071"]
     assert "U-Net of no-code-1" in page.texts["provenance"]
     assert {
         "ablation-fid.png", "ablation-seam.png", "ablation-profiles.png",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from string import digits
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,7 @@ _SECOND = {
 _OLDER = {"seam": "seam", "padded seam": "seam_padded"}
 _COMPARED = {"FID": "fid", "KID": "kid"} | _SECOND
 TOLERANCE = "the tolerance is two standard deviations over the training seeds."
+_NEEDED = "Inception's weights (are fetched), a GPU with 24 GB; patchdm plan says how many hours"
 TAGS = (
     "Tags: P stated by the paper, C read from the authors' code, 2nd quoted by a second text, "
     "counted by us in networks of the authors' layout."
@@ -41,12 +43,15 @@ CAPTIONS = {
     "and features and do not compare unless their columns name the same; "
     f"{TOLERANCE} {TAGS}",
     "ablation": f"{ABLATION} The paper's FID are of other images and features: compare the order "
-    f"alone. Of FID {TOLERANCE} {TAGS}",
+    f"alone. Of FID {TOLERANCE} `make study` measures all rows on the bundled photographs; "
+    "`python -m pipelines.evaluate_ablations preset=ffhq256 variants=[full,no-code] seeds=[0]` "
+    f"some on the paper's, with what `make paper PRESET=ffhq256` needs, once a variant. {TAGS}",
     "differences": "What each variant differs from `full` by, paired by training seed: the mean, "
     "and Student's 95 % interval. Where it holds 0, these seeds show no difference.",
     "parameters": "Parameters in millions. Those counted in the paper's layout are of a joint "
     f"encoder; a table has one code an image instead. {TAGS}",
-    "resolution": "Memory and time of a denoising step against resolution.",
+    "resolution": "Memory and time of a denoising step against resolution, measured by "
+    "`python -m benchmarks.resolution`; the paper's are not known to us.",
 }
 
 
@@ -72,8 +77,20 @@ def quality_table(data: str, size: str, results: Sequence[Result]) -> pd.DataFra
         row |= _paper_cells(known.get(place), f"paper ({paper})")
         of = spread(results if place in own else [], own.get(place, ""))
         row[f"measured ({measured})"] = of.mean
-        rows.append(row | _about(of, len(results), measured))
+        row |= _about(of, len(results), measured)
+        rows.append(row | {"to measure it": "" if place in own else _remedy(*place[:3:2])})
     return pd.DataFrame(rows)
+
+
+def _remedy(data: str, model: str) -> str:
+    """Say what measures a number of the paper here, and what that needs."""
+    if model != "Patch-DM":
+        return "not by this software"
+    (count,) = (
+        n.value for n in paper_numbers("run") if (n.data, n.quantity) == (data, "photographs")
+    )
+    come = "are fetched" if data.startswith("lsun") else f"in data/sources/{data.rstrip(digits)}"
+    return f"make paper PRESET={data}: {count:,.0f} photographs ({come}), {_NEEDED}"
 
 
 def ablation_table(cells: Mapping[str, Sequence[Result]], run: Result) -> pd.DataFrame:

@@ -31,19 +31,20 @@ def write_tables(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
         (folder / f"{name}.tex").write_text(latex, encoding="utf-8")
 
 
-def read_words(folder: Path, name: str, data: str) -> parts.Table:
+def read_words(folder: Path, name: str, data: str | None) -> parts.Table:
     """Return a table that `write_tables` wrote, in words, as the page of a data set shows it.
 
     A mean and its standard deviation share a column, as do a mean and its interval. Of other data
-    sets nothing is shown, and of the paper only if the data set is one of its own.
+    sets nothing is shown, and of the paper only if the data set is one of its own; None, for the
+    bundled photographs, shows all.
 
     Raises:
         PatchDMError: NAME.csv is missing or no table.
     """
     frame = read_frame(folder / f"{name}.csv", [])
-    if "data" in frame:
+    if "data" in frame and data:
         frame = frame[frame["data"] == data].drop(columns="data")
-    words, own = _words(frame.convert_dtypes()), not in_paper(data)
+    words, own = _words(frame.convert_dtypes()), data is not None and not in_paper(data)
     titles: list[str] = [*words.columns]
     for title in [title for title in titles if title.endswith(" std")]:
         of = next(column for column in titles if column.startswith(title.removesuffix(" std")))
@@ -65,9 +66,9 @@ def read_words(folder: Path, name: str, data: str) -> parts.Table:
     return parts.Table(caption, [*words.columns], words.to_numpy().tolist())
 
 
-def paper_section(folder: Path, data: str) -> parts.Section:
-    """Show the paper's numbers next to the run's, but the ablation's; of its data sets alone."""
-    names = ("quality", "parameters", "resolution") if in_paper(data) else ()
+def paper_section(folder: Path, data: str | None) -> parts.Section:
+    """Show the paper's numbers next to the run's, but the ablation's; `data` as for a table."""
+    names = ("quality", "parameters", "resolution") if data is None or in_paper(data) else ()
     return parts.Section(
         key="paper",
         title="Next to the paper",
