@@ -57,12 +57,7 @@ def write_inputs(folder: Path, images: int, threads: int) -> None:
     """Write params.yaml and the weights of Inception."""
     weights = folder / "inception.pth"
     torch.manual_seed(0)
-    with (
-        patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url"),
-        patch.object(FeatureExtractorInceptionV3, "load_state_dict"),
-    ):
-        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False)
-    torch.save(network.state_dict(), weights)
+    torch.save(random_inception().state_dict(), weights)
     run = load_params(REPO / "presets/smoke.yaml")
     changes: dict[str, dict[str, object]] = {
         "base": {"threads": threads},
@@ -83,6 +78,15 @@ def write_inputs(folder: Path, images: int, threads: int) -> None:
     sections = run.model_dump(mode="json").items()
     values = {name: section | changes.get(name, {}) for name, section in sections}
     YAML().dump(values, folder / "params.yaml")
+
+
+def random_inception() -> FeatureExtractorInceptionV3:
+    """Return torch-fidelity's network with weights that torch's global generator draws."""
+    with (
+        patch.object(feature_extractor_inceptionv3, "load_state_dict_from_url"),
+        patch.object(FeatureExtractorInceptionV3, "load_state_dict"),
+    ):
+        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False)
 
 
 def measured(stage: str, folder: Path) -> dict[str, float]:

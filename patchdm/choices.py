@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 
 Solver = Literal["ddim", "dpm-solver++", "unipc"]
 Tiling = Literal["shifted", "blend"]
-Positions = Literal["extrapolate", "rescale"]
+Positions = Literal["extrapolate", "rescale", "reflect"]
+Wrap = Literal["none", "x", "y", "xy"]
 Precision = Literal["no", "bf16", "fp16", "auto"]
 Half = Literal["bf16", "fp16"]
 Code = Literal["image", "latent"]

@@ -21,7 +21,6 @@ from patchdm.restoring import Generators, RestoringMixin
 from patchdm.sampling.checks import check_count, check_guidance
 from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.denoise import Denoiser
-from patchdm.sampling.positions import grid_shape
 from patchdm.sampling.solve import Advance, solve
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
@@ -150,6 +149,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         code: str = "latent",
         tiling: str = "shifted",
         positions: str = "extrapolate",
+        wrap: str = "none",
         guidance_interval: tuple[int, int] | None = None,
         rows_per_chunk: int | None = None,
         cols_per_chunk: int | None = None,
@@ -167,7 +167,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             guidance_scale: w of classifier-free guidance (the paper: 0.5), 0 is none.
             generator: one for all images, or a list of one per image. Each gives x_T first, then
                 the noise of the code, then what the solver adds.
-            cond: (batch_size, code_dim) global codes; None: drawn, as `code` says.
+            cond: (batch_size, code_dim) global codes, or a field of them over each image,
+                (batch_size, rows, columns, code_dim); None: drawn, as `code` says.
             latents: x_T, (batch_size, channels, height, width) Gaussian noise; None: drawn.
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
@@ -178,7 +179,10 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
                 quarter of the steps is as in `predict_eps`. The other collage modes sample as they
                 train, whatever is said here.
             positions: of patches beyond the training size: "extrapolate" counts on, "rescale"
-                spreads those of training over the canvas.
+                spreads those of training over the canvas, "reflect" goes through them forth and
+                back; of rows and columns apart: "extrapolate,reflect".
+            wrap: axes along which images close on themselves: "none", "x" (panoramas of 360
+                degrees), "y" or "xy" (textures that tile); positions are reflected along them.
             guidance_interval: first <= t < last of the time steps with guidance; None: all.
             rows_per_chunk, cols_per_chunk: patches worked on at once; see `predict_eps`.
             latent_num_inference_steps: solver steps of the codes.
@@ -217,6 +221,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             cond,
             tiling=tiling,
             positions=positions,
+            wrap=wrap,
             guidance_interval=guidance_interval,
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
@@ -261,6 +266,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         *,
         tiling: str = "shifted",
         positions: str = "extrapolate",
+        wrap: str = "none",
         guidance_interval: tuple[int, int] | None = None,
         rows_per_chunk: int | None = None,
         cols_per_chunk: int | None = None,
@@ -278,7 +284,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             guidance=lambda t: self.guidance_scale if first <= t < last else 0.0,
             rows_per_chunk=rows_per_chunk,
             cols_per_chunk=cols_per_chunk,
-            grid_shape=grid_shape(self.unet.config, positions),
+            positions=positions,
+            wrap=wrap,
             device=self._execution_device,
         )
 
@@ -333,12 +340,13 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             raise ValueError(
                 f"`generator` is a list of {len(generator)}, expected one per image: {batch_size}"
             )
+        lattice = cond.shape[1:3] if cond is not None and cond.ndim == 4 else ()
         expected = {
-            "cond": (cond, (batch_size, self.unet.config.cond_dim)),
+            "cond": (cond, (batch_size, *lattice, self.unet.config.cond_dim)),
             "latents": (latents, (batch_size, *shape)),
         }
         for name, (tensor, size) in expected.items():
-            if tensor is not None and tensor.shape != size:
+            if tensor is not None and (tensor.shape != size or not tensor.numel()):
                 raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
         check_choice("output_type", output_type, OutputType)
 

@@ -38,6 +38,7 @@ class CanvasOptions(TypedDict, total=False):
 
     tiling: str
     positions: str
+    wrap: str
     guidance_interval: tuple[int, int] | None
     rows_per_chunk: int | None
     cols_per_chunk: int | None
@@ -104,8 +105,8 @@ class RestoringMixin:
                 count on from the first patch.
             resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
             guidance_scale, output_type, return_dict, latent_num_inference_steps: as in `__call__`.
-            **canvas: tiling, positions, guidance_interval, rows_per_chunk, cols_per_chunk, as in
-                `__call__`.
+            **canvas: tiling, positions, wrap, guidance_interval, rows_per_chunk, cols_per_chunk,
+                as in `__call__`.
 
         Returns:
             The images, as `images` or in a tuple.

@@ -7,7 +7,7 @@ its last row of features for the next; every padded row is encoded once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,10 +31,11 @@ class Sight:
 
     Attributes:
         unet: the network.
-        grid: of the canvas.
-        x_t: (B, C, H, W).
-        time, code: the projected times and codes.
-        project: the projection of positions; of one unknown position for None.
+        grid: of the canvas, with a patch more on both sides along an axis that closes on itself.
+        x_t: (B, C, H, W), without those.
+        wrap: (y, x), whether that axis does.
+        time: the projected times.
+        tell: the projected positions and codes of patches; of unknown ones for None.
         known: whether the network is told codes and positions.
         band: patch rows that are computed at once.
         cols: first patch column, and the one behind the last.
@@ -44,25 +45,21 @@ class Sight:
     unet: PatchUNet
     grid: PatchGrid
     x_t: Tensor
+    wrap: tuple[bool, bool]
     time: Projected
-    code: Projected
-    project: Callable[[Places | None], Projected]
+    tell: Callable[[Sequence[Places] | None], tuple[Projected, Projected]]
     known: bool
     band: int
     cols: tuple[int, int]
     device: torch.device
 
-    def places(self, rows: range, cols: range, down: float, right: float) -> Projected:
-        """Return the projected positions of patches so much further down and right."""
+    def told(
+        self, rows: range, cols: range, down: float, right: float
+    ) -> tuple[Projected, Projected]:
+        """Return position and code, projected, of patches so much further down and right."""
         if not self.known:
-            return self.project(None)
-        # One row at a time, so that bands of any height get the same numbers.
-        of_rows = [self.project(tuple((row + down, col + right) for col in cols)) for row in rows]
-        if len(of_rows) == 1:
-            return of_rows[0]
-        halves = zip(*(place.halves for place in of_rows), strict=True)
-        joined = [torch.cat(rows_of_half) for rows_of_half in halves]
-        return Projected.of(torch.cat([*of_rows]), joined.__getitem__)
+            return self.tell(None)
+        return self.tell([tuple((row + down, col + right) for col in cols) for row in rows])
 
 
 def collaged(sight: Sight, down: int = 0, right: int = 0) -> Bands:
@@ -71,23 +68,23 @@ def collaged(sight: Sight, down: int = 0, right: int = 0) -> Bands:
     Along an axis where `down` or `right` is 1, the grid has a patch less and lies half a patch
     further in, so that its padded patches lie on the canvas.
     """
-    unet, time, code, p = sight.unet, sight.time, sight.code, sight.grid.patch_size
+    unet, time, p = sight.unet, sight.time, sight.grid.patch_size
     (first, end), count = sight.cols, sight.grid.rows - down
     last_row: list[Tensor] = []
     for start in range(0, count + 1, sight.band):
         padded = range(start, min(start + sight.band, count + 1))
         shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
-        place = sight.places(padded, range(first, end + 1), down / 2, right / 2)
+        told = sight.told(padded, range(first, end + 1), down / 2, right / 2)
         area = _padded_area(sight, padded, down, right)
-        new = unet.encode(split(area, p).to(sight.device), time, place, code)
+        new = unet.encode(split(area, p).to(sight.device), time, *told)
         new_rows = [z.unflatten(0, (len(area), len(padded), end - first + 1)) for z in new]
         maps = _collage(last_row, new_rows) if shifted else []
         last_row = [z[:, -1:] if len(padded) == 1 else z[:, -1:].clone() for z in new_rows]
         del new, new_rows
         if not shifted:
             continue
-        place = sight.places(shifted, range(first, end), (down + 1) / 2, (right + 1) / 2)
-        eps = merge(unet.decode(maps, time, place, code), len(shifted), end - first)
+        told = sight.told(shifted, range(first, end), (down + 1) / 2, (right + 1) / 2)
+        eps = merge(unet.decode(maps, time, *told), len(shifted), end - first)
         del maps  # with guidance, the other pass computes while this one waits
         top = shifted.start * p + down * (p // 2)
         yield slice(top, top + eps.shape[2]), eps
@@ -132,9 +129,9 @@ def alone(sight: Sight, top: int, left: int) -> Bands:
         corners = list(itertools.product(tops[start : start + sight.band], lefts))
         patches = torch.stack([canvas[..., y : y + p, x : x + p] for y, x in corners], dim=1)
         at = tuple((y / p, x / p) for y, x in corners)
-        place = sight.project(at if sight.known else None)
-        features = unet.encode(patches.flatten(0, 1), sight.time, place, sight.code)
-        decoded = unet.decode(features, sight.time, place, sight.code).reshape(patches.shape)
+        told = sight.tell([at] if sight.known else None)
+        features = unet.encode(patches.flatten(0, 1), sight.time, *told)
+        decoded = unet.decode(features, sight.time, *told).reshape(patches.shape)
         for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
             eps[..., y : y + p, x : x + p] = patch
     yield slice(0, height), eps[..., p // 2 : -p // 2, first:end]
@@ -185,12 +182,29 @@ def _padded_area(sight: Sight, rows: range, down: int, right: int) -> Tensor:
 
     Those of row and column 0 begin half a patch outside, or where x_t begins if `down`, `right`.
     """
-    x_t, half, (first, end) = sight.x_t, sight.grid.patch_size // 2, sight.cols
-    (top, bottom), (left, right) = (
-        [(2 * patch - 1 + further) * half for patch in patches]
-        for patches, further in (((rows.start, rows.stop), down), ((first, end + 1), right))
-    )
-    height, width = x_t.shape[-2:]
-    inside = x_t[..., max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    outside = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
-    return F.pad(inside, outside)
+    p, (first, end) = sight.grid.patch_size, sight.cols
+    area = sight.x_t
+    for axis, wrapped, patches, further in (
+        (-2, sight.wrap[0], (rows.start, rows.stop), down),
+        (-1, sight.wrap[1], (first, end + 1), right),
+    ):
+        start, stop = ((2 * patch - 1 + further) * (p // 2) - wrapped * p for patch in patches)
+        area = _cut(area, axis, start, stop, wrapped=wrapped)
+    return area
+
+
+def _cut(x: Tensor, axis: int, start: int, stop: int, *, wrapped: bool) -> Tensor:
+    """Cut pixels start .. stop - 1 along an axis; beyond its ends it goes on anew, or with 0."""
+    side = x.shape[axis]
+    if not wrapped:
+        inside = x.narrow(axis, max(start, 0), min(stop, side) - max(start, 0))
+        outside = max(-start, 0), max(stop - side, 0)
+        return (
+            F.pad(inside, outside if axis == -1 else (0, 0, *outside)) if any(outside) else inside
+        )
+    parts = []
+    while start < stop:
+        length = min(stop - start, side - start % side)
+        parts.append(x.narrow(axis, start % side, length))
+        start += length
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)

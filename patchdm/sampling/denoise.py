@@ -9,7 +9,7 @@ not depend on the memory that is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,8 @@ from patchdm.diffusion.guidance import guided
 from patchdm.grid import PatchGrid
 from patchdm.models.unet import PatchUNet, Projected
 from patchdm.sampling.bands import Bands, Places, Sight, alone, blended, collaged
+from patchdm.sampling.fields import codes_at
+from patchdm.sampling.positions import checked_wrap, placing
 from patchdm.sampling.tilings import Patches, Step, checked_patches, patches_of_step
 
 BAND_NUMBERS = 2**18
@@ -38,7 +40,8 @@ def predict_eps(
     rows_per_chunk: int | None = None,
     cols_per_chunk: int | None = None,
     tiling: Patches = "shifted",
-    grid_shape: tuple[int, int] | None = None,
+    positions: str = "extrapolate",
+    wrap: str = "none",
     out: Tensor | None = None,
 ) -> Tensor:
     """Predict a whole canvas (eps, or v where the network was trained for it).
@@ -47,7 +50,8 @@ def predict_eps(
         unet: the network.
         x_t: (B, C, H, W), sides multiples of the patch size; it may lie in a mapped file.
         t: (B,) time steps.
-        cond: (B, cond_dim) global codes, or None.
+        cond: (B, cond_dim) global codes, or a field of them, (B, rows, columns, cond_dim): see
+            `patchdm.sampling.fields`; None: unknown.
         guidance_scale: w of (1 + w) eps(cond, position) - w eps(none, none); None or 0: off.
         rows_per_chunk: patch rows decoded at once, at most; None: all. Results are equal, memory
             next to x_t and the result grows with it instead of with the height.
@@ -57,15 +61,16 @@ def predict_eps(
             patches, half a patch apart, each counting least at its own borders. (y, x), from
             -p/2 + 1 to p/2: no collage; a grid of patches cut from the padded canvas, the first
             one there. Patches that reach out of the padded canvas are moved onto it.
-        grid_shape: patch rows and columns that the canvas' positions are rescaled to, those of
-            training; None: positions count on beyond them.
+        positions: of patches beyond the training size, see `patchdm.sampling.positions`.
+        wrap: axes along which the canvas closes on itself: "none", "x", "y" or "xy". The left edge
+            then goes on at the right one.
         out: where to write the result, like x_t; None: new memory.
 
     Returns:
         (B, C, H, W), like x_t.
 
     Raises:
-        ValueError: a side of x_t, the tiling, or the size of a chunk does not fit.
+        ValueError: an argument does not fit.
     """
     denoiser = Denoiser(
         unet,
@@ -73,7 +78,8 @@ def predict_eps(
         cond,
         rows_per_chunk=rows_per_chunk,
         cols_per_chunk=cols_per_chunk,
-        grid_shape=grid_shape,
+        positions=positions,
+        wrap=wrap,
     )
     return denoiser.predict(x_t, t, checked_patches(tiling), guidance_scale, out)
 
@@ -86,14 +92,14 @@ class Denoiser:
     Args:
         unet: the network.
         grid: of the canvas.
-        cond: (B, cond_dim) global codes, or None.
+        cond: (B, cond_dim) global codes, a field of them, or None.
         tiling: a name of `patchdm.choices.Tiling`.
         guidance: time step t -> guidance_scale w; None: no guidance.
-        rows_per_chunk, cols_per_chunk, grid_shape: as in `predict_eps`.
+        rows_per_chunk, cols_per_chunk, positions, wrap: as in `predict_eps`.
         device: where the network computes, if its weights lie elsewhere; None: where they lie.
 
     Raises:
-        ValueError: the size of a chunk does not fit.
+        ValueError: an argument does not fit.
     """
 
     def __init__(
@@ -106,7 +112,8 @@ class Denoiser:
         guidance: Callable[[int], float] | None = None,
         rows_per_chunk: int | None = None,
         cols_per_chunk: int | None = None,
-        grid_shape: tuple[int, int] | None = None,
+        positions: str = "extrapolate",
+        wrap: str = "none",
         device: torch.device | None = None,
     ) -> None:
         for name, size in (("rows_per_chunk", rows_per_chunk), ("cols_per_chunk", cols_per_chunk)):
@@ -117,8 +124,9 @@ class Denoiser:
         self.cond = cond
         self._rows_per_chunk = rows_per_chunk or grid.rows + 1
         self._cols_per_chunk = cols_per_chunk or grid.cols + 1
-        rows, cols = grid_shape or (grid.rows, grid.cols)
-        self._scale = torch.tensor([rows / grid.rows, cols / grid.cols])
+        self.wrap = checked_wrap(wrap, unet.config.collage)
+        self._wraps = "y" in wrap, "x" in wrap
+        self._placing = placing(unet.config, positions, grid, wrap)
         self._places: dict[Places | None, Projected] = {}
 
     @property
@@ -134,7 +142,7 @@ class Denoiser:
     @cond.setter
     def cond(self, cond: Tensor | None) -> None:
         self._cond = cond
-        self._codes: dict[bool, Projected] = {}
+        self._codes: dict[Places | None, Projected] = {}
 
     def __call__(self, x_t: Tensor, step: Step, out: Tensor | None = None) -> Tensor:
         """Predict x_t (B, C, H, W) at a step, into `out` where that is given."""
@@ -181,50 +189,112 @@ class Denoiser:
         """Yield the bands of patch columns cols[0] to cols[1] - 1."""
         equal = len(t) == 1 or bool((t == t[0]).all())  # one on device meta has no value
         time = self.unet.project_time((t[:1] if equal else t).to(self.device))
+        more_rows, more_cols = self._wraps
+        if isinstance(patches, tuple) and self.wrap != "none":
+            raise ValueError(f"`wrap` is {self.wrap!r}, expected 'none' with tiling {patches}")
+        grid = PatchGrid(
+            self.grid.rows + 2 * more_rows, self.grid.cols + 2 * more_cols, self.grid.patch_size
+        )
         sight = Sight(
             unet=self.unet,
-            grid=self.grid,
+            grid=grid,
             x_t=x_t,
+            wrap=self._wraps,
             time=time,
-            code=self._code(known=True),
-            project=self._projected,
+            tell=self._told,
             known=True,
             band=self._band(len(x_t)),
-            cols=cols,
+            cols=(cols[0] + more_cols, cols[1] + more_cols),
             device=self.device,
         )
-        known = _seen(sight, patches)
-        if not guidance_scale:
-            yield from known
-            return
-        unknown = _seen(replace(sight, code=self._code(known=False), known=False), patches)
-        for (rows, eps), (_, eps_unknown) in zip(known, unknown, strict=True):
-            yield rows, guided(eps, eps_unknown, guidance_scale)
+        bands = _seen(sight, patches)
+        if guidance_scale:
+            unknown = _seen(replace(sight, known=False), patches)
+            pairs = zip(bands, unknown, strict=True)
+            bands = (
+                (rows, guided(eps, other, guidance_scale)) for (rows, eps), (_, other) in pairs
+            )
+        yield from _inside(bands, x_t.shape[-2], self.grid.patch_size) if more_rows else bands
 
-    def _code(self, *, known: bool) -> Projected:
-        """Return the projected codes, or that of no code."""
-        if known not in self._codes:
+    def _told(self, rows: Sequence[Places] | None) -> tuple[Projected, Projected]:
+        """Return positions and codes, projected, of rows of patches; of unknown ones for None."""
+        if rows is None:
+            return self._place(None), self._code(None)
+        field = self.cond if self.cond is not None and self.cond.ndim == 4 else None
+        # One row at a time, so that bands of any height get the same numbers.
+        places = [self._place(row) for row in rows]
+        if field is None:
+            return _joined(places, 1), self._code(())
+        return _joined(places, 1), _joined([self._code(row) for row in rows], len(field))
+
+    def _place(self, places: Places | None) -> Projected:
+        """Return the projected positions of patches, or that of an unknown one."""
+
+        def projected() -> Projected:
+            at = (
+                torch.full((1, 2), torch.nan) if places is None else self._placing(self._at(places))
+            )
+            return self.unet.project_positions(at.to(self.device))
+
+        return self._kept(self._places, places, projected)
+
+    def _code(self, places: Places | None) -> Projected:
+        """Return the projected codes of patches in a field, of all patches for (), or no code."""
+
+        def projected() -> Projected:
             codes = self.cond
-            if codes is None or not known:
+            if codes is None or places is None:
                 codes = torch.zeros(1, self.unet.config.cond_dim)
-            self._codes[known] = self.unet.project_cond(codes.to(self.device))
-        return self._codes[known]
+            elif places:
+                codes = codes_at(codes, self._at(places), self.grid, self.wrap).flatten(0, 1)
+            return self.unet.project_cond(codes.to(self.device))
 
-    def _projected(self, places: Places | None) -> Projected:
-        """Return projected positions (row, column), or that of an unknown one."""
-        if places in self._places:
-            return self._places[places]
-        at = torch.tensor(places or [(torch.nan, torch.nan)]) * self._scale
-        projected = self.unet.project_positions(at.to(self.device))
-        if sum(len(kept) for kept in self._places.values()) < _KEPT_PLACES:
-            self._places[places] = projected
-        return projected
+        return self._kept(self._codes, places, projected)
+
+    def _at(self, places: Places) -> Tensor:
+        """Return (P, 2) places on the canvas, of those on it and what goes on beside it."""
+        return torch.tensor(places) - torch.tensor(self._wraps, dtype=torch.float32)
+
+    @staticmethod
+    def _kept(
+        known: dict[Places | None, Projected],
+        places: Places | None,
+        projected: Callable[[], Projected],
+    ) -> Projected:
+        """Return what is known of some patches, or find it and keep it for the next steps."""
+        if places in known:
+            return known[places]
+        found = projected()
+        if sum(len(kept) for kept in known.values()) < _KEPT_PLACES:
+            known[places] = found
+        return found
 
     def _band(self, batch: int) -> int:
         """Return how many patch rows of a batch are computed at once."""
         if self.device.type != "cpu":
             return self._rows_per_chunk
         return max(1, BAND_NUMBERS // (batch * row_numbers(self.unet, self.grid.cols)))
+
+
+def _inside(bands: Bands, height: int, p: int) -> Bands:
+    """Yield what of bands lies on a canvas that begins p further down, with its own rows."""
+    for rows, eps in bands:
+        start, stop = max(rows.start - p, 0), min(rows.stop - p, height)
+        if start < stop:
+            above = start - (rows.start - p)
+            yield slice(start, stop), eps[:, :, above : above + stop - start]
+
+
+def _joined(rows: list[Projected], batch: int) -> Projected:
+    """Join rows of projections (batch * P, ..), which are image by image."""
+    if len(rows) == 1:
+        return rows[0]
+
+    def join(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat([row.unflatten(0, (batch, -1)) for row in tensors], dim=1).flatten(0, 1)
+
+    halves = [join(of_half) for of_half in zip(*(row.halves for row in rows), strict=True)]
+    return Projected.of(join([*rows]), halves.__getitem__)
 
 
 def _seen(sight: Sight, patches: Patches) -> Bands:

@@ -26,7 +26,7 @@ from patchdm.models.unet import PatchUNet
 from patchdm.parallel import process_number, shared
 from patchdm.sampling.checks import check_count, check_guidance
 from patchdm.sampling.denoise import row_numbers
-from patchdm.sampling.positions import grid_shape
+from patchdm.sampling.positions import checked_wrap, placing
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.write import Draw, write_shards
@@ -256,11 +256,13 @@ def _check_sampling(
     code: str = "latent",
     tiling: str = "shifted",
     positions: str = "extrapolate",
+    wrap: str = "none",
     **_: Any,
 ) -> None:
     """Refuse what the pipeline would refuse, before a file is written."""
-    PatchGrid.of(height, width, pipe.unet.config.patch_size)
-    grid_shape(pipe.unet.config, positions)
+    config = pipe.unet.config
+    grid = PatchGrid.of(height, width, config.patch_size)
+    placing(config, positions, grid, checked_wrap(wrap, config.collage))
     begin(pipe.scheduler, num_inference_steps)
     check_guidance(pipe.unet, guidance_scale)
     check_choice("code", code, SampleCode)

@@ -114,8 +114,11 @@ def solve_in_place(
     Raises:
         ValueError: the number of steps does not fit, or `eps` is missing.
     """
-    if denoiser.in_chunks_of_columns and eps is None:
-        raise ValueError("`eps` is None, expected a place for what chunks of columns predict")
+    if eps is None and (denoiser.in_chunks_of_columns or "y" in denoiser.wrap):
+        raise ValueError(
+            "`eps` is None, expected a place for what is predicted before x_t has served: with "
+            "chunks of columns, and where the last rows go on at the first"
+        )
     run(banded(denoiser, scheduler, eps), begin(scheduler, num_steps), x, show=show)
 
 

@@ -143,17 +143,19 @@ def test_a_canvas_may_lie_in_a_file(unet, inputs, tmp_path: Path):
     assert torch.equal(predict_eps(unet, mapped, t, cond), predict_eps(unet, x_t, t, cond))
 
 
-def test_positions_count_on_or_are_rescaled(inputs, monkeypatch: pytest.MonkeyPatch):
-    unet, seen = small_unet(), []
+def test_the_network_is_told_positions_as_they_are_placed(inputs, monkeypatch: pytest.MonkeyPatch):
+    unet, seen = small_unet(sample_size=(2 * ROWS * P, COLS // 2 * P)), []
     project = unet.project_positions
     monkeypatch.setattr(unet, "project_positions", lambda at: seen.append(at) or project(at))
-    predict_eps(unet, *inputs)
-    corners = torch.cat(seen).amax(dim=0)
-    assert corners.tolist() == [ROWS, COLS]
-    seen.clear()
-    predict_eps(unet, *inputs, grid_shape=(2 * ROWS, COLS // 2))
-    corners = torch.cat(seen).amax(dim=0)
-    assert corners.tolist() == [2 * ROWS, COLS // 2]
+    for told, most in {
+        "extrapolate": [ROWS, COLS],
+        "rescale": [2 * ROWS, COLS // 2],
+        "reflect": [ROWS, COLS // 2],
+        "rescale,extrapolate": [2 * ROWS, COLS],
+    }.items():
+        predict_eps(unet, *inputs, positions=told)
+        assert torch.cat(seen).amax(dim=0).tolist() == most, told
+        seen.clear()
 
 
 def test_conditions_are_projected_once_for_each_distinct_input(inputs):

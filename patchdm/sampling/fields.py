@@ -1,0 +1,49 @@
+"""A field of codes: a canvas whose global code changes from place to place.
+
+Codes lie on a lattice over the canvas, (B, rows, columns, code_dim), the first in its first corner
+and the last in its last one; along an axis that closes on itself, the one behind the last is the
+first. Every patch is told the code at its middle, linear in both axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from patchdm.grid import PatchGrid
+
+Field = Tensor
+"""(B, rows, columns, code_dim)."""
+
+
+def codes_at(field: Field, at: Tensor, grid: PatchGrid, wrap: str = "none") -> Tensor:
+    """Return the codes of patches.
+
+    Args:
+        field: the lattice of codes.
+        at: (P, 2) rows and columns of the patches' middles, in patches from the canvas' corner.
+        grid: of the canvas.
+        wrap: a name of `patchdm.choices.Wrap`.
+
+    Returns:
+        (B, P, code_dim).
+    """
+    ends = zip(("y", "x"), (grid.rows, grid.cols), field.shape[1:3], at.T, strict=True)
+    (y0, y1, down), (x0, x1, right) = (
+        _between(places / side, count, closed=axis in wrap) for axis, side, count, places in ends
+    )
+    down, right = (share[:, None].to(field) for share in (down, right))
+    above, below = (torch.lerp(field[:, y, x0], field[:, y, x1], right) for y in (y0, y1))
+    return torch.lerp(above, below, down)
+
+
+def _between(share: Tensor, count: int, *, closed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the codes before and behind places at 0 .. 1 of an axis, and how far between."""
+    if closed:
+        place = share * count
+        first = place.floor()
+        before = first.long() % count
+        return before, (before + 1) % count, place - first
+    place = share.clamp(0, 1) * (count - 1)
+    before = place.floor().long().clamp(max=max(count - 2, 0))
+    return before, (before + 1).clamp(max=count - 1), place - before
