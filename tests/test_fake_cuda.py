@@ -24,9 +24,9 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.grid import PatchGrid
 from patchdm.metrics.extractors import load_extractor
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.blocks import solve_by_blocks
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit
-from patchdm.sampling.solve import solve_in_place
 from patchdm.sampling.solvers import solver
 from patchdm.training import sheets
 from patchdm.training.image import ImageTraining
@@ -182,22 +182,20 @@ def test_outpainting(cuda: torch.device):
     )
 
 
-@pytest.mark.parametrize("cols_per_chunk", [None, 1])
-def test_a_canvas_elsewhere(cuda: torch.device, cols_per_chunk: int | None):
+@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+def test_a_canvas_elsewhere(cuda: torch.device, name: str, tmp_path: Path):
     """A canvas larger than memory lies in a file, that is, on the CPU."""
     canvases = []
     for device in (torch.device("cpu"), cuda):
-        x = torch.randn(1, 3, 3 * P, 2 * P, generator=seeded()[0])
         denoiser = Denoiser(
             small_unet().to(device),
             PatchGrid.of(3 * P, 2 * P, P),
             torch.ones(1, CODE, device=device),
-            rows_per_chunk=1,
-            cols_per_chunk=cols_per_chunk,
         )
-        eps = None if cols_per_chunk is None else torch.empty_like(x)
-        solve_in_place(denoiser, paper_scheduler(), x, num_steps=3, eps=eps)
-        canvases.append(x)
+        options = {"num_steps": 3, "side": 1, "settings": {}}
+        folder = tmp_path / device.type
+        scheduler = solver(paper_scheduler(), name)
+        canvases.append(solve_by_blocks(denoiser, scheduler, folder, seeded()[0], **options))
     assert_close(canvases[1], canvases[0], **NEAR)
 
 

@@ -38,7 +38,7 @@ class Sight:
         tell: the projected positions and codes of patches; of unknown ones for None.
         known: whether the network is told codes and positions.
         band: patch rows that are computed at once.
-        cols: first patch column, and the one behind the last.
+        rows, cols: first patch row or column that is predicted, and the one behind the last.
         device: where the network computes.
     """
 
@@ -50,6 +50,7 @@ class Sight:
     tell: Callable[[Sequence[Places] | None], tuple[Projected, Projected]]
     known: bool
     band: int
+    rows: tuple[int, int]
     cols: tuple[int, int]
     device: torch.device
 
@@ -69,11 +70,11 @@ def collaged(sight: Sight, down: int = 0, right: int = 0) -> Bands:
     further in, so that its padded patches lie on the canvas.
     """
     unet, time, p = sight.unet, sight.time, sight.grid.patch_size
-    (first, end), count = sight.cols, sight.grid.rows - down
+    (top, bottom), (first, end) = sight.rows, sight.cols
     last_row: list[Tensor] = []
-    for start in range(0, count + 1, sight.band):
-        padded = range(start, min(start + sight.band, count + 1))
-        shifted = range(max(start - 1, 0), padded.stop - 1)  # the collages these complete
+    for start in range(top, bottom + 1, sight.band):
+        padded = range(start, min(start + sight.band, bottom + 1))
+        shifted = range(max(start - 1, top), padded.stop - 1)  # the collages these complete
         told = sight.told(padded, range(first, end + 1), down / 2, right / 2)
         area = _padded_area(sight, padded, down, right)
         new = unet.encode(split(area, p).to(sight.device), time, *told)
@@ -86,8 +87,8 @@ def collaged(sight: Sight, down: int = 0, right: int = 0) -> Bands:
         told = sight.told(shifted, range(first, end), (down + 1) / 2, (right + 1) / 2)
         eps = merge(unet.decode(maps, time, *told), len(shifted), end - first)
         del maps  # with guidance, the other pass computes while this one waits
-        top = shifted.start * p + down * (p // 2)
-        yield slice(top, top + eps.shape[2]), eps
+        y = shifted.start * p + down * (p // 2)
+        yield slice(y, y + eps.shape[2]), eps
 
 
 def blended(sight: Sight) -> Bands:
@@ -116,13 +117,15 @@ def alone(sight: Sight, top: int, left: int) -> Bands:
     """
     unet, x_t, p = sight.unet, sight.x_t, sight.grid.patch_size
     height, width = x_t.shape[-2:]
+    # Of the patches, those that meet what is predicted.
+    (y0, y1), (x0, x1) = ((a * p + p // 2, b * p + p // 2) for a, b in (sight.rows, sight.cols))
     tops, lefts = (
-        [min(max(start, 0), side) for start in range(corner, side + p // 2, p)]
-        for corner, side in ((top, height), (left, width))
+        [at for at in starts if at < end and at + p > begin]
+        for starts, begin, end in (
+            ([min(max(start, 0), height) for start in range(top, height + p // 2, p)], y0, y1),
+            ([min(max(start, 0), width) for start in range(left, width + p // 2, p)], x0, x1),
+        )
     )
-    # Of the chunk of columns, the patches that meet it.
-    first, end = (col * p + p // 2 for col in sight.cols)
-    lefts = [x for x in lefts if x < end and x + p > first]
     canvas = F.pad(x_t.to(sight.device), (p // 2,) * 4)
     eps = torch.empty_like(canvas)
     for start in range(0, len(tops), sight.band):
@@ -134,22 +137,32 @@ def alone(sight: Sight, top: int, left: int) -> Bands:
         decoded = unet.decode(features, sight.time, *told).reshape(patches.shape)
         for (y, x), patch in zip(corners, decoded.unbind(dim=1), strict=True):
             eps[..., y : y + p, x : x + p] = patch
-    yield slice(0, height), eps[..., p // 2 : -p // 2, first:end]
+    yield slice(y0 - p // 2, y1 - p // 2), eps[..., y0:y1, x0:x1]
 
 
 def _further_in(sight: Sight, down: int, right: int) -> Iterator[Tensor]:
-    """Yield the chunk's rows from a grid further in, from the top; 0 where it has no patch."""
-    grid, (first, end) = sight.grid, sight.cols
-    p, half = grid.patch_size, grid.patch_size // 2
-    cols = max(first - right, 0), min(end, grid.cols - right)
-    origin = cols[0] * p + right * half  # the first pixel that its patches predict
-    left, edge = max(origin, first * p), min(cols[1] * p + right * half, end * p)
-    for rows, eps in collaged(replace(sight, cols=cols), down, right):
-        above, below = (
-            gap if gap == down * half else 0 for gap in (rows.start, grid.rows * p - rows.stop)
+    """Yield what is predicted from a grid further in, from the top; 0 where it has no patch."""
+    grid, p, half = sight.grid, sight.grid.patch_size, sight.grid.patch_size // 2
+    rows, cols = (
+        (max(first - more, 0), min(end, count - more))
+        for (first, end), more, count in (
+            (sight.rows, down, grid.rows),
+            (sight.cols, right, grid.cols),
         )
-        outside = left - first * p, end * p - edge, above, below
-        yield F.pad(eps[..., left - origin : edge - origin], outside)
+    )
+    # What its patches have of the pixels that are predicted, and where these begin and end.
+    (top, bottom), (left, edge) = (
+        (max(own[0] * p + more * half, wanted[0] * p), min(own[1] * p + more * half, wanted[1] * p))
+        for own, wanted, more in ((rows, sight.rows, down), (cols, sight.cols, right))
+    )
+    origin = cols[0] * p + right * half
+    outside = left - sight.cols[0] * p, sight.cols[1] * p - edge
+    for band, eps in collaged(replace(sight, rows=rows, cols=cols), down, right):
+        start, stop = max(band.start, top), min(band.stop, bottom)
+        inside = eps[..., start - band.start : stop - band.start, left - origin : edge - origin]
+        above = start - sight.rows[0] * p if start == top else 0
+        below = sight.rows[1] * p - stop if stop == bottom else 0
+        yield F.pad(inside, (*outside, above, below))
 
 
 class _Rows:

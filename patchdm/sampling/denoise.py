@@ -130,11 +130,6 @@ class Denoiser:
         self._places: dict[Places | None, Projected] = {}
 
     @property
-    def in_chunks_of_columns(self) -> bool:
-        """Whether the canvas is worked on in several chunks of columns."""
-        return self._cols_per_chunk < self.grid.cols
-
-    @property
     def cond(self) -> Tensor | None:
         """The global codes; they may be replaced between two steps."""
         return self._cond
@@ -148,12 +143,12 @@ class Denoiser:
         """Predict x_t (B, C, H, W) at a step, into `out` where that is given."""
         return self.predict(x_t, step.t.reshape(1), *self.plan(step), out)
 
-    def bands(self, x_t: Tensor, step: Step) -> Bands:
-        """Yield bands of the prediction of x_t (B, C, H, W) at a step.
-
-        When a band is there, its rows of x_t have served: they may be overwritten.
-        """
-        return self._bands(x_t, step.t.reshape(1), *self.plan(step), (0, self.grid.cols))
+    def block(
+        self, x_t: Tensor, step: Step, rows: tuple[int, int], cols: tuple[int, int]
+    ) -> Tensor:
+        """Predict the patches of some rows and columns of x_t, (B, C, rows * p, cols * p)."""
+        bands = self._bands(x_t, step.t.reshape(1), *self.plan(step), rows, cols)
+        return torch.cat([eps for _, eps in bands], dim=2)
 
     def predict(
         self,
@@ -168,7 +163,8 @@ class Denoiser:
         for first in range(0, self.grid.cols, self._cols_per_chunk):
             end = min(first + self._cols_per_chunk, self.grid.cols)
             pixels = slice(first * self.grid.patch_size, end * self.grid.patch_size)
-            for rows, band in self._bands(x_t, t, patches, guidance_scale, (first, end)):
+            part = (0, self.grid.rows), (first, end)
+            for rows, band in self._bands(x_t, t, patches, guidance_scale, *part):
                 eps[..., rows, pixels] = band
         return eps
 
@@ -184,9 +180,10 @@ class Denoiser:
         t: Tensor,
         patches: Patches,
         guidance_scale: float | None,
+        rows: tuple[int, int],
         cols: tuple[int, int],
     ) -> Bands:
-        """Yield the bands of patch columns cols[0] to cols[1] - 1."""
+        """Yield the bands of patch rows rows[0] to rows[1] - 1, of such columns."""
         equal = len(t) == 1 or bool((t == t[0]).all())  # one on device meta has no value
         time = self.unet.project_time((t[:1] if equal else t).to(self.device))
         more_rows, more_cols = self._wraps
@@ -204,6 +201,7 @@ class Denoiser:
             tell=self._told,
             known=True,
             band=self._band(len(x_t)),
+            rows=(rows[0] + more_rows, rows[1] + more_rows),
             cols=(cols[0] + more_cols, cols[1] + more_cols),
             device=self.device,
         )
@@ -214,7 +212,8 @@ class Denoiser:
             bands = (
                 (rows, guided(eps, other, guidance_scale)) for (rows, eps), (_, other) in pairs
             )
-        yield from _inside(bands, x_t.shape[-2], self.grid.patch_size) if more_rows else bands
+        above = more_rows * grid.patch_size
+        return ((slice(at.start - above, at.stop - above), eps) for at, eps in bands)
 
     def _told(self, rows: Sequence[Places] | None) -> tuple[Projected, Projected]:
         """Return positions and codes, projected, of rows of patches; of unknown ones for None."""
@@ -274,15 +273,6 @@ class Denoiser:
         if self.device.type != "cpu":
             return self._rows_per_chunk
         return max(1, BAND_NUMBERS // (batch * row_numbers(self.unet, self.grid.cols)))
-
-
-def _inside(bands: Bands, height: int, p: int) -> Bands:
-    """Yield what of bands lies on a canvas that begins p further down, with its own rows."""
-    for rows, eps in bands:
-        start, stop = max(rows.start - p, 0), min(rows.stop - p, height)
-        if start < stop:
-            above = start - (rows.start - p)
-            yield slice(start, stop), eps[:, :, above : above + stop - start]
 
 
 def _joined(rows: list[Projected], batch: int) -> Projected:

@@ -1,7 +1,7 @@
 """The way from noise to image: one loop over the steps of a solver.
 
-A step is a function of x_t. `whole` makes one of any solver of diffusers, which sees the prediction
-of the whole canvas; `banded` makes one of DDIM, which overwrites the canvas where it lies.
+A step is a function of x_t, which `whole` makes of any solver of diffusers. Canvases larger than
+memory go another way: `patchdm.sampling.blocks`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, SchedulerMixin
+from diffusers import SchedulerMixin
 from torch import Tensor
 
-from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
 
@@ -88,40 +87,6 @@ def solve(
     return run(advance, timesteps, x_T * scheduler.init_noise_sigma, on_step=on_step, show=show)
 
 
-def solve_in_place(
-    denoiser: Denoiser,
-    scheduler: DDIMScheduler,
-    x: Tensor,
-    *,
-    num_steps: int,
-    eps: Tensor | None = None,
-    show: Show = iter,
-) -> None:
-    """Turn x_T into x_0 where it lies, such as in a mapped file: images larger than memory.
-
-    With `rows_per_chunk`, memory does not grow with the height; nor with the width, where columns
-    are worked on in chunks and `eps` lies in a file too.
-
-    Args:
-        denoiser: of the canvas.
-        scheduler: DDIM, since other solvers keep whole canvases; its time steps are set here.
-        x: (B, C, H, W) Gaussian noise, float32; e.g. `torch.from_file(path, shared=True, ..)`.
-        num_steps: DDIM steps.
-        eps: like x, what a step predicts; needed with chunks of columns, since the columns next to
-            a chunk still need its x_t.
-        show: as in `run`.
-
-    Raises:
-        ValueError: the number of steps does not fit, or `eps` is missing.
-    """
-    if eps is None and (denoiser.in_chunks_of_columns or "y" in denoiser.wrap):
-        raise ValueError(
-            "`eps` is None, expected a place for what is predicted before x_t has served: with "
-            "chunks of columns, and where the last rows go on at the first"
-        )
-    run(banded(denoiser, scheduler, eps), begin(scheduler, num_steps), x, show=show)
-
-
 def whole(
     predict: Predict,
     scheduler: SchedulerMixin,
@@ -136,29 +101,6 @@ def whole(
     def advance(x_t: Tensor, step: Step) -> Tensor:
         eps = predict(scheduler.scale_model_input(x_t, step.t), step)
         return scheduler.step(eps, step.t, x_t, **options).prev_sample
-
-    return advance
-
-
-def banded(denoiser: Denoiser, scheduler: DDIMScheduler, eps: Tensor | None) -> Advance:
-    """Return a step of DDIM that overwrites x_t, band by band of patch rows.
-
-    A band is overwritten as soon as the patches below have been encoded, or after all has been
-    predicted into `eps`.
-    """
-    p = denoiser.grid.patch_size
-
-    def advance(x: Tensor, step: Step) -> Tensor:
-        bands = denoiser.bands(x, step)
-        if eps is not None:
-            denoiser(x, step, eps)
-            tops = range(0, x.shape[-2], p)
-            bands = ((rows, eps[..., rows, :]) for rows in (slice(y, y + p) for y in tops))
-        for rows, predicted in bands:
-            x_t = x[..., rows, :].to(predicted.device)
-            stepped = scheduler.step(predicted, step.t, x_t, use_clipped_model_output=True)
-            x[..., rows, :] = stepped.prev_sample
-        return x
 
     return advance
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.testing import assert_close
 
-from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import PatchGrid
-from patchdm.sampling.denoise import Denoiser, predict_eps
+from patchdm.sampling.denoise import predict_eps
 from patchdm.sampling.positions import placing
-from patchdm.sampling.solve import solve, solve_in_place
 from tests.models.test_unet import small_unet
 
 P, ROWS, COLS, CODE = 16, 4, 8, 16
@@ -75,24 +71,6 @@ def test_chunks_and_bands_are_equal(unet, x_t, wrap: str, tiling: str):
     whole = predict_eps(unet, x_t, t, field, **options)
     chunks = predict_eps(unet, x_t, t, field, rows_per_chunk=1, cols_per_chunk=3, **options)
     assert_close(chunks, whole, **CLOSE)
-
-
-@pytest.mark.parametrize("wrap", AXES)
-def test_in_place_is_equal(unet, x_t, wrap: str, tmp_path: Path):
-    cond = torch.randn(2, CODE)
-    options = {"grid": PatchGrid(ROWS, COLS, P), "cond": cond, "wrap": wrap}
-    scheduler = paper_scheduler()
-    expected = solve(Denoiser(unet, **options), scheduler, x_t, num_steps=2)
-    mapped, eps = (
-        torch.from_file(str(tmp_path / name), shared=True, size=x_t.numel()).view(x_t.shape)
-        for name in ("x", "eps")
-    )
-    mapped.copy_(x_t)
-    solve_in_place(Denoiser(unet, **options), scheduler, mapped, num_steps=2, eps=eps)
-    assert_close(mapped, expected, **CLOSE)
-    if "y" in wrap:
-        with pytest.raises(ValueError, match="`eps` is None, expected a place"):
-            solve_in_place(Denoiser(unet, **options), scheduler, mapped, num_steps=2)
 
 
 @pytest.mark.parametrize(
