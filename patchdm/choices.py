@@ -30,3 +30,14 @@ def check_names(name: str, values: Iterable[str], known: Sequence[str]) -> None:
     """Raise a ValueError if some of the values are not known."""
     if unknown := [value for value in values if value not in known]:
         raise ValueError(f"`{name}` has {unknown}, expected {known}")
+
+
+def checked_positions(positions: str) -> list[str]:
+    """Return the names for rows and for columns, or raise a ValueError."""
+    names = positions.split(",")
+    if len(names) > 2 or not {*names} <= {*get_args(Positions)}:
+        raise ValueError(
+            f"`positions` is {positions!r}, expected {', '.join(get_args(Positions))}, or two of "
+            "them as ROWS,COLUMNS"
+        )
+    return names if len(names) == 2 else names * 2

@@ -80,6 +80,13 @@ def progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]
         yield advance_to
 
 
+@contextlib.contextmanager
+def counted(name: str, unit: str) -> Iterator[Callable[[int], Callable[[int], None]]]:
+    """Show progress once the units of the whole work are known; yield what is told them."""
+    with contextlib.ExitStack() as stack:
+        yield lambda total: stack.enter_context(progress(name, total, unit))
+
+
 def warn(message: str) -> None:
     """Print a problem that does not stop the work."""
     say(f"warning: {message}")

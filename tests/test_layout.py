@@ -11,7 +11,7 @@ from tests import imports
 from tests.imports import REPO, STAGES
 
 LIBRARY = sorted(path.relative_to(REPO) for path in REPO.glob("patchdm/**/*.py"))
-CLI = Path("patchdm/cli/app.py")
+CLI = {Path("patchdm/cli/app.py"), Path("patchdm/cli/runs.py")}
 OPTIONS = Path("patchdm/cli/options.py")
 CONSOLE = Path("patchdm/console.py")
 TUNING = {Path("patchdm/__init__.py"), Path("patchdm/memory.py")}
@@ -38,7 +38,7 @@ def breaches(file: Path, tree: ast.AST) -> list[str]:
         if file in CELLS:
             allowed = of_stages
         found = (of_stages - allowed) | ({"pipelines", "tests"} & packages)
-    elif file == CLI:
+    elif file in CLI:
         found = ABOVE_THE_LIBRARY & packages
     else:
         found = (ABOVE_THE_LIBRARY | (set() if file == OPTIONS else COMMAND_LINES)) & packages
@@ -105,7 +105,7 @@ def test_wrong_imports_are_seen(file: str, source: str, breach: str):
 def test_right_imports_are_not():
     source = "from stages._common import RAW\nimport stages._common\nprint('done')"
     assert breaches(Path("stages/download.py"), ast.parse(source)) == []
-    assert breaches(CLI, ast.parse("import typer\nprint('done')")) == []
+    assert breaches(min(CLI), ast.parse("import typer\nprint('done')")) == []
     assert breaches(OPTIONS, ast.parse("import typer")) == []
     assert breaches(Path("stages/ablate_train.py"), ast.parse("import stages.sample")) == []
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 from typer import Argument, BadParameter, Option
 
 from patchdm import saved
-from patchdm.choices import Code, Positions, Precision, Tiling
+from patchdm.choices import Code, Positions, Precision, Tiling, checked_positions
 from patchdm.errors import PatchDMError
 
 MODELS = Path("data/models")
@@ -88,15 +88,37 @@ def seed_range(meaning: str, **details: Any) -> Any:
     return option(meaning, "FIRST:END", read, expected, **details)
 
 
-def size() -> Any:
+def size(meaning: str = "in pixels; default: that of the training images") -> Any:
     """Return an option that is "width" and "height" in pixels."""
 
     def read(text: str) -> dict[str, int] | None:
         match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
         return match and {"width": int(match[1]), "height": int(match[2])}
 
-    meaning = "in pixels; default: that of the training images"
     return option(meaning, "WxH", read, "WIDTHxHEIGHT, e.g. 1024x512")
+
+
+def lattice() -> Any:
+    """Return an option that is "columns" and "rows"."""
+
+    def read(text: str) -> dict[str, int] | None:
+        match = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", text)
+        return match and {"columns": int(match[1]), "rows": int(match[2])}
+
+    meaning = "columns and rows of the codes over the image; default: all in one row"
+    return option(meaning, "CxR", read, "COLUMNSxROWS, e.g. 4x2")
+
+
+def places() -> Any:
+    """Return an option that is how positions beyond the training size are told."""
+
+    def read(text: str) -> str:
+        checked_positions(text)
+        return text
+
+    names = get_args(Positions)
+    expected = f"{', '.join(names)}, or two of them"
+    return option("beyond the training size; ROWS,COLUMNS apart", "|".join(names), read, expected)
 
 
 def output(meaning: str, metavar: str) -> Any:
@@ -143,7 +165,7 @@ class Solving(TypedDict):
     ]
     mixed_precision: Annotated[str | None, choice("what the network computes in", Precision)]
     tiling: Annotated[str | None, choice("how a step joins patches", Tiling)]
-    positions: Annotated[str | None, choice("beyond the training size", Positions)]
+    positions: Annotated[str | None, places()]
     rows_per_chunk: Annotated[int | None, count("patch rows worked on at once, to save memory")]
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from patchdm.choices import Positions, Wrap
+from patchdm.choices import Wrap, checked_positions
 from patchdm.grid import PatchGrid
 
 Placing = Callable[[Tensor], Tensor]
@@ -49,17 +49,6 @@ def placing(config: Any, positions: str, grid: PatchGrid, wrap: str = "none") ->
         return torch.stack([axis(at[:, n]) for n, axis in enumerate(axes)], dim=1)
 
     return place
-
-
-def checked_positions(positions: str) -> list[str]:
-    """Return the names for rows and for columns, or raise a ValueError."""
-    names = positions.split(",")
-    if len(names) > 2 or not {*names} <= {*get_args(Positions)}:
-        raise ValueError(
-            f"`positions` is {positions!r}, expected {', '.join(get_args(Positions))}, or two of "
-            "them as ROWS,COLUMNS"
-        )
-    return names if len(names) == 2 else names * 2
 
 
 def checked_wrap(wrap: str, collage: str) -> str:

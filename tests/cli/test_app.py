@@ -160,7 +160,7 @@ def test_ctrl_c_exits_as_a_shell_expects(monkeypatch: pytest.MonkeyPatch):
     def interrupted(_path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("patchdm.cli.app.load_params", interrupted)
+    monkeypatch.setattr("patchdm.cli.runs.load_params", interrupted)
     with pytest.raises(SystemExit) as exit_:
         main(["params", "check"])
     assert exit_.value.code == 128 + signal.SIGINT
@@ -177,6 +177,8 @@ COMMANDS = {
     "push": "--private --revision --license",
     "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile "
     "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
+    "panorama": "--size --seeds --out --codes --wrap --solver --viewer --device --steps --guidance "
+    "--mixed-precision --tiling --positions --rows-per-chunk",
     "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
     "--rows-per-chunk --code --resamplings --blend-width",
     "outpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "

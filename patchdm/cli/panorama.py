@@ -1,0 +1,149 @@
+"""`patchdm panorama`: one image of any size, whose global code changes from place to place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from patchdm import viewer
+from patchdm.cli.defaults import settings
+from patchdm.cli.models import load_pipeline
+from patchdm.devices import cast
+from patchdm.errors import PatchDMError, one_line
+from patchdm.files import replacing
+from patchdm.formats import large
+from patchdm.formats.tensors import to_uint8
+from patchdm.grid import PatchGrid
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
+from patchdm.sampling.checks import check_guidance
+from patchdm.sampling.generate import model_hash
+from patchdm.sampling.solve import generators
+from patchdm.sampling.solvers import solver
+
+BLOCK_PIXELS = 1024
+"""Side of a block on a CPU, about; a GPU takes twice as much."""
+ROWS_AT_ONCE = 256
+"""Pixel rows that are rounded to bytes at once."""
+
+
+def panorama(
+    model: Path,
+    size: dict[str, int],
+    seeds: Sequence[int],
+    out: Path,
+    on_start: Callable[[int], Callable[[int], None]],
+    *,
+    tell: Callable[[str], None],
+    lattice: dict[str, int],
+    solver_name: str | None,
+    viewed: bool,
+    device: str | None = None,
+    mixed_precision: str | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Make one image, or go on with it after a kill; return the files that were written.
+
+    Args:
+        model, device, mixed_precision, solver_name: as in `patchdm.cli.sample.sample`.
+        size: "width" and "height" in pixels, any.
+        seeds: of the codes, which are those of `patchdm sample`; the first draws x_T too.
+        out: a file, see `patchdm.formats.large`; beside it NAME.work while the image is made.
+        on_start: called with the number of steps times blocks; returns what to call with how many
+            are done.
+        tell: called with a line about the work ahead.
+        lattice: "columns" and "rows" of the codes over the image, in reading order.
+        viewed: write NAME.html too, which shows NAME.dzi.
+        **options: of the pipeline's call.
+
+    Raises:
+        PatchDMError: something does not fit.
+    """
+    width, height = size["width"], size["height"]
+    large.check_output(out, width * height)
+    if viewed and out.suffix != ".dzi":
+        raise PatchDMError(f"--viewer: found --out {out}, expected NAME.dzi")
+    columns, rows = lattice["columns"], lattice["rows"]
+    if columns * rows != len(seeds):
+        raise PatchDMError(
+            f"--codes: found {columns}x{rows}, expected as many as --seeds: {len(seeds)}"
+        )
+    pipe = load_pipeline(model, device)
+    found = settings(model, pipe)
+    if name := solver_name or found.solver:
+        pipe.scheduler = solver(pipe.scheduler, name)
+    if name := mixed_precision or found.mixed_precision:
+        cast(pipe.unet, name)
+    usual = {"positions": "reflect", "guidance_scale": 0.0, "latent_num_inference_steps": 50}
+    chosen: dict[str, Any] = usual | found.sample | options
+    chosen.pop("code", None)  # they are the seeds'
+    num_steps, latent_steps, w = (
+        chosen.pop(key)
+        for key in ("num_inference_steps", "latent_num_inference_steps", "guidance_scale")
+    )
+    pipe._guidance_scale = w  # noqa: SLF001 - as a call sets it
+    p = pipe.unet.config.patch_size
+    grid = PatchGrid(-(-height // p), -(-width // p), p)
+    work = out.with_name(f"{out.name}.work")
+    side = max(1, BLOCK_PIXELS * (1 if pipe.device.type == "cpu" else 2) // p)
+    about = {"model": model_hash(pipe), "seeds": [*seeds], "lattice": lattice}
+    try:
+        check_guidance(pipe.unet, w)
+        field = codes_of_seeds(pipe, seeds, rows, latent_steps)
+        denoiser = pipe.denoiser((grid.rows * p, grid.cols * p), field, **chosen)
+        blocks = block_count(grid.rows, grid.cols, side)
+        needed = bytes_needed(pipe.scheduler, 3 * grid.rows * grid.cols * p * p)
+        tell(f"panorama: {blocks} blocks a step, {needed / 1e9:,.1f} GB in {work} while it is made")
+        x_0 = solve_by_blocks(
+            denoiser,
+            pipe.scheduler,
+            work,
+            *generators(seeds[:1]),
+            num_steps=num_steps,
+            side=side,
+            settings=about | {"guidance_scale": w} | chosen,
+            on_progress=on_start(blocks * num_steps),
+        )
+    except ValueError as error:
+        raise PatchDMError(one_line(error)) from None
+    raw = work / "pixels"
+    write_pixels(x_0, width, height, raw)
+    large.write_large(raw, width, height, out)
+    written = [out]
+    if viewed:
+        written.append(out.with_suffix(".html"))
+        wrap = chosen.get("wrap", "none")
+        with replacing(written[1]) as fresh:
+            fresh.write_text(viewer.page(out.stem, width, height, wrap), encoding="utf-8")
+    shutil.rmtree(work)
+    return written
+
+
+def codes_of_seeds(
+    pipe: PatchDMPipeline, seeds: Sequence[int], rows: int, num_steps: int
+) -> Tensor | None:
+    """Return the codes that `patchdm sample` draws of seeds, (1, rows, columns, code_dim).
+
+    None: the model has none.
+    """
+    if pipe.latent is None:
+        return None
+    drawn = generators(seeds)
+    shape = pipe.unet.config.in_channels, *(pipe.unet.config.sample_size or (1, 1))
+    pipe.gaussian(len(seeds), shape, drawn)  # x_T comes first
+    codes = pipe.sample_codes(len(seeds), drawn, num_steps)
+    return codes.reshape(1, rows, len(seeds) // rows, -1)
+
+
+def write_pixels(x_0: Tensor, width: int, height: int, raw: Path) -> None:
+    """Round a canvas (1, 3, H, W) to bytes, and write its first rows and columns to a raw file."""
+    pixels = np.memmap(raw, np.uint8, "w+", shape=(height, width, 3))
+    for top in range(0, height, ROWS_AT_ONCE):
+        end = min(top + ROWS_AT_ONCE, height)
+        pixels[top:end] = to_uint8(x_0[:, :, top:end, :width])[0]
+    pixels.flush()

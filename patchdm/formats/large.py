@@ -1,0 +1,77 @@
+"""Images larger than memory, as files: a tiled pyramidal BigTIFF, or a DeepZoom folder.
+
+libvips reads the pixels from a raw file and writes in bounded memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from patchdm.errors import PatchDMError
+from patchdm.files import replacing
+from patchdm.formats.images import save_png
+
+TILE, OVERLAP, TILE_FORMAT = 512, 1, "jpg"
+"""Side of a tile in pixels, a multiple of 16; of DeepZoom folders also its margin and its kind."""
+QUALITY = 90
+"""Of their tiles, which only show; the TIFF loses nothing."""
+SUFFIXES = ".png", ".tif", ".dzi"
+MOST_PNG = 100_000_000
+"""Pixels of a PNG, which is written from memory."""
+
+
+def check_output(path: Path, pixels: int) -> None:
+    """Refuse a file that cannot be written, before hours of work.
+
+    Raises:
+        PatchDMError: its name has another ending, the image is too large for it, or libvips is not
+            installed.
+    """
+    if path.suffix not in SUFFIXES:
+        raise PatchDMError(f"--out: found {path}, expected a file named {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise PatchDMError(f"--out: found {path}, which is a folder, expected a file")
+    if path.suffix == ".png" and pixels > MOST_PNG:
+        raise PatchDMError(
+            f"--out: found {path}, expected .tif or .dzi for {pixels / 1e6:,.0f} megapixels, more "
+            f"than {MOST_PNG / 1e6:.0f}"
+        )
+    if path.suffix != ".png":
+        _libvips()
+
+
+def write_large(raw: Path, width: int, height: int, path: Path) -> None:
+    """Write uint8 pixels (height, width, 3) of a raw file as an image of the kind of `path`.
+
+    Of a DeepZoom image the tiles are in NAME_files, beside NAME.dzi.
+    """
+    if path.suffix == ".png":
+        import numpy as np  # noqa: PLC0415
+
+        save_png(path, np.memmap(raw, np.uint8, "r", shape=(height, width, 3)))
+        return
+    image = _libvips().Image.rawload(str(raw), width, height, 3).copy(interpretation="srgb")
+    if path.suffix == ".tif":
+        with replacing(path) as fresh:
+            tiled = {"tile": True, "tile_width": TILE, "tile_height": TILE, "pyramid": True}
+            packed = {"compression": "deflate", "predictor": "horizontal"}
+            image.tiffsave(str(fresh), bigtiff=True, **tiled, **packed)
+        return
+    tiles = path.with_name(f"{path.stem}_files")
+    with replacing(tiles) as fresh_tiles, replacing(path) as fresh:
+        base = fresh_tiles.with_name(f"{fresh_tiles.name}.new")
+        suffix = f".{TILE_FORMAT}[Q={QUALITY}]"
+        image.dzsave(str(base), tile_size=TILE, overlap=OVERLAP, suffix=suffix)
+        base.with_name(f"{base.name}.dzi").rename(fresh)
+        base.with_name(f"{base.name}_files").rename(fresh_tiles)
+
+
+def _libvips() -> Any:
+    try:
+        return importlib.import_module("pyvips")
+    except (ImportError, OSError) as error:
+        raise PatchDMError(
+            f"--out: pyvips cannot be loaded ({error}), `pip install 'patchdm[large]'`"
+        ) from None

@@ -1,0 +1,187 @@
+"""`patchdm panorama`: files of any size, what a kill leaves, and the page that shows them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pyvips
+import torch
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from patchdm.cli import panorama as module
+from patchdm.cli.app import main
+from patchdm.formats import large
+from patchdm.formats.images import read_image
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.solve import generators
+from tests.cli.runs import HEIGHT, STEPS, WIDTH, refusal
+from tests.report.test_browser import BROWSER
+
+MODEL = "run/data/models"
+SIZE = ["--size", "75x20"]  # multiples of no patch
+SEEDS = ["--seeds", "0:4"]
+
+
+def made(out: str, *argv: str) -> Path:
+    main(["panorama", MODEL, *SIZE, *SEEDS, "--out", out, *STEPS, *argv])
+    return Path(out)
+
+
+@pytest.mark.usefixtures("work")
+def test_it_has_any_size_and_leaves_nothing_else(capsys: pytest.CaptureFixture[str]):
+    path = made("a.png")
+    assert read_image(path).shape == (20, 75, 3)
+    assert capsys.readouterr().out == "a.png: done\n"
+    assert [each.name for each in Path().glob("a.png*")] == ["a.png"]
+    assert made("b.png").read_bytes() == path.read_bytes()
+    assert made("c.png", "--codes", "2x2").read_bytes() != path.read_bytes()
+    assert made("d.png", "--wrap", "x").read_bytes() != path.read_bytes()
+
+
+@pytest.mark.usefixtures("work")
+def test_codes_are_those_of_sample():
+    pipe = PatchDMPipeline.from_stages(Path(MODEL, "patchdm"), Path(MODEL, "latent"))
+    drawn = generators([5])
+    pipe.gaussian(1, (3, HEIGHT, WIDTH), drawn)
+    expected = pipe.sample_codes(1, drawn, 4)
+    field = module.codes_of_seeds(pipe, range(4, 10), 2, 4)
+    assert field.shape == (1, 2, 3, expected.shape[1])
+    torch.testing.assert_close(field[:, 0, 1], expected)
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("name", ["a.tif", "a.dzi"])
+def test_large_files_have_the_pixels_of_the_small(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(large, "TILE_FORMAT", "png")  # which loses nothing
+    monkeypatch.setattr(large, "TILE", 32)
+    expected = read_image(made("a.png"))
+    path = made(name)
+    if name == "a.tif":
+        found = pyvips.Image.new_from_file(name)
+        assert pyvips.Image.new_from_file(name).get("n-pages") > 1  # smaller ones too
+        assert found.get("tile-width") > 0
+    else:
+        found = pyvips.Image.new_from_file("a_files/7/0_0.png")
+        expected = expected[: found.height, : found.width]
+        assert (found.width, found.height) == (33, 20)  # with a pixel of the next tile
+    np.testing.assert_array_equal(found.numpy()[..., :3], expected)
+    assert path.is_file()
+
+
+@pytest.mark.usefixtures("work")
+def test_killed_at_any_moment_it_ends_in_the_same_bytes():
+    """SIGKILL again and again, each a little later, until the command reaches its end."""
+    whole = made("whole.tif", "--steps", "6").read_bytes()
+    command = [sys.executable, "-m", "patchdm", "panorama", MODEL, *SIZE, *SEEDS]
+    command += ["--out", "a.tif", "--steps", "6"]
+    journal, lines, kills = Path("a.tif.work/journal"), 0, 0
+    while not Path("a.tif").exists():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        while process.poll() is None:
+            if journal.exists() and len(journal.read_text().splitlines()) > lines + 1 and kills < 3:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors
+        lines = len(journal.read_text().splitlines()) if journal.exists() else lines
+    assert Path("a.tif").read_bytes() == whole
+    assert not Path("a.tif.work").exists()
+
+
+@pytest.mark.usefixtures("work")
+def test_a_network_without_codes():
+    shutil.copytree("run/data/models/patchdm", "own/patchdm")
+    Path("own/latent").mkdir()
+    main(["panorama", "own", *SIZE, *SEEDS, "--out", "a.png", *STEPS])
+    assert read_image(Path("a.png")).shape == (20, 75, 3)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--out", "a.jpg"], "--out: found a.jpg, expected a file named .png, .tif, .dzi"),
+        (["--out", "run"], "--out: found run, expected a file named .png, .tif, .dzi"),
+        (["--codes", "3x1"], "--codes: found 3x1, expected as many as --seeds: 4"),
+        (["--codes", "4"], "--codes: found 4, expected COLUMNSxROWS, e.g. 4x2"),
+        (["--viewer"], "--viewer: found --out a.png, expected NAME.dzi"),
+        (["--solver", "unipc"], "`scheduler` is a UniPCMultistepScheduler, expected DDIMSchedule"),
+        (["--size", "0x10"], "--size: found 0x10, expected WIDTHxHEIGHT"),
+        (
+            ["--size", "65536x16384"],
+            "--out: found a.png, expected .tif or .dzi for 1,074 megapixels",
+        ),
+        (
+            ["--positions", "mirror"],
+            "--positions: found mirror, expected extrapolate, rescale, reflect, or two",
+        ),
+        (["--wrap", "z"], "--wrap: found z, expected none, x, y, xy"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("work")
+def test_refusals(argv: list[str], message: str):
+    given = ["panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS]
+    assert refusal(*given, *argv).startswith(message)
+    assert not Path("a.png").exists()
+
+
+@pytest.mark.usefixtures("work")
+def test_without_libvips_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    message = refusal("panorama", MODEL, *SIZE, *SEEDS, "--out", "a.tif", *STEPS)
+    assert message.endswith("`pip install 'patchdm[large]'`")
+    assert not Path("a.tif.work").exists()
+
+
+@pytest.mark.usefixtures("work")
+def test_another_image_in_the_same_place_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, os.strerror(28), "a.png")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(large, "save_png", full)
+        assert "a.png" in refusal("panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS)
+    given = ["panorama", MODEL, *SIZE, "--seeds", "1:5", "--out", "a.png", *STEPS]
+    assert refusal(*given).startswith("a.png.work/settings.json: the image was begun with seeds")
+    assert read_image(made("a.png")).shape == (20, 75, 3)
+
+
+@pytest.mark.usefixtures("work")
+def test_the_page_shows_it_from_a_folder_and_asks_for_nothing_else():
+    if BROWSER is None:
+        pytest.fail("found no Chromium on the path")
+    out = Path('a"b <c> é.dzi')
+    made(str(out), "--viewer", "--wrap", "x")
+    complaints: list[str] = []
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER)
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(out.with_suffix(".html").absolute().as_uri())
+        page.wait_for_function("document.querySelectorAll('canvas').length > 1")
+        page.wait_for_load_state("networkidle")
+        assert page.title() == 'a"b <c> é'
+        shot = page.screenshot(path="shot.png")
+        browser.close()
+    assert shot
+    assert complaints == []
+    assert all(url.startswith("file:///") for url in asked)
+    assert any(url.endswith("_0.jpg") for url in asked)
+    colours = np.asarray(Image.open("shot.png").convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colours, axis=0)) > 100  # not the background alone
