@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from patchdm.formats.tensors import to_uint8
 from patchdm.metrics.extractors import load_extractor
 from patchdm.metrics.fidelity import fid, kid
 from patchdm.metrics.moments import Moments
+from patchdm.metrics.neighbours import nearer_share, nearest
 from patchdm.metrics.seams import border_scores, score_of_maps, step_maps, worst
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.codes import sample_codes
@@ -67,9 +69,9 @@ class Trained:
         config = self.params.evaluate
         weights = Path(config.weights) if config.weights else None
         self.extractor = load_extractor(config.extractor, weights, "cpu")
-        store = PatchStore(run / PATCHES)
-        real = store.images(store.rows("train"))
-        self.real, self.real_steps = self._features(real), step_maps([real])
+        self.store = PatchStore(run / PATCHES)
+        real = self.store.images(self.store.rows("train"))
+        self.real, self.real_steps = self.features(real), step_maps([real])
 
     def compare(self, settings: Sequence[Setting], count: int) -> list[dict[str, Any]]:
         """Return a row for each setting: quality of the same `count` seeds, and time.
@@ -91,7 +93,7 @@ class Trained:
                 "solver": setting.solver,
                 "steps": setting.steps,
                 "tiling": setting.tiling,
-                **self._quality(np.concatenate(images[setting])),
+                **self.quality(np.concatenate(images[setting])),
                 "s/image": round(median(seconds[setting]), 4),
             }
             for setting in settings
@@ -127,9 +129,20 @@ class Trained:
             )
         return straightforward.sample(self.baseline, self.scheduler, x_T, cond, setting.steps)
 
-    def _quality(self, images: np.ndarray) -> dict[str, float]:
+    def nearer(self, images: np.ndarray) -> float:
+        """Return the share of images nearer to training images, by features, than held-out ones."""
+        found = nearest(self.features(images), self.real)
+        return nearer_share(found.distances, self._held_out)
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        features = self.features(self.store.images(self.store.rows("test")))
+        return nearest(features, self.real).distances
+
+    def quality(self, images: np.ndarray) -> dict[str, float]:
+        """Compare images (n, H, W, 3) with the training images."""
         label, p = self.extractor.label, self.params.model.patch_size
-        features, subset = self._features(images), self.params.evaluate.kid_subset_size
+        features, subset = self.features(images), self.params.evaluate.kid_subset_size
         distance = kid(features, self.real, subset_size=subset, seed=0).mean
         steps = step_maps([images])
         borders = border_scores(steps, self.real_steps, p)
@@ -141,7 +154,7 @@ class Trained:
             "Seam-worst": round(borders[worst(borders)], 3),
         }
 
-    def _features(self, images: np.ndarray) -> np.ndarray:
+    def features(self, images: np.ndarray) -> np.ndarray:
         size = self.params.evaluate.batch_size
         batches = [images[start : start + size] for start in range(0, len(images), size)]
         return np.concatenate([self.extractor.features(batch).pooled for batch in batches])

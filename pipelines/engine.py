@@ -23,6 +23,8 @@ def bring_up_to_date(
     place: Place,
     root: Path | None = None,
     on_done: Callable[[list[str]], None] = lambda _names: None,
+    *,
+    pull: bool = False,
 ) -> None:
     """Bring stages up to date.
 
@@ -31,6 +33,7 @@ def bring_up_to_date(
         place: where they run.
         root: the repository; None: the working folder.
         on_done: called with the stages that are up to date, then with each that is done.
+        pull: take from the default remote what ran elsewhere.
 
     Raises:
         FlowError: the repository or a parameter is wrong, or stages failed. All stages that do not
@@ -51,7 +54,7 @@ def bring_up_to_date(
         clones.check_remote(root, tasks.talk)
         for stage in graph.pending:
             if stage.here:
-                tasks.run_stage.with_options(name=stage.name)(stage, root, None, None)
+                tasks.run_stage.with_options(name=stage.name)(stage, root, None, None, pull)
                 graph = replace(graph, stale=graph.stale - {stage.name})
         clones.push_inputs(graph, root, tasks.talk)
 
@@ -69,7 +72,10 @@ def bring_up_to_date(
             "snapshot": clones.take_snapshot(root) if place.has_clones else None,
             "gpu_slot": place.gpu_slot if stage.gpu else None,
         }
-        task = run_by_worker if place.runner == "workers" else tasks.run_stage
+        if place.runner == "workers":
+            task = run_by_worker
+        else:
+            task, parameters["pull"] = tasks.run_stage, pull
         named = task.with_options(name=name, task_run_name=name)
         with gpus(place) if stage.gpu else contextlib.nullcontext():
             return runner.submit(named, parameters, wait_for=done_before)

@@ -22,7 +22,7 @@ from pipelines.errors import FlowError
 from pipelines.estimate import PARAMS, show_estimate
 from pipelines.orphans import begin
 from pipelines.place import Place
-from pipelines.workspace import preset_params, published
+from pipelines.workspace import has_remote, preset_params, published
 
 METRICS = Path("reports/ablations")
 
@@ -55,7 +55,8 @@ def evaluate_ablations(
         show_estimate(root, params, tflops, cells=trained)
         table = _Table(root, cells)
         up_to = [] if preset else ["ablate_evaluate", "ablate_sample", "tables"]
-        bring_up_to_date(up_to, place, root, table.add)
+        pull = preset is not None and has_remote(root)
+        bring_up_to_date(up_to, place, root, table.add, pull=pull)
 
 
 @contextlib.contextmanager

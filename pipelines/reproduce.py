@@ -10,7 +10,7 @@ from pipelines.command import main
 from pipelines.engine import bring_up_to_date
 from pipelines.orphans import begin
 from pipelines.place import Place
-from pipelines.workspace import preset_params, published
+from pipelines.workspace import has_remote, preset_params, published
 
 
 @flow(name="reproduce", persist_result=False)
@@ -34,7 +34,7 @@ def reproduce(
     here = begin()
     text, _ = preset_params(here, preset, {})
     with published(here, preset, text) as folder:
-        bring_up_to_date(up_to or [], place, folder)
+        bring_up_to_date(up_to or [], place, folder, pull=has_remote(folder))
 
 
 if __name__ == "__main__":

@@ -76,11 +76,14 @@ OPTIONS: dict[str, Any] = {
 
 @task(**OPTIONS)
 @cancelled_with_flow
-def run_stage(stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str | None) -> None:
-    """Let DVC run one stage: in the flow's own tree, or with a snapshot in a clone."""
+def run_stage(
+    stage: Stage, root: Path, snapshot: Snapshot | None, gpu_slot: str | None, pull: bool = False
+) -> None:
+    """Let DVC run one stage: in a tree of this host, or with a snapshot in a clone."""
     with slot(gpu_slot):
         if snapshot is None:
-            talk(stage.name, clones.dvc("repro", "--single-item", stage.name), root)
+            options = ["--single-item", *(["--pull"] if pull else [])]
+            talk(stage.name, clones.dvc("repro", *options, stage.name), root)
             artifacts.publish(stage.name, stage.outs, root)
         else:
             clones.run_stage(stage, snapshot, talk)

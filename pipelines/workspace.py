@@ -102,6 +102,12 @@ def published(root: Path, preset: str, params: str) -> Iterator[Path]:
         get_run_logger().info("results are in %s/%s, the report in %s", REPORTS, preset, folder)
 
 
+def has_remote(folder: Path) -> bool:
+    """Say whether a repository has a default remote, which may have results of other hosts."""
+    with Repo(str(folder)) as repo:
+        return bool(repo.config["core"].get("remote"))
+
+
 def publish(folder: Path, place: Path) -> None:
     """Copy the results of a workspace to a folder, where other files stay."""
     place.mkdir(parents=True, exist_ok=True)

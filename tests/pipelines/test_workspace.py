@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_a_preset_is_reproduced_beside_params_yaml(toy_repo: Path):
     assert (toy_repo / "reports/other/params.yaml").read_text().endswith("# mine\n")
     assert (toy_repo / ".state/other/a.txt").is_file()
     assert not (toy_repo / "a.txt").exists()
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_what_ran_on_another_host_comes_from_the_remote(toy_repo: Path, tmp_path: Path):
+    (toy_repo / "presets").mkdir()
+    (toy_repo / "presets/other.yaml").write_bytes((REPO / "presets/smoke.yaml").read_bytes())
+    (toy_repo / "params.yaml").write_bytes((REPO / "presets/smoke.yaml").read_bytes())
+    (toy_repo / "dvc.yaml").write_text(toy.STAGES.replace("[x]", "[base.seed]"))
+    toy.run(toy_repo, "dvc", "remote", "add", "--default", "far", str(tmp_path / "far"))
+    toy.commit(toy_repo)
+    assert ran(toy_repo) == ["a", "b-one", "b-two"]
+    toy.run(toy_repo, "dvc", "push", "--run-cache")
+    shutil.rmtree(toy_repo / ".dvc/cache")
+    reproduce(preset="other")
+    other = toy_repo / ".state/other"
+    assert (other / "b-two.txt").read_bytes() == (toy_repo / "b-two.txt").read_bytes()
+    assert not (other / "log").exists()
 
 
 def test_a_killed_clone_is_made_anew(toy_repo: Path):
