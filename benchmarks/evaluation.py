@@ -1,38 +1,30 @@
-"""Speed and memory of the evaluation.
+"""Speed of the evaluation; benchmarks.evaluation_at_scale has its memory.
 
-Speed: noise images of the demo's size, in memory, through the EffNetLite0 extractor and all
-metrics, against a reference of as many. Memory: noise images whose pixels stand for features of
-Inception's size (2048 pooled, 2023 spatial), through everything else that the stages reference
-and evaluate do, each in a process of its own; what counts is the most that is resident (VmHWM).
+Noise images of the demo's size, in memory, through the EffNetLite0 extractor and all metrics,
+against a reference of as many.
 
     taskset -c 0,1 python -m benchmarks.evaluation --threads 2
-
-At 50,000 images the memory takes a quarter of an hour: nearest neighbours among 50,000 x 50,000.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from benchmarks._common import in_process, interleaved, peak_rss_mib, show
+from benchmarks._common import interleaved, show
 from benchmarks.training import PRESETS
 from patchdm.config import load_params
-from patchdm.metrics.compare import MEASURES, compare
+from patchdm.metrics.compare import compare
 from patchdm.metrics.extractors import Extractor, load_extractor
 from patchdm.metrics.judge import Judge
 from patchdm.metrics.manifolds import radii
 from patchdm.metrics.neighbours import nearest
-from patchdm.metrics.reference import SETS, Reference, read_reference, write_reference
 from patchdm.metrics.statistics import Statistics, collect
 
 NEAREST_K, PATCH_SIZE, BATCH = 3, 16, 64
@@ -43,16 +35,11 @@ def main() -> None:
     """Print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--images", type=int, default=50_000, help="images of the memory test")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    with threadpool_limits(args.threads), tempfile.TemporaryDirectory() as folder:
+    with threadpool_limits(args.threads):
         effnet = load_extractor("efficientnet-lite0", None, "cpu")
         rows = [_features(effnet), _thousand_samples(effnet)]
-        for step in (_make_reference, _use_reference):
-            name, mib, seconds = in_process(step, Path(folder), args.images, args.threads)
-            rows.append(_row(f"{name}, {args.images:,} images: memory, GiB", mib / 1024, "< 3"))
-            rows.append(_row(f"{name}, {args.images:,} images: seconds", seconds, "-"))
         show(f"Evaluation, {args.threads} threads", rows)
 
 
@@ -72,31 +59,6 @@ def _thousand_samples(extractor: Extractor) -> dict[str, object]:
     start = time.perf_counter()
     _measured(_collected(extractor, 1000, 32, 64, seed=1), real, real_radii)
     return _row("EffNetLite0, 1,000 samples: seconds", time.perf_counter() - start, "< 90")
-
-
-def _make_reference(folder: Path, count: int, threads: int) -> tuple[str, float, float]:
-    torch.set_num_threads(threads)
-    start = time.perf_counter()
-    real = _collected(_synthetic(2048), count, 32, 32, seed=0)
-    reference = Reference(
-        real=real,
-        radii=radii(real.features, NEAREST_K),
-        unseen=np.zeros((2, 2048), np.float32),
-        held_out_features=np.zeros(1),
-        held_out_pixels=np.zeros(1),
-        sets=pd.DataFrame(0.0, index=SETS, columns=["n", *MEASURES]),
-    )
-    write_reference(folder / "reference", reference, {})
-    return "reference", peak_rss_mib(), time.perf_counter() - start
-
-
-def _use_reference(folder: Path, count: int, threads: int) -> tuple[str, float, float]:
-    torch.set_num_threads(threads)
-    start = time.perf_counter()
-    reference = read_reference(folder / "reference", {})
-    samples = _collected(_synthetic(2048), count, 32, 32, seed=1)
-    _measured(samples, reference.real, reference.radii)
-    return "evaluate", peak_rss_mib(), time.perf_counter() - start
 
 
 def _synthetic(dim: int) -> Extractor:
