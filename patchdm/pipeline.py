@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,16 +17,16 @@ from patchdm.choices import OutputType, SampleCode, check_choice, check_names
 from patchdm.errors import PatchDMError, one_line
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
-from patchdm.restoring import Generators, RestoringMixin
-from patchdm.sampling.checks import check_count, check_guidance
-from patchdm.sampling.codes import sample_codes
+from patchdm.restoring import Generators, ImageInput, RestoringMixin, to_images
+from patchdm.sampling.callbacks import OnStepEnd, on_step_end
+from patchdm.sampling.checks import check_count, check_guidance, check_shapes
+from patchdm.sampling.coarse import canvases_of
+from patchdm.sampling.codes import chosen_codes, sample_codes
 from patchdm.sampling.denoise import Denoiser
-from patchdm.sampling.solve import Advance, solve
+from patchdm.sampling.solve import solve
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
 from patchdm.saved import located
-
-OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 
 
 class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
@@ -146,6 +146,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         *,
+        image: ImageInput | None = None,
+        strength: float = 0.5,
         code: str = "latent",
         tiling: str = "shifted",
         positions: str = "extrapolate",
@@ -173,6 +175,9 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             output_type: "pil", "np" or "pt" in [0, 1], or "latent": as the solver leaves them,
                 (batch_size, channels, height, width) in about [-1, 1].
             return_dict: False gives a plain tuple.
+            image: PIL images, or (batch_size, channels, h, w) float in [-1, 1], of any size: what
+                the canvas begins as, enlarged, instead of as noise alone.
+            strength: share of the steps that are then made, the last ones; above 0, at most 1.
             code: "latent": from the latent model, where there is one; "training": that of a
                 training image, from the table, each as likely as any other.
             tiling: of feature collage: "shifted" (the paper), or "blend", of which the last
@@ -209,6 +214,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             self._callback_tensor_inputs,
         )
         begin(self.scheduler, num_inference_steps)  # before anything is drawn
+        begun = None if image is None else canvases_of(to_images(image), batch_size, shape)
 
         self._guidance_scale = guidance_scale
         x_T = self.gaussian(batch_size, shape, generator) if latents is None else latents
@@ -232,32 +238,15 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             self.scheduler,
             self.to_device(x_T),
             num_steps=num_inference_steps,
+            image=None if begun is None else self.to_device(begun),
+            strength=strength,
             generator=generator,
-            on_step=self._on_step(
-                denoiser, callback_on_step_end, callback_on_step_end_tensor_inputs
+            on_step=on_step_end(
+                self, denoiser, callback_on_step_end, callback_on_step_end_tensor_inputs
             ),
             show=self.show_steps,
         )
         return self.finished(x_0, output_type, return_dict)
-
-    def _on_step(
-        self, denoiser: Denoiser, on_step_end: OnStepEnd | None, tensor_inputs: Sequence[str]
-    ) -> Advance | None:
-        """Return what calls the caller's function after each step."""
-        if on_step_end is None:
-            return None
-
-        def on_step(x_t: Tensor, step: Step) -> Tensor:
-            # A copy of the codes, so that a change in place is seen.
-            codes = None if denoiser.cond is None else denoiser.cond.clone()
-            tensors = {"latents": x_t, "cond": codes}
-            given: dict[str, Any] = {name: tensors[name] for name in tensor_inputs}
-            changed = given | on_step_end(self, step.index, step.t, given)
-            if "cond" in changed:
-                denoiser.cond = changed["cond"]
-            return changed.get("latents", x_t)
-
-        return on_step
 
     def denoiser(
         self,
@@ -304,9 +293,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         count = 0 if self.code_table is None else self.code_table.config.num_images
         if not count:  # as in a model that was published
             raise ValueError("`code` is 'training', expected 'latent': there is no table of them")
-        # The largest of as many equal draws falls on each image alike.
         draws = self.gaussian(batch_size, (count,), generator)
-        return self.code_table(draws.argmax(dim=1).to(self.code_table.device))
+        return chosen_codes(self.code_table, draws)
 
     def show_steps(self, steps: Sequence[Step]) -> Iterable[Step]:
         """Show a progress bar over the steps of a call."""
@@ -340,14 +328,10 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             raise ValueError(
                 f"`generator` is a list of {len(generator)}, expected one per image: {batch_size}"
             )
-        lattice = cond.shape[1:3] if cond is not None and cond.ndim == 4 else ()
-        expected = {
-            "cond": (cond, (batch_size, *lattice, self.unet.config.cond_dim)),
-            "latents": (latents, (batch_size, *shape)),
-        }
-        for name, (tensor, size) in expected.items():
-            if tensor is not None and (tensor.shape != size or not tensor.numel()):
-                raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {size}")
+        check_shapes(
+            cond=(cond, (batch_size, *_lattice(cond), self.unet.config.cond_dim)),
+            latents=(latents, (batch_size, *shape)),
+        )
         check_choice("output_type", output_type, OutputType)
 
     def _shape(
@@ -375,3 +359,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
     def to_device(self, tensor: Tensor) -> Tensor:
         """Return a tensor as the parts take it: float32, where they compute."""
         return tensor.to(self._execution_device, torch.float32)
+
+
+def _lattice(cond: Tensor | None) -> tuple[int, ...]:
+    """Return rows and columns of a field of codes; of one code an image nothing."""
+    return tuple(cond.shape[1:3]) if cond is not None and cond.ndim == 4 else ()

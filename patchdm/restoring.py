@@ -114,7 +114,7 @@ class RestoringMixin:
         Raises:
             ValueError: an argument does not fit.
         """
-        known = self.to_device(_to_tensor(image))
+        known = self.to_device(to_images(image))
         batch, channels, height, width = known.shape
         shape = (channels, height, width)
         self.check_inputs(
@@ -185,7 +185,7 @@ class RestoringMixin:
         """
         check_choice("output_type", output_type, OutputType)
         canvas = canvas_around(
-            _to_tensor(image),
+            to_images(image),
             left=left,
             top=top,
             right=right,
@@ -204,7 +204,7 @@ def _coder(pipe: Host) -> CodeTable | SemanticEncoder | None:
     return coder
 
 
-def _to_tensor(image: ImageInput) -> Tensor:
+def to_images(image: ImageInput) -> Tensor:
     """Return images as (B, channels, H, W) in [-1, 1].
 
     Raises:

@@ -97,7 +97,8 @@ def panorama(
         field = codes_of_seeds(pipe, seeds, rows, latent_steps)
         denoiser = pipe.denoiser((grid.rows * p, grid.cols * p), field, **chosen)
         blocks = block_count(grid.rows, grid.cols, side)
-        needed = bytes_needed(pipe.scheduler, 3 * grid.rows * grid.cols * p * p)
+        spare = 2 * 3 * width * height  # its pixels, and at most as much in the file
+        needed = bytes_needed(pipe.scheduler, 3 * grid.rows * grid.cols * p * p) + spare
         tell(f"panorama: {blocks} blocks a step, {needed / 1e9:,.1f} GB in {work} while it is made")
         x_0 = solve_by_blocks(
             denoiser,
@@ -107,6 +108,7 @@ def panorama(
             num_steps=num_steps,
             side=side,
             settings=about | {"guidance_scale": w} | chosen,
+            spare=spare,
             on_progress=on_start(blocks * num_steps),
         )
     except ValueError as error:

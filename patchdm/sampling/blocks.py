@@ -23,7 +23,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
 from patchdm.errors import PatchDMError
+from patchdm.sampling.coarse import Rows, first_step
 from patchdm.sampling.denoise import Denoiser
+from patchdm.sampling.solve import noised
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
 
@@ -46,6 +48,9 @@ def solve_by_blocks(
     num_steps: int,
     side: int,
     settings: Mapping[str, Any],
+    image: Rows | None = None,
+    strength: float = 1.0,
+    spare: int = 0,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
     """Denoise one image in a folder, or go on with it.
@@ -58,6 +63,9 @@ def solve_by_blocks(
         num_steps: solver steps.
         side: patches of a block along both axes, at most. The image depends on it by rounding.
         settings: what the image follows from, as JSON has it.
+        image: rows of the canvas in [-1, 1] to begin with; None: noise alone.
+        strength: share of the steps that are then made, the last ones.
+        spare: bytes that the disk must have besides, for what is made of the canvas.
         on_progress: called with the number of blocks that are done, of all steps.
 
     Returns:
@@ -65,9 +73,10 @@ def solve_by_blocks(
 
     Raises:
         PatchDMError: the folder is of another image or in use, or its disk has no room.
-        ValueError: the solver or the number of steps does not fit.
+        ValueError: the solver, the number of steps or the strength does not fit.
     """
-    timesteps = begin(scheduler, num_steps)
+    first = 0 if image is None else first_step(strength, num_steps)
+    timesteps = begin(scheduler, num_steps, first)
     if (names := CANVASES.get(type(scheduler))) is None:
         known = " or ".join(each.__name__ for each in CANVASES)
         raise ValueError(f"`scheduler` is a {type(scheduler).__name__}, expected {known}")
@@ -77,15 +86,17 @@ def solve_by_blocks(
     blocks = list(itertools.product(_spans(grid.rows, side), _spans(grid.cols, side)))
     about = {**settings, "shape": shape, "num_steps": num_steps, "side": side}
     with _journal(folder, about | {"solver": type(scheduler).__name__}) as journal:
-        check_room(folder, names, math.prod(shape))
+        check_room(folder, names, math.prod(shape), spare)
         canvases = {name: _mapped(folder / name, shape) for name in names}
         if NOISE not in journal.done:
             for top in range(0, shape[2], p):
                 draw = torch.randn((1, channels, p, shape[3]), generator=generator)
-                canvases["x0"][:, :, top : top + p] = draw * scheduler.init_noise_sigma
+                rows_of_image = image and image(top, top + p)
+                begun = noised(scheduler, draw, timesteps[first], rows_of_image)
+                canvases[f"x{first % 2}"][:, :, top : top + p] = begun
             journal.add(NOISE)
         on_progress(len(journal.done) - 1)
-        for index, t in enumerate(timesteps):
+        for index, t in list(enumerate(timesteps))[first:]:
             step = Step(t, index, num_steps)
             now, then = index % 2, (index + 1) % 2
             for rows, cols in blocks:
@@ -96,7 +107,8 @@ def solve_by_blocks(
                 x_t = canvases[f"x{now}"][at]
                 eps = denoiser.block(canvases[f"x{now}"], step, rows, cols).float().cpu()
                 if "m0" in canvases:
-                    _remember(scheduler, index, canvases[f"m{now}"][at])
+                    last = canvases[f"m{now}"][at] if index > first else None
+                    _remember(scheduler, index, last)
                     stepped = scheduler.step(eps, t, x_t).prev_sample
                     canvases[f"m{then}"][at] = scheduler.model_outputs[-1]
                 else:
@@ -117,14 +129,14 @@ def bytes_needed(scheduler: SchedulerMixin, numbers: int) -> int:
     return 4 * numbers * len(CANVASES.get(type(scheduler), ()))
 
 
-def check_room(folder: Path, names: tuple[str, ...], numbers: int) -> None:
-    """Refuse a disk without room for what of the files is not there yet.
+def check_room(folder: Path, names: tuple[str, ...], numbers: int, spare: int) -> None:
+    """Refuse a disk without room for what of the files is not there yet, and some bytes more.
 
     Raises:
         PatchDMError: it says how much is needed.
     """
     there = sum(_allocated(folder / name) for name in names)
-    needed, free = 4 * numbers * len(names) - there, shutil.disk_usage(folder).free
+    needed, free = 4 * numbers * len(names) - there + spare, shutil.disk_usage(folder).free
     if needed > free:
         raise PatchDMError(
             f"{folder}: found {free / 1e9:,.1f} GB of free disk, expected {needed / 1e9:,.1f}"
@@ -135,10 +147,10 @@ def _allocated(path: Path) -> int:
     return path.stat().st_blocks * 512 if path.exists() else 0
 
 
-def _remember(scheduler: SchedulerMixin, index: int, last: Tensor) -> None:
+def _remember(scheduler: SchedulerMixin, index: int, last: Tensor | None) -> None:
     """Put a multistep solver before a step of one block, with that block's last prediction."""
-    scheduler.model_outputs = [None, last if index else None]
-    scheduler.lower_order_nums = min(index, 1)
+    scheduler.model_outputs = [None, last]
+    scheduler.lower_order_nums = 0 if last is None else 1
     scheduler._step_index = index  # noqa: SLF001 - it counts calls, which here are of blocks
 
 

@@ -6,6 +6,8 @@ import math
 from numbers import Integral
 from typing import Any
 
+from torch import Tensor
+
 from patchdm.models.unet import PatchUNet
 
 
@@ -24,3 +26,10 @@ def check_guidance(unet: PatchUNet, scale: float) -> None:
             f"`guidance_scale` is {scale}, expected 0: the network was not trained without its "
             "conditions too (train.code_dropout and train.position_dropout above 0)"
         )
+
+
+def check_shapes(**tensors: tuple[Tensor | None, tuple[int, ...]]) -> None:
+    """Raise a ValueError if a tensor that is given is empty, or not of its expected shape."""
+    for name, (tensor, expected) in tensors.items():
+        if tensor is not None and (tensor.shape != expected or not tensor.numel()):
+            raise ValueError(f"`{name}` has shape {tuple(tensor.shape)}, expected {expected}")

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from patchdm.models.latent import LatentMLP
+from patchdm.models.semantic import CodeTable
 
 
 @torch.no_grad()
@@ -20,3 +21,9 @@ def sample_codes(
         eps = latent(z, t.expand(len(z)).to(z.device))
         z = scheduler.step(eps, t, z).prev_sample
     return latent.denormalize(z)
+
+
+def chosen_codes(table: CodeTable, draws: Tensor) -> Tensor:
+    """Choose codes of a table: (B, num_images) Gaussian -> (B, code_dim), each as likely."""
+    # The largest of as many equal draws falls on each image alike.
+    return table(draws.argmax(dim=1).to(table.device))

@@ -14,6 +14,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from patchdm.sampling.coarse import first_step
 from patchdm.sampling.solvers import begin
 from patchdm.sampling.tilings import Step
 
@@ -31,6 +32,7 @@ def run(
     timesteps: Tensor,
     x: Tensor,
     *,
+    first: int = 0,
     repeats: int = 1,
     on_step: Advance | None = None,
     show: Show = iter,
@@ -40,7 +42,8 @@ def run(
     Args:
         advance: makes a step.
         timesteps: (n,) times of the steps.
-        x: (B, C, H, W) at the first of them.
+        x: (B, C, H, W) at the time of the first step that is made.
+        first: that step.
         repeats: times each step is made.
         on_step: (x, step) after a step -> the x to go on with.
         show: wraps the steps.
@@ -48,7 +51,7 @@ def run(
     Returns:
         x_0, (B, C, H, W).
     """
-    steps = [Step(t, index, len(timesteps)) for index, t in enumerate(timesteps)]
+    steps = [Step(t, index, len(timesteps)) for index, t in enumerate(timesteps)][first:]
     for step in show([step for step in steps for _ in range(repeats)]):
         x = advance(x, step)
         if on_step is not None:
@@ -62,6 +65,8 @@ def solve(
     x_T: Tensor,
     *,
     num_steps: int,
+    image: Tensor | None = None,
+    strength: float = 1.0,
     generator: torch.Generator | list[torch.Generator] | None = None,
     on_step: Advance | None = None,
     show: Show = iter,
@@ -73,6 +78,8 @@ def solve(
         scheduler: the solver; its time steps are set here.
         x_T: (B, C, H, W) Gaussian noise.
         num_steps: solver steps.
+        image: (B, C, H, W) to begin with, in [-1, 1], noised by x_T; None: x_T alone.
+        strength: share of the steps that are then made, the last ones.
         generator: gives the noise that a solver adds.
         on_step, show: as in `run`.
 
@@ -80,11 +87,20 @@ def solve(
         x_0, (B, C, H, W).
 
     Raises:
-        ValueError: the solver or the number of steps does not fit, see `begin`.
+        ValueError: the solver, the number of steps or the strength does not fit, see `begin`.
     """
-    timesteps = begin(scheduler, num_steps)
+    first = 0 if image is None else first_step(strength, num_steps)
+    timesteps = begin(scheduler, num_steps, first)
+    x = noised(scheduler, x_T, timesteps[first], image)
     advance = whole(predict, scheduler, generator)
-    return run(advance, timesteps, x_T * scheduler.init_noise_sigma, on_step=on_step, show=show)
+    return run(advance, timesteps, x, first=first, on_step=on_step, show=show)
+
+
+def noised(scheduler: SchedulerMixin, noise: Tensor, t: Tensor, image: Tensor | None) -> Tensor:
+    """Return what a solver begins with at a time: noise, or an image with noise."""
+    if image is None:
+        return noise * scheduler.init_noise_sigma
+    return scheduler.add_noise(image, noise, t.reshape(1))
 
 
 def whole(

@@ -45,8 +45,8 @@ def solver(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
     )
 
 
-def begin(scheduler: SchedulerMixin, num_steps: int) -> Tensor:
-    """Set the steps of a solver and return their times.
+def begin(scheduler: SchedulerMixin, num_steps: int, first: int = 0) -> Tensor:
+    """Set the steps of a solver, of which `first` is the one to begin with; return all times.
 
     Raises:
         ValueError: it takes no such number of steps, or it does not denoise by the noise schedule
@@ -61,7 +61,7 @@ def begin(scheduler: SchedulerMixin, num_steps: int) -> Tensor:
         raise ValueError(f"{name} takes no {num_steps} steps: {error}") from None
     if hasattr(scheduler, "set_begin_index"):
         # Else it looks for its place by the time, which several of Karras' steps may share.
-        scheduler.set_begin_index(0)
+        scheduler.set_begin_index(first)
     _check_times(name, scheduler.timesteps, scheduler.config.num_train_timesteps)
     return scheduler.timesteps
 

@@ -19,6 +19,7 @@ from patchdm.grid import PatchGrid
 from patchdm.models import PatchUNet
 from patchdm.sampling import blocks
 from patchdm.sampling.blocks import block_count, solve_by_blocks
+from patchdm.sampling.coarse import enlarged
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import solve
 from patchdm.sampling.solvers import solver
@@ -175,3 +176,20 @@ def test_solvers_that_look_at_whole_canvases_are_refused(unet, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         by_blocks(unet, tmp_path, scheduler=scheduler)
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_an_image_to_begin_with(unet, tmp_path: Path, name: str, strength: float):
+    small = torch.rand(1, 3, 9, 11, generator=seeded()) * 2 - 1
+    rows = enlarged(small, ROWS * P, COLS * P)
+    scheduler = solver(paper_scheduler(), name)
+    begun = {"image": rows(0, ROWS * P), "strength": strength}
+    plain = Denoiser(unet, PatchGrid(ROWS, COLS, P), FIELD)
+    expected = solve(plain, scheduler, x_T(), num_steps=STEPS, **begun)
+    denoiser = Denoiser(unet, PatchGrid(ROWS, COLS, P), FIELD)
+    rest = {"num_steps": STEPS, "side": 3, "settings": {}, "image": rows, "strength": strength}
+    found = solve_by_blocks(denoiser, scheduler, tmp_path, seeded(), **rest)
+    assert_close(found, expected, **CLOSE)
+    lines = (tmp_path / "journal").read_text().splitlines()
+    assert len(lines) == 1 + round(strength * STEPS) * block_count(ROWS, COLS, 3)
