@@ -80,10 +80,15 @@ def test_unknown_variants_are_refused():
 
 def test_the_study_is_the_demo_with_an_ablation():
     study, demo = (load_params(REPO / f"presets/{name}.yaml") for name in ("study", "demo"))
-    changes = {"model": {"patch_size": 8}, "sample": {"num_images": 1024}}
+    changes = {
+        "model": {"patch_size": 8},
+        "sample": {"num_images": 1024, "guidance_scale": 0.0},  # which is a sampling of its own
+    }
     for section in ("data", "features", "model", "diffusion", "sample", "evaluate"):
         same = getattr(demo, section).model_copy(update=changes.get(section, {}))
         assert getattr(study, section) == same, section
+    for drop in ("code_dropout", "position_dropout"):
+        assert getattr(study.train, drop) == getattr(demo.train, drop)
     assert study.rows * study.cols >= 8 * 4
     assert study.sample.num_images >= 1000
     assert [*study.ablation.variants, "v-prediction"] == list(VARIANTS)
