@@ -49,6 +49,8 @@ _styled = mpl.rc_context(_STYLE)
 _ERROR_BAR: dict[str, Any] = {"fmt": "none", "ecolor": "#22262b", "capsize": 4, "zorder": 3}
 _MARKS = (200, 68, 46), (47, 102, 144)
 _BORDER: dict[str, Any] = {"color": "#8a8f98", "lw": 0.9, "ls": (0, (2, 3)), "zorder": 1}
+_DASHES = "-", "--", ":"
+"""Of lines, once all colours are used."""
 _PADDED: dict[str, Any] = _BORDER | {"lw": 0.6, "ls": (0, (7, 4))}
 
 
@@ -179,9 +181,11 @@ def border_profiles(steps: Mapping[str, np.ndarray], patch_size: int) -> bytes:
     figure, axes = _figure()
     middle = patch_size // 2
     axes.axvline(0, **_BORDER)
-    for name, values in steps.items():
+    colours = len(mpl.rcParams["axes.prop_cycle"])
+    for number, (name, values) in enumerate(steps.items()):
         places = np.arange(-middle, middle + 1)  # both ends are the same place
-        axes.plot(places, values[places % patch_size], label=name)
+        dashes = _DASHES[number // colours % len(_DASHES)]
+        axes.plot(places, values[places % patch_size], dashes, label=name)
     axes.set(xlabel="pixels from the patch border", ylabel="mean step, grey levels")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
