@@ -91,7 +91,9 @@ def panorama(
     grid = PatchGrid(-(-height // p), -(-width // p), p)
     work = out.with_name(f"{out.name}.work")
     side = max(1, BLOCK_PIXELS * (1 if pipe.device.type == "cpu" else 2) // p)
-    about = {"model": model_hash(pipe), "seeds": [*seeds], "lattice": lattice}
+    about = {"model": model_hash(pipe), "seeds": [*seeds], "lattice": lattice, "guidance_scale": w}
+    about |= {"latent_num_inference_steps": latent_steps}
+    about |= {key: value for key, value in chosen.items() if key != "rows_per_chunk"}  # memory
     try:
         check_guidance(pipe.unet, w)
         field = codes_of_seeds(pipe, seeds, rows, latent_steps)
@@ -107,7 +109,7 @@ def panorama(
             *generators(seeds[:1]),
             num_steps=num_steps,
             side=side,
-            settings=about | {"guidance_scale": w} | chosen,
+            settings=about,
             spare=spare,
             on_progress=on_start(blocks * num_steps),
         )

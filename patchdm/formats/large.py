@@ -6,6 +6,7 @@ libvips reads the pixels from a raw file and writes in bounded memory.
 from __future__ import annotations
 
 import importlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def check_output(path: Path, pixels: int) -> None:
 def write_large(raw: Path, width: int, height: int, path: Path) -> None:
     """Write uint8 pixels (height, width, 3) of a raw file as an image of the kind of `path`.
 
-    Of a DeepZoom image the tiles are in NAME_files, beside NAME.dzi.
+    Of a DeepZoom image the tiles are in NAME_files, beside NAME.dzi. Its parts are made beside the
+    raw file, on the disk of `path`.
     """
     if path.suffix == ".png":
         import numpy as np  # noqa: PLC0415
@@ -59,13 +61,17 @@ def write_large(raw: Path, width: int, height: int, path: Path) -> None:
             packed = {"compression": "deflate", "predictor": "horizontal"}
             image.tiffsave(str(fresh), bigtiff=True, **tiled, **packed)
         return
-    tiles = path.with_name(f"{path.stem}_files")
-    with replacing(tiles) as fresh_tiles, replacing(path) as fresh:
-        base = fresh_tiles.with_name(f"{fresh_tiles.name}.new")
-        suffix = f".{TILE_FORMAT}[Q={QUALITY}]"
-        image.dzsave(str(base), tile_size=TILE, overlap=OVERLAP, suffix=suffix)
-        base.with_name(f"{base.name}.dzi").rename(fresh)
-        base.with_name(f"{base.name}_files").rename(fresh_tiles)
+    # Beside the pixels, where the next call removes what a kill has left of it.
+    scratch = raw.with_name("deepzoom")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    suffix = f".{TILE_FORMAT}[Q={QUALITY}]"
+    image.dzsave(str(scratch / "image"), tile_size=TILE, overlap=OVERLAP, suffix=suffix)
+    (scratch / "image_files/vips-properties.xml").unlink(missing_ok=True)  # it has the date
+    with replacing(path.with_name(f"{path.stem}_files")) as fresh:
+        (scratch / "image_files").rename(fresh)
+    with replacing(path) as fresh:
+        (scratch / "image.dzi").rename(fresh)
 
 
 def _libvips() -> Any:

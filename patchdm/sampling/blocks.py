@@ -23,6 +23,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
 from patchdm.errors import PatchDMError
+from patchdm.files import replacing
 from patchdm.sampling.coarse import Rows, first_step
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import noised
@@ -184,6 +185,11 @@ class _Journal:
 def _journal(folder: Path, settings: Mapping[str, Any]) -> Iterator[_Journal]:
     """Yield the journal of a folder, which no other process may use at the same time."""
     folder.mkdir(parents=True, exist_ok=True)
+    others = [path.name for path in folder.iterdir() if path.name != LOCK]
+    if others and SETTINGS not in others:
+        raise PatchDMError(
+            f"{folder}: found {others[0]}, expected a new folder, or one that an image was begun in"
+        )
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,11 +197,12 @@ def _journal(folder: Path, settings: Mapping[str, Any]) -> Iterator[_Journal]:
             raise PatchDMError(f"{folder}: another process is at work there") from None
         about, text = folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True)
         if about.exists() and about.read_text() != text:
-            begun, wanted = json.loads(about.read_text() or "{}"), json.loads(text)
+            begun, wanted = json.loads(about.read_text()), json.loads(text)
             key = next(k for k in {**begun, **wanted} if begun.get(k) != wanted.get(k))
             raise PatchDMError(
                 f"{about}: the image was begun with {key} = {begun.get(key)!r}, found "
                 f"{wanted.get(key)!r}: repeat that command, or remove the folder"
             )
-        about.write_text(text)
+        with replacing(about) as fresh:
+            fresh.write_text(text)
         yield _Journal(folder / JOURNAL)

@@ -53,30 +53,3 @@ def canvases_of(images: Tensor, batch_size: int, shape: tuple[int, int, int]) ->
         )
     height, width = shape[1:]
     return torch.cat([enlarged(each[None], height, width)(0, height) for each in images.float()])
-
-
-def regions(
-    canvas: Rows, size: tuple[int, int], region: tuple[int, int], lattice: tuple[int, int]
-) -> Tensor:
-    """Cut the regions whose codes lie on a lattice over a canvas, see `patchdm.sampling.fields`.
-
-    Args:
-        canvas: its rows.
-        size: its height and width.
-        region: height and width of a region, at most those of the canvas: of a training image.
-        lattice: rows and columns.
-
-    Returns:
-        (rows * columns, C, *region) in reading order, each around its place, but inside.
-    """
-    tops, lefts = (
-        [round(place * (side - length)) for place in torch.linspace(0, 1, count).tolist()]
-        if count > 1
-        else [(side - length) // 2]
-        for side, length, count in zip(size, region, lattice, strict=True)
-    )
-    found = []
-    for top in tops:
-        rows = canvas(top, top + region[0])
-        found += [rows[..., left : left + region[1]] for left in lefts]
-    return torch.cat(found)

@@ -24,6 +24,7 @@ from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.solve import generators
 from tests.cli.runs import HEIGHT, STEPS, WIDTH, refusal
+from tests.photographs import contents
 from tests.report.test_browser import BROWSER
 
 MODEL = "run/data/models"
@@ -97,6 +98,23 @@ def test_killed_at_any_moment_it_ends_in_the_same_bytes():
         lines = len(journal.read_text().splitlines()) if journal.exists() else lines
     assert Path("a.tif").read_bytes() == whole
     assert not Path("a.tif.work").exists()
+
+
+@pytest.mark.usefixtures("work")
+def test_killed_while_it_writes_tiles_it_writes_them_again(monkeypatch: pytest.MonkeyPatch):
+    made("whole.dzi")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(large, "replacing", killed)  # the tiles are there, not in their place
+        with pytest.raises(SystemExit):
+            made("a.dzi")
+    assert Path("a.dzi.work/deepzoom/image_files").is_dir()
+    made("a.dzi")
+    assert contents(Path("a_files")) == contents(Path("whole_files"))
+    assert not Path("a.dzi.work").exists()
 
 
 @pytest.mark.usefixtures("work")

@@ -161,6 +161,13 @@ def test_a_full_disk_is_refused_before_anything_is_drawn(unet, tmp_path: Path, m
     by_blocks(unet, tmp_path)  # what is there takes no more
 
 
+def test_a_folder_of_other_files_is_left_alone(unet, tmp_path: Path):
+    (tmp_path / "photo.png").write_text("mine")
+    with pytest.raises(PatchDMError, match=r"found photo\.png, expected a new folder"):
+        by_blocks(unet, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
 def test_two_processes_do_not_share_a_folder(unet, tmp_path: Path):
     def again(done: int) -> None:
         if done == 1:

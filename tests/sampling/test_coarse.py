@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
-from patchdm.sampling.coarse import canvases_of, enlarged, first_step, regions
+from patchdm.sampling.coarse import canvases_of, enlarged, first_step
 from tests.small_pipeline import CODE, P, images, pipeline
 
 
@@ -29,15 +29,6 @@ def test_rows_are_those_of_the_whole():
     assert_close(enlarged(constant, 12, 20)(0, 12), torch.full((1, 3, 12, 20), 0.25))
     ramp = torch.linspace(-0.5, 0.5, 8).expand(1, 3, 8, 8)
     assert (enlarged(ramp, 8, 32)(0, 8).diff(dim=-1)[..., 4:-4] > 0).all()
-
-
-def test_regions_lie_around_their_codes_and_inside():
-    canvas = torch.arange(6 * 10.0).reshape(1, 1, 6, 10)
-    found = regions(lambda a, b: canvas[:, :, a:b], (6, 10), (2, 4), (2, 3))
-    assert found.shape == (6, 1, 2, 4)
-    assert found[:, 0, 0, 0].tolist() == [0, 3, 6, 40, 43, 46]
-    middle = regions(lambda a, b: canvas[:, :, a:b], (6, 10), (2, 4), (1, 1))
-    assert middle[0, 0, 0, 0] == 23
 
 
 def test_the_pipeline_begins_with_an_image():
