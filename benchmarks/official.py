@@ -2,9 +2,10 @@
 
 One denoising step of one canvas, and one training step (loss, gradients, Adam, weight average) on
 ready batches. Each way has a process, and they take turns; medians are shown. The authors' network
-runs as it stands, in float32; it needs einops, which this project does not.
+runs as it stands; it needs einops, which this project does not.
 
     OFFICIAL=../Patch-DM taskset -c 0,1 python -m benchmarks.official --threads 2
+    OFFICIAL=../Patch-DM python -m benchmarks.official --device cuda
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.nn.functional import mse_loss, pad
 
 from benchmarks._common import awake, describe, machine_peaks, process, show, speedup
 from benchmarks._weights import authors_weights
-from patchdm.devices import cast
+from patchdm.devices import cast, device_for
 from patchdm.diffusion.loss import Window, window_losses
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.grid import PatchGrid, merge, positions, split
@@ -41,6 +42,15 @@ OFFICIAL = "OFFICIAL"
 Call = Callable[[], Tensor]
 
 
+class Way(NamedTuple):
+    """Whose network it is, and how it computes."""
+
+    authors: bool = False
+    precision: str = "no"
+    compiled: bool = False
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
 class Case(NamedTuple):
     """A network, the side of a canvas, and windows of a training step."""
 
@@ -50,20 +60,20 @@ class Case(NamedTuple):
     batch: int
 
 
-CASES = [
-    Case(
-        "32 channels, p = 16, 64x64",
-        {"patch_size": 16, "channels": (32, 64, 128, 256), "attention_levels": (2,)},
-        64,
-        32,
-    ),
-    Case("paper, p = 64, 256x256", {}, 256, 4),
-]
+SMALL = {"patch_size": 16, "channels": (32, 64, 128, 256), "attention_levels": (2,)}
+CASES = {
+    "cpu": [
+        Case("32 channels, p = 16, 64x64", SMALL, 64, 32),
+        Case("paper, p = 64, 256x256", {}, 256, 4),
+    ],
+    "cuda": [Case("paper, p = 64, 1024x1024", {}, 1024, 32)],
+}
 
 
 def main() -> None:
     """Measure all cases, if the authors' code is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -73,67 +83,78 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = [
         row
-        for case in range(len(CASES))
+        for case in range(len(CASES[args.device]))
         for kind in KINDS
-        for row in measure(case, kind, args.threads, args.repeats)
+        for row in measure(args.device, case, kind, args.threads, args.repeats)
     ]
-    show(f"Against the authors' code, {describe(machine_peaks())}", rows)
+    cuda = args.device == "cuda"
+    machine = torch.cuda.get_device_name() if cuda else describe(machine_peaks())
+    show(f"Against the authors' code, {machine}, torch {torch.__version__}", rows)
 
 
-def measure(case: int, kind: str, threads: int, repeats: int) -> list[dict[str, object]]:
+def measure(
+    device: str, case: int, kind: str, threads: int, repeats: int
+) -> list[dict[str, object]]:
     """Return a row for each way to take a kind of step."""
+    ways = [name for name, way in WAYS.items() if device in way.devices]
     with contextlib.ExitStack() as stack:
-        pools = {way: stack.enter_context(process()) for way in WAYS}
+        pools = {way: stack.enter_context(process()) for way in ways}
 
         def there(function: Callable[..., Any]) -> dict[str, Any]:
             """Call a function in the process of each way, one after another."""
-            given = case, kind, threads
-            return {way: pools[way].submit(function, way, *given).result() for way in WAYS}
+            given = device, case, kind, threads
+            return {way: pools[way].submit(function, way, *given).result() for way in ways}
 
         results = there(result_of)
         turns = [there(seconds_of) for _ in range(repeats)]
-    seconds = {way: [turn[way] for turn in turns] for way in WAYS}
+    seconds = {way: [turn[way] for turn in turns] for way in ways}
     return [
         {
-            "network": CASES[case].name,
+            "network": CASES[device][case].name,
             "step": kind,
             "way": way,
             "s/step": f"{median(seconds[way]):.4f}",
             "speed": f"{speedup(seconds['authors'], seconds[way]):.2f}x",
             "differ by": f"{(results[way] - results['authors']).abs().max():.0e}",
         }
-        for way in WAYS
+        for way in ways
     ]
 
 
-def result_of(way: str, case: int, kind: str, threads: int) -> Tensor:
+def result_of(way: str, *given: Any) -> Tensor:
     """Return what a step gives, the first time."""
-    return call_of(way, case, kind, threads)()
+    return call_of(way, *given)().float().cpu()
 
 
-def seconds_of(way: str, case: int, kind: str, threads: int) -> float:
-    """Return the seconds of a step."""
-    call = call_of(way, case, kind, threads)
+def seconds_of(way: str, device: str, *given: Any) -> float:
+    """Return the seconds of a step; on a GPU of one in a row of four, as it runs ahead."""
+    call = call_of(way, device, *given)
+    steps = 4 if device == "cuda" else 1
     start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    for _ in range(steps):
+        call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps
 
 
 @cache
-def call_of(way: str, case: int, kind: str, threads: int) -> Call:
+def call_of(way: str, device: str, case: int, kind: str, threads: int) -> Call:
     """Return a step, which stays in this process; the library's keeps memory, as stages do."""
     torch.set_num_threads(threads)
+    torch.set_default_device(device)
+    device_for(deterministic=False, training=kind == "training")
     torch.manual_seed(0)
-    sizes = CASES[case].sizes
+    sizes = CASES[device][case].sizes
     unet = PatchUNet(**{"time_channels": 32 if sizes else 64, **sizes})
     awake(unet)
     network: nn.Module = unet.to(memory_format=torch.channels_last)
-    if way == "authors":
+    if WAYS[way].authors:
         network = authors_network(unet.to(memory_format=torch.contiguous_format))
     else:
         keep_freed_memory()
     torch.manual_seed(1)  # equal inputs, whatever was drawn to build a network
-    return KINDS[kind](CASES[case], unet, network, WAYS[way])
+    return KINDS[kind](CASES[device][case], unet, network, WAYS[way])
 
 
 def authors_network(unet: PatchUNet) -> nn.Module:
@@ -160,7 +181,7 @@ def authors_network(unet: PatchUNet) -> nn.Module:
     return network
 
 
-def sampling(case: Case, unet: PatchUNet, network: nn.Module, precision: str) -> Call:
+def sampling(case: Case, unet: PatchUNet, network: nn.Module, way: Way) -> Call:
     """Return a way to predict one canvas."""
     p, side = unet.config.patch_size, case.side
     x_t, cond = torch.randn(1, 3, side, side), torch.randn(1, unet.config.cond_dim)
@@ -170,17 +191,21 @@ def sampling(case: Case, unet: PatchUNet, network: nn.Module, precision: str) ->
 
     def authors() -> Tensor:
         patches = split(pad(x_t, (p // 2,) * 4), p)
-        return merge(network(x=patches, t=step.t.reshape(1), **given).pred, grid.rows, grid.cols)
+        with _autocast(x_t, way):
+            made = network(x=patches, t=step.t.reshape(1), **given).pred
+        return merge(made, grid.rows, grid.cols)
 
     network.eval()
-    if network is not unet:
+    if way.authors:
         return torch.no_grad()(authors)
-    cast(unet, precision)
+    cast(unet, way.precision)
+    if way.compiled:
+        unet.compile()
     denoiser = Denoiser(unet, grid, cond)
     return torch.no_grad()(lambda: denoiser(x_t, step))
 
 
-def training(case: Case, unet: PatchUNet, network: nn.Module, precision: str) -> Call:
+def training(case: Case, unet: PatchUNet, network: nn.Module, way: Way) -> Call:
     """Return a way to take a training step."""
     p, batch = unet.config.patch_size, case.batch
     pixels, noise = torch.rand(2, batch, 3, 2 * p, 2 * p).unbind()
@@ -199,12 +224,22 @@ def training(case: Case, unet: PatchUNet, network: nn.Module, precision: str) ->
         return shifted + mse_loss(made.pred2, split(noise, p))
 
     def library() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            each = window_losses(unet, window, t, cond, noise=noise, scheduler=scheduler)
+        each = window_losses(unet, window, t, cond, noise=noise, scheduler=scheduler)
         return torch.stack(list(each.values())).sum(dim=0).mean()
 
-    ours = network is unet
-    return stepping(network.train(), library if ours else authors, fused=ours)
+    loss = authors if way.authors else library
+    if way.compiled:
+        loss = torch.compile(loss)
+
+    def autocast_loss() -> Tensor:
+        with _autocast(x_t, way):
+            return loss()
+
+    return stepping(network.train(), autocast_loss, fused=not way.authors)
+
+
+def _autocast(x_t: Tensor, way: Way) -> torch.autocast:
+    return torch.autocast(x_t.device.type, torch.bfloat16, enabled=way.precision == "bf16")
 
 
 def stepping(network: nn.Module, loss: Call, *, fused: bool) -> Call:
@@ -230,7 +265,13 @@ def stepping(network: nn.Module, loss: Call, *, fused: bool) -> Call:
     return step
 
 
-WAYS = {"authors": "no", "patchdm": "no", "patchdm, bf16": "bf16"}
+WAYS = {
+    "authors": Way(authors=True),
+    "authors, bf16": Way(authors=True, precision="bf16", devices=("cuda",)),
+    "patchdm": Way(),
+    "patchdm, bf16": Way(precision="bf16"),
+    "patchdm, bf16, compiled": Way(precision="bf16", compiled=True, devices=("cuda",)),
+}
 KINDS = {"sampling": sampling, "training": training}
 
 if __name__ == "__main__":
