@@ -187,7 +187,7 @@ def sampling(case: Case, unet: PatchUNet, network: nn.Module, way: Way) -> Call:
     x_t, cond = torch.randn(1, 3, side, side), torch.randn(1, unet.config.cond_dim)
     grid, step = PatchGrid.of(side, side, p), Step(torch.tensor(500), 0, 1)
     given = {"cond": cond, "imgs": torch.empty(1, 3, side, side), "patch_size": p}
-    given["pos"] = positions(grid.rows, grid.cols, shifted=False)
+    given["pos"] = positions(grid.rows, grid.cols, shifted=False, device=x_t.device)
 
     def authors() -> Tensor:
         patches = split(pad(x_t, (p // 2,) * 4), p)
@@ -212,7 +212,7 @@ def training(case: Case, unet: PatchUNet, network: nn.Module, way: Way) -> Call:
     t, cond = torch.full((batch,), 500), torch.randn(batch, unet.config.cond_dim)
     scheduler, centre = paper_scheduler(), slice(p // 2, p // 2 + p)
     given = {"cond": cond, "imgs": torch.empty(batch, 3, p, p), "patch_size": p, "do_train": True}
-    given["pos"] = positions(1, 1, shifted=False).repeat(batch, 1)
+    given["pos"] = positions(1, 1, shifted=False, device=t.device).repeat(batch, 1)
     x_t = scheduler.add_noise(pixels, noise, t)
     offset = torch.zeros(batch, 2, dtype=torch.int64)
     inside = torch.ones(batch, 1, 2 * p, 2 * p)

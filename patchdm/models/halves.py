@@ -136,8 +136,8 @@ class Decoder(nn.Module):
         """Decode the maps of `Encoder` to the prediction (N, in_channels, p, p)."""
         *skips, h = features
         shares = _shares([*self.blocks], factor, summand)
-        for block in self.blocks:
-            h = _run(self, block, torch.cat([h, skips.pop()], dim=1), *next(shares))
+        for block, skip in zip(self.blocks, reversed(skips), strict=True):
+            h = _run(self, block, torch.cat([h, skip], dim=1), *next(shares))
         return F.pixel_shuffle(self.head(h), self.fold)
 
 
