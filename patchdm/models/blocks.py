@@ -36,8 +36,18 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, ...) -> the same shape and type."""
-        weight, bias = self.weight.float(), self.bias.float()
-        return F.group_norm(x.float(), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        weight, bias, wide = self.weight.float(), self.bias.float(), x.float()
+        if torch.is_grad_enabled() or x.device.type == "cpu":
+            return F.group_norm(wide, self.num_groups, weight, bias, self.eps).to(x.dtype)
+        # CUDA's kernel copies channels-last maps into another layout, which cuDNN copies back.
+        n, channels = x.shape[:2]
+        size = channels // self.num_groups
+        groups = wide.movedim(1, -1).reshape(n, -1, self.num_groups, size)
+        var, mean = torch.var_mean(groups, dim=(1, 3), correction=0)
+        scale = (var + self.eps).rsqrt().repeat_interleave(size, dim=1) * weight
+        shift = bias - mean.repeat_interleave(size, dim=1) * scale
+        shift, scale = (v.view(n, channels, *[1] * (x.ndim - 2)) for v in (shift, scale))
+        return torch.addcmul(shift, wide, scale).to(x.dtype)
 
 
 def group_norm(groups: int, channels: int) -> GroupNorm:
