@@ -128,27 +128,47 @@ def panorama(
     model: options.Model = None,
     *,
     size: Annotated[dict[str, int], options.size("in pixels")],
-    seeds: Annotated[range, options.seed_range("of its codes, those of `sample`; 0:9 are nine")],
     out: Annotated[Path, options.output("NAME.png, .tif (BigTIFF) or .dzi (DeepZoom)", "FILE")],
+    seeds: Annotated[
+        range | None, options.seed_range("of its codes, those of `sample`; 0:9 are nine")
+    ] = None,
+    image: Annotated[Path | None, Option(metavar="FILE", help="to begin with, enlarged")] = None,
+    strength: Annotated[
+        float | None, options.number("share of steps made of it", "S", "0 < S <= 1", least=0)
+    ] = None,
     codes: Annotated[dict[str, int] | None, options.lattice()] = None,
     wrap: Annotated[str | None, options.choice("axes that close on themselves", Wrap)] = None,
     solver: Annotated[str | None, options.choice("solver of the steps", Solver)] = None,
     viewer: Annotated[bool, Option("--viewer", help="write NAME.html, which shows it")] = False,
+    force: Annotated[bool, Option("--force", help="replace a file that is there")] = False,
     **others: Unpack[options.Solving],
 ) -> None:
     """Make one image of any size, from the landscapes of some seeds, without a seam between.
 
-    It may be larger than memory. The same command goes on after a kill.
+    Or from another image, to which it adds detail. It may be larger than memory. The same command
+    goes on after a kill.
     """
+    if image is None:
+        if len(seeds or ()) < 2:
+            raise PatchDMError(
+                f"--seeds: found {len(seeds or ())}, expected two or more, or --image; "
+                "`patchdm sample` makes images of one"
+            )
+        if strength is not None:
+            raise PatchDMError(f"--strength: found {strength} without --image")
+    elif not image.exists():
+        raise PatchDMError(f"{image}: not found")
     folder = _model(model)
     from patchdm.cli.panorama import panorama
 
-    chosen = options.given(others) | ({"wrap": wrap} if wrap else {})
-    lattice = codes or {"columns": len(seeds), "rows": 1}
+    chosen = options.given(others) | options.given({"wrap": wrap, "strength": strength})
+    seeds = seeds or range(1)
+    lattice = codes or {"columns": len(seeds) if image is None else 1, "rows": 1}
     with counted("panorama", "blocks") as on_start:
         for path in panorama(
             folder, size, seeds, out, on_start,
-            tell=say, lattice=lattice, solver_name=solver, viewed=viewer, **chosen,
+            tell=say, lattice=lattice, solver_name=solver, viewed=viewer, force=force, image=image,
+            **chosen,
         ):  # fmt: skip
             print(f"{path}: done")
 

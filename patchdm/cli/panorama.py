@@ -11,17 +11,19 @@ import numpy as np
 from torch import Tensor
 
 from patchdm import viewer
+from patchdm.cli.codes import codes_of_regions, codes_of_seeds
 from patchdm.cli.defaults import settings
 from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
-from patchdm.files import replacing
+from patchdm.files import replacing, sha256
 from patchdm.formats import large
-from patchdm.formats.tensors import to_uint8
+from patchdm.formats.images import read_image
+from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.grid import PatchGrid
-from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
 from patchdm.sampling.checks import check_guidance
+from patchdm.sampling.coarse import enlarged, first_step
 from patchdm.sampling.generate import model_hash
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
@@ -43,6 +45,9 @@ def panorama(
     lattice: dict[str, int],
     solver_name: str | None,
     viewed: bool,
+    force: bool = False,
+    image: Path | None = None,
+    strength: float = 0.5,
     device: str | None = None,
     mixed_precision: str | None = None,
     **options: Any,
@@ -59,20 +64,25 @@ def panorama(
         tell: called with a line about the work ahead.
         lattice: "columns" and "rows" of the codes over the image, in reading order.
         viewed: write NAME.html too, which shows NAME.dzi.
+        force: replace a file.
+        image: what the canvas begins as, enlarged; its codes are those of the image's regions.
+        strength: share of the steps that are then made, the last ones.
         **options: of the pipeline's call.
 
     Raises:
         PatchDMError: something does not fit.
     """
     width, height = size["width"], size["height"]
-    large.check_output(out, width * height)
+    columns, rows = lattice["columns"], lattice["rows"]
+    work = out.with_name(f"{out.name}.work")
+    large.check_output(out, width * height, force=force or work.exists())
     if viewed and out.suffix != ".dzi":
         raise PatchDMError(f"--viewer: found --out {out}, expected NAME.dzi")
-    columns, rows = lattice["columns"], lattice["rows"]
-    if columns * rows != len(seeds):
+    if image is None and columns * rows != len(seeds):
         raise PatchDMError(
             f"--codes: found {columns}x{rows}, expected as many as --seeds: {len(seeds)}"
         )
+    pixels = None if image is None else to_tensor(np.stack([read_image(image)]))
     pipe = load_pipeline(model, device)
     found = settings(model, pipe)
     if name := solver_name or found.solver:
@@ -89,16 +99,20 @@ def panorama(
     pipe._guidance_scale = w  # noqa: SLF001 - as a call sets it
     p = pipe.unet.config.patch_size
     grid = PatchGrid(-(-height // p), -(-width // p), p)
-    work = out.with_name(f"{out.name}.work")
     side = max(1, BLOCK_PIXELS * (1 if pipe.device.type == "cpu" else 2) // p)
     about = {"model": model_hash(pipe), "seeds": [*seeds], "lattice": lattice, "guidance_scale": w}
     about |= {"latent_num_inference_steps": latent_steps}
+    about |= {"image": sha256(image), "strength": strength} if image else {}
     about |= {key: value for key, value in chosen.items() if key != "rows_per_chunk"}  # memory
     try:
         check_guidance(pipe.unet, w)
-        field = codes_of_seeds(pipe, seeds, rows, latent_steps)
+        if pixels is None:
+            field = codes_of_seeds(pipe, seeds, rows, latent_steps)
+        else:
+            field = codes_of_regions(pipe, found, pixels, rows, columns, seeds[0])
         denoiser = pipe.denoiser((grid.rows * p, grid.cols * p), field, **chosen)
         blocks = block_count(grid.rows, grid.cols, side)
+        steps = num_steps - (0 if pixels is None else first_step(strength, num_steps))
         spare = 2 * 3 * width * height  # its pixels, and at most as much in the file
         needed = bytes_needed(pipe.scheduler, 3 * grid.rows * grid.cols * p * p) + spare
         tell(f"panorama: {blocks} blocks a step, {needed / 1e9:,.1f} GB in {work} while it is made")
@@ -110,38 +124,28 @@ def panorama(
             num_steps=num_steps,
             side=side,
             settings=about,
+            image=None if pixels is None else enlarged(pixels, grid.rows * p, grid.cols * p),
+            strength=strength,
             spare=spare,
-            on_progress=on_start(blocks * num_steps),
+            on_progress=on_start(blocks * steps),
         )
     except ValueError as error:
         raise PatchDMError(one_line(error)) from None
-    raw = work / "pixels"
-    write_pixels(x_0, width, height, raw)
-    large.write_large(raw, width, height, out)
+    write_pixels(x_0, width, height, work / "pixels")
+    large.write_large(work / "pixels", width, height, out)
     written = [out]
     if viewed:
-        written.append(out.with_suffix(".html"))
-        wrap = chosen.get("wrap", "none")
-        with replacing(written[1]) as fresh:
-            fresh.write_text(viewer.page(out.stem, width, height, wrap), encoding="utf-8")
+        written.append(write_page(out, width, height, chosen.get("wrap", "none")))
     shutil.rmtree(work)
     return written
 
 
-def codes_of_seeds(
-    pipe: PatchDMPipeline, seeds: Sequence[int], rows: int, num_steps: int
-) -> Tensor | None:
-    """Return the codes that `patchdm sample` draws of seeds, (1, rows, columns, code_dim).
-
-    None: the model has none.
-    """
-    if pipe.latent is None:
-        return None
-    drawn = generators(seeds)
-    shape = pipe.unet.config.in_channels, *(pipe.unet.config.sample_size or (1, 1))
-    pipe.gaussian(len(seeds), shape, drawn)  # x_T comes first
-    codes = pipe.sample_codes(len(seeds), drawn, num_steps)
-    return codes.reshape(1, rows, len(seeds) // rows, -1)
+def write_page(out: Path, width: int, height: int, wrap: str) -> Path:
+    """Write the page that shows a .dzi, beside it; return its path."""
+    path = out.with_suffix(".html")
+    with replacing(path) as fresh:
+        fresh.write_text(viewer.page(out.stem, width, height, wrap), encoding="utf-8")
+    return path
 
 
 def write_pixels(x_0: Tensor, width: int, height: int, raw: Path) -> None:

@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from patchdm.backbones.load import load_backbone
-from patchdm.cli.defaults import Settings, settings
+from patchdm.cli.codes import code_fit
+from patchdm.cli.defaults import settings
 from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
 from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.solve import generators
 
 WHITE = 127.5
@@ -102,7 +101,7 @@ def _restore(
         cast(pipe.unet, name)
     chosen: dict[str, Any] = found.inpaint | {"output_type": "latent"} | options
     if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
-        chosen["fit"] = _fit(found, pipe)
+        chosen["fit"] = code_fit(found, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
     for seed, path in paths.items():
@@ -112,11 +111,3 @@ def _restore(
             raise PatchDMError(one_line(error)) from None
         save_png(path, to_uint8(made)[0])
         yield path
-
-
-def _fit(found: Settings, pipe: PatchDMPipeline) -> CodeFit:
-    """Return how a code is fitted to an image."""
-    if found.fit is None:
-        raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
-    backbone = load_backbone(pipe.code_table.config.backbone, found.weights, "cpu")
-    return CodeFit(backbone.features, **found.fit)

@@ -23,12 +23,12 @@ MOST_PNG = 100_000_000
 """Pixels of a PNG, which is written from memory."""
 
 
-def check_output(path: Path, pixels: int) -> None:
-    """Refuse a file that cannot be written, before hours of work.
+def check_output(path: Path, pixels: int, *, force: bool) -> None:
+    """Refuse a file that is there, unless `force`, or cannot be written, before hours of work.
 
     Raises:
-        PatchDMError: its name has another ending, the image is too large for it, or libvips is not
-            installed.
+        PatchDMError: also where its name has another ending, the image is too large for it, or
+            libvips is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise PatchDMError(f"--out: found {path}, expected a file named {', '.join(SUFFIXES)}")
@@ -39,6 +39,8 @@ def check_output(path: Path, pixels: int) -> None:
             f"--out: found {path}, expected .tif or .dzi for {pixels / 1e6:,.0f} megapixels, more "
             f"than {MOST_PNG / 1e6:.0f}"
         )
+    if path.exists() and not force:
+        raise PatchDMError(f"--out: found {path}, expected a new file, or --force to replace it")
     if path.suffix != ".png":
         _libvips()
 

@@ -177,8 +177,8 @@ COMMANDS = {
     "push": "--private --revision --license",
     "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile "
     "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
-    "panorama": "--size --seeds --out --codes --wrap --solver --viewer --device --steps --guidance "
-    "--mixed-precision --tiling --positions --rows-per-chunk",
+    "panorama": "--size --out --seeds --image --strength --codes --wrap --solver --viewer --force "
+    "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
     "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
     "--rows-per-chunk --code --resamplings --blend-width",
     "outpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "

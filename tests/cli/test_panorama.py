@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from patchdm.cli import panorama as module
 from patchdm.cli.app import main
+from patchdm.cli.codes import codes_of_seeds
 from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
@@ -49,12 +49,41 @@ def test_it_has_any_size_and_leaves_nothing_else(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("work")
+def test_it_begins_as_another_image():
+    """One grey half and one noisy: of few steps little changes."""
+    pixels = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
+    pixels[:, WIDTH // 2 :] = 200
+    Image.fromarray(pixels).save("photo.png")
+    given = ["panorama", MODEL, *SIZE, "--image", "photo.png", "--steps", "4"]
+    means = []
+    for strength in ("0.25", "1"):
+        out = Path(f"{strength}.png")
+        main([*given, "--strength", strength, "--out", str(out)])
+        found = read_image(out).astype(float)
+        means.append(found[:, 45:].mean() - found[:, :30].mean())
+    assert means[0] > 2 * abs(means[1])
+    main([*given, "--codes", "2x1", "--out", "regions.png"])
+    main([*given, "--out", "half.png"])
+    assert Path("regions.png").read_bytes() != Path("half.png").read_bytes()
+
+
+@pytest.mark.usefixtures("work")
+def test_a_file_is_replaced_by_force_alone():
+    Path("a.png").write_bytes(b"mine")
+    given = ["panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS]
+    assert refusal(*given) == "--out: found a.png, expected a new file, or --force to replace it"
+    assert Path("a.png").read_bytes() == b"mine"
+    main([*given, "--force"])
+    assert read_image(Path("a.png")).shape == (20, 75, 3)
+
+
+@pytest.mark.usefixtures("work")
 def test_codes_are_those_of_sample():
     pipe = PatchDMPipeline.from_stages(Path(MODEL, "patchdm"), Path(MODEL, "latent"))
     drawn = generators([5])
     pipe.gaussian(1, (3, HEIGHT, WIDTH), drawn)
     expected = pipe.sample_codes(1, drawn, 4)
-    field = module.codes_of_seeds(pipe, range(4, 10), 2, 4)
+    field = codes_of_seeds(pipe, range(4, 10), 2, 4)
     assert field.shape == (1, 2, 3, expected.shape[1])
     torch.testing.assert_close(field[:, 0, 1], expected)
 
@@ -144,6 +173,14 @@ def test_a_network_without_codes():
             "--positions: found mirror, expected extrapolate, rescale, reflect, or two",
         ),
         (["--wrap", "z"], "--wrap: found z, expected none, x, y, xy"),
+        (
+            ["--seeds", "3:4"],
+            "--seeds: found 1, expected two or more, or --image; `patchdm sample`",
+        ),
+        (["--strength", "0.5"], "--strength: found 0.5 without --image"),
+        (["--image", "no.png"], "no.png: not found"),
+        (["--image", "run/params.yaml"], "run/params.yaml: found no image"),
+        (["--image", "a.png"], "a.png: not found"),
     ],
     ids=str,
 )

@@ -1,0 +1,84 @@
+"""The codes that commands make canvases of: those of seeds, of a photograph, of its regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from patchdm.backbones.load import load_backbone
+from patchdm.cli.defaults import Settings
+from patchdm.errors import PatchDMError
+from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.encode import CodeFit, code_of_image
+from patchdm.sampling.solve import generators
+from patchdm.sampling.solvers import solver
+
+
+def codes_of_seeds(
+    pipe: PatchDMPipeline, seeds: Sequence[int], rows: int, num_steps: int
+) -> Tensor | None:
+    """Return the codes that `patchdm sample` draws of seeds, (1, rows, columns, code_dim).
+
+    None: the model has none.
+    """
+    if pipe.latent is None:
+        return None
+    drawn = generators(seeds)
+    shape = pipe.unet.config.in_channels, *(pipe.unet.config.sample_size or (1, 1))
+    pipe.gaussian(len(seeds), shape, drawn)  # x_T comes first
+    codes = pipe.sample_codes(len(seeds), drawn, num_steps)
+    return codes.reshape(1, rows, len(seeds) // rows, -1)
+
+
+def codes_of_regions(
+    pipe: PatchDMPipeline, found: Settings, image: Tensor, rows: int, columns: int, seed: int
+) -> Tensor | None:
+    """Return the codes of the regions of an image (1, 3, h, w), (1, rows, columns, code_dim).
+
+    A region is a row-th of the height and a column-th of the width, around its place on the
+    lattice and within the image, at the size of the training images. None: the model has none.
+    """
+    coder = pipe.code_table if pipe.encoder is None else pipe.encoder
+    if coder is None:
+        return None
+    size = pipe.unet.config.sample_size
+    height, width = image.shape[-2:]
+    down, right = -(-height // rows), -(-width // columns)
+    corners = [(top, left) for top in _starts(height, rows) for left in _starts(width, columns)]
+    regions = torch.cat(
+        [
+            F.interpolate(image[..., top : top + down, left : left + right], size, mode="area")
+            for top, left in corners
+        ]
+    ).to(pipe.device)
+    codes = code_of_image(
+        coder,
+        pipe.unet,
+        solver(pipe.scheduler, "ddim"),
+        regions,
+        mask=torch.zeros(len(regions), 1, *size, dtype=torch.bool, device=pipe.device),
+        fit=None if pipe.encoder else code_fit(found, pipe),
+        generators=generators(range(seed, seed + len(regions))),
+    )
+    return codes.reshape(1, rows, columns, -1)
+
+
+def _starts(length: int, count: int) -> list[int]:
+    """Return where windows of a count-th of a length begin, the first and the last at its ends."""
+    spare = length - -(-length // count)
+    return [round(spare * index / max(count - 1, 1)) for index in range(count)]
+
+
+def code_fit(found: Settings, pipe: PatchDMPipeline) -> CodeFit:
+    """Return how a code is fitted to an image.
+
+    Raises:
+        PatchDMError: the model does not say.
+    """
+    if found.fit is None:
+        raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
+    backbone = load_backbone(pipe.code_table.config.backbone, found.weights, "cpu")
+    return CodeFit(backbone.features, **found.fit)
