@@ -100,6 +100,9 @@ def sample(
     form: Annotated[str, options.choice("PNG or tar files", Format, "--format")] = "png",
     shard_size: Annotated[int, options.count("images of a shard, which one process claims")] = 64,
     grid: Annotated[bool, Option("--grid", help="lay out images in DIR/grid.png")] = False,
+    code_seed: Annotated[
+        int | None, options.count("whose code all images get, in any size", least=0)
+    ] = None,
     compiled: Annotated[
         bool, Option("--compile", help="by torch.compile, for many images")
     ] = False,
@@ -113,7 +116,7 @@ def sample(
     from patchdm.cli.sample import sample, write_contact_sheet
 
     chosen: dict[str, Any] = {"batch_size": batch, "format": form, "shard_size": shard_size}
-    chosen |= {"compiled": compiled, **options.given(others)}
+    chosen |= {"compiled": compiled, **options.given({"code_seed": code_seed, **others})}
     with counted("sample", "images") as on_start:
         done = sample(folder, seeds, out, on_start, size, solver, **chosen)
     if not done:

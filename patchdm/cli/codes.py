@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,22 +13,6 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
-
-
-def codes_of_seeds(
-    pipe: PatchDMPipeline, seeds: Sequence[int], rows: int, num_steps: int
-) -> Tensor | None:
-    """Return the codes that `patchdm sample` draws of seeds, (1, rows, columns, code_dim).
-
-    None: the model has none.
-    """
-    if pipe.latent is None:
-        return None
-    drawn = generators(seeds)
-    shape = pipe.unet.config.in_channels, *(pipe.unet.config.sample_size or (1, 1))
-    pipe.gaussian(len(seeds), shape, drawn)  # x_T comes first
-    codes = pipe.sample_codes(len(seeds), drawn, num_steps)
-    return codes.reshape(1, rows, len(seeds) // rows, -1)
 
 
 def codes_of_regions(

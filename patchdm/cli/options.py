@@ -175,6 +175,9 @@ class Restoring(Solving):
     code: Annotated[str | None, choice(CODE, Code)]
     resamplings: Annotated[int | None, count("times a step is made, to fit new to given")]
     blend_width: Annotated[int | None, count("pixels over which new blends into given", least=0)]
+    native: Annotated[
+        bool | None, Option("--native", help="all pixels of an image larger than the training's")
+    ]
 
 
 Model = Annotated[

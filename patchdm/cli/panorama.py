@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from patchdm import viewer
-from patchdm.cli.codes import codes_of_regions, codes_of_seeds
+from patchdm.cli.codes import codes_of_regions
 from patchdm.cli.defaults import settings
 from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
@@ -24,7 +24,7 @@ from patchdm.grid import PatchGrid
 from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
 from patchdm.sampling.checks import check_guidance
 from patchdm.sampling.coarse import enlarged, first_step
-from patchdm.sampling.generate import model_hash
+from patchdm.sampling.generate import codes_of_seeds, model_hash
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 
@@ -106,10 +106,11 @@ def panorama(
     about |= {key: value for key, value in chosen.items() if key != "rows_per_chunk"}  # memory
     try:
         check_guidance(pipe.unet, w)
-        if pixels is None:
-            field = codes_of_seeds(pipe, seeds, rows, latent_steps)
-        else:
+        field = None  # a network without codes
+        if pixels is not None:
             field = codes_of_regions(pipe, found, pixels, rows, columns, seeds[0])
+        elif pipe.latent is not None:
+            field = codes_of_seeds(pipe, seeds, latent_steps).view(1, rows, columns, -1)
         denoiser = pipe.denoiser((grid.rows * p, grid.cols * p), field, **chosen)
         blocks = block_count(grid.rows, grid.cols, side)
         steps = num_steps - (0 if pixels is None else first_step(strength, num_steps))

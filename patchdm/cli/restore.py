@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from patchdm.cli.codes import code_fit
 from patchdm.cli.defaults import settings
 from patchdm.cli.models import load_pipeline
+from patchdm.console import say
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
@@ -23,6 +27,8 @@ from patchdm.sampling.solve import generators
 
 WHITE = 127.5
 """Levels above are white in a mask."""
+LARGER = 2
+"""Times the pixels of a training image, from which on a photograph is worked on at that size."""
 
 
 def inpaint(
@@ -54,7 +60,7 @@ def inpaint(
         made = pipe.inpaint(F.pad(x0, around), unknown, **options)[0]
         return made[..., :height, :width]
 
-    return _restore(make, pixels, model, paths, **options)
+    return _restore(make, pixels, pixels, hole, model, paths, **options)
 
 
 def outpaint(
@@ -71,15 +77,36 @@ def outpaint(
     def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
         return pipe.outpaint(x0, **margins, **options)[0]
 
-    return _restore(make, read_image(image), model, paths, **options)
+    pixels = read_image(image)
+    around = [(margins["top"], margins["bottom"]), (margins["left"], margins["right"])]
+    hole = np.pad(np.zeros(pixels.shape[:2], bool), around, constant_values=True)
+    canvas = np.pad(pixels, [*around, (0, 0)])
+    return _restore(make, pixels, canvas, hole, model, paths, **options)
+
+
+def _made_smaller(
+    hole: Tensor,
+    size: tuple[int, int],
+    pipe: PatchDMPipeline,
+    canvas: Tensor,
+    options: dict[str, Any],
+) -> Tensor:
+    """Make the hole (H, W) of a canvas (1, 3, H, W) at another size; what is known stays."""
+    unknown = F.interpolate(hole[None, None].float(), size, mode="area") > 0
+    made = pipe.inpaint(F.interpolate(canvas, size, mode="area"), unknown, **options)[0]
+    enlarged = F.interpolate(made, hole.shape, mode="bicubic")
+    return enlarged.where(hole.to(made.device), canvas.to(made.device))
 
 
 def _restore(
     make: Callable[[PatchDMPipeline, Tensor, dict[str, Any]], Tensor],
     pixels: Pixels,
+    canvas: Pixels,
+    hole: NDArray[np.bool_],
     model: Path,
     paths: Mapping[int, Path],
     *,
+    native: bool = False,
     device: str | None = None,
     mixed_precision: str | None = None,
     **options: Any,
@@ -88,7 +115,9 @@ def _restore(
 
     Args:
         make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
-        pixels, paths: the image (H, W, 3); seed -> PNG file.
+        pixels, paths: the image (h, w, 3); seed -> PNG file.
+        canvas, hole: it and its surroundings (H, W, 3); True (H, W) where pixels are made.
+        native: work on all pixels of an image, however much larger than the training's it is.
         model, device: as in `load_pipeline`.
         mixed_precision: as in params.yaml; None: that of the model's run or folder, or as it was
             saved.
@@ -104,6 +133,18 @@ def _restore(
         chosen["fit"] = code_fit(found, pipe)
     # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
     x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
+    height, width, _ = pixels.shape
+    trained = pipe.unet.config.sample_size
+    if trained and not native and height * width >= LARGER * math.prod(trained):
+        shrink = math.sqrt(math.prod(trained) / (height * width))
+        p = pipe.unet.config.patch_size
+        size = tuple(max(1, round(side * shrink / p)) * p for side in hole.shape)
+        say(
+            f"model: makes images of {trained[1]}x{trained[0]}, so {hole.shape[1]}x{hole.shape[0]} "
+            f"pixels are worked on as {size[1]}x{size[0]}; --native: as they are"
+        )
+        x0, unknown = to_tensor(np.stack([canvas])), torch.from_numpy(hole)
+        make = functools.partial(_made_smaller, unknown, size)
     for seed, path in paths.items():
         try:
             made = make(pipe, x0, {**chosen, "generator": generators([seed])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ GRID_IMAGES = 64
 """Most images of a contact sheet."""
 GRID_SIDE = 512
 """Longest side of an image there, in pixels."""
+FAR = 2
+"""Times the training height at which horizons stack; widths repeat at its square."""
+log = logging.getLogger(__name__)
 
 
 def sample(
@@ -59,6 +63,12 @@ def sample(
     if size is None and trained is None:
         raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
     sides = size or dict(zip(("height", "width"), trained, strict=True))
+    if trained and (sides["height"] >= FAR * trained[0] or sides["width"] >= FAR**2 * trained[1]):
+        log.warning(
+            "warning: --size %dx%d is far beyond the training size, %dx%d: one code for all of it "
+            "repeats itself; `patchdm panorama` has many, or begins with an --image",
+            sides["width"], sides["height"], *reversed(trained),
+        )  # fmt: skip
     found = settings(model, pipe)
     if name := solver_name or found.solver:
         pipe.scheduler = solver(pipe.scheduler, name)

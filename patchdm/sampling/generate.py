@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from diffusers import DiffusionPipeline
+from torch import Tensor
 
 from patchdm.choices import Format, SampleCode, Tiling, check_choice
 from patchdm.config import Params
@@ -81,7 +82,8 @@ def generate(
         on_progress: called with the number of images finished, as far as this process knows.
         gpus: how many share the batches, if the pipeline is on one: "cuda:0" and so on.
         rows_per_chunk, cols_per_chunk: patches worked on at once.
-        **sampling: further arguments of the pipeline's call, but for generator and output.
+        **sampling: further arguments of the pipeline's call, but for generator and output; and
+            `code_seed`, whose code all images get.
 
     Returns:
         Whether all is finished; if not, other processes hold the rest.
@@ -119,7 +121,8 @@ def generate(
     processes = min(shares, math.ceil(len(seeds) / group))
     # On a CPU a group is whole in every range of seeds, for the same bytes; on a GPU it is large.
     within = range(2**64) if on_cpu else seeds
-    drawing = functools.partial(_draw, group, within, sampling | chunks)
+    options = {"latent_num_inference_steps": 50} | sampling | chunks
+    drawing = functools.partial(_draw, group, within, options, options.pop("code_seed", None))
     with one_thread(small=on_cpu and group > 1), _shared(drawing, pipe, processes) as draw:
         return write_shards(
             draw,
@@ -186,14 +189,30 @@ def _draw(
     group: int,
     within: range,
     options: Mapping[str, Any],
+    code_seed: int | None,
     pipe: DiffusionPipeline,
     batch: Sequence[int],
 ) -> Pixels:
     """Return the images of some seeds of a group; all of it that is `within` is computed."""
     first = batch[0] - batch[0] % group
     drawn = [seed for seed in range(first, first + group) if seed in within]
-    images = pipe(len(drawn), generator=generators(drawn), output_type="latent", **options).images
+    cond = None
+    if code_seed is not None:
+        code = codes_of_seeds(pipe, [code_seed], options["latent_num_inference_steps"])
+        cond = code.expand(len(drawn), -1)
+    images = pipe(
+        len(drawn), generator=generators(drawn), cond=cond, output_type="latent", **options
+    ).images
     return to_uint8(images)[[drawn.index(seed) for seed in batch]]
+
+
+def codes_of_seeds(pipe: DiffusionPipeline, seeds: Sequence[int], num_steps: int) -> Tensor:
+    """Return the codes that images of the training size get of their seeds, (n, code_dim)."""
+    drawn = generators(seeds)
+    shape = pipe.unet.config.in_channels, *(pipe.unet.config.sample_size or (1, 1))
+    pipe.gaussian(len(seeds), shape, drawn)  # x_T comes first
+    codes: Tensor = pipe.sample_codes(len(seeds), drawn, num_steps)
+    return codes
 
 
 def group_size(unet: PatchUNet, width: int) -> int:
@@ -254,6 +273,7 @@ def _check_sampling(
     num_inference_steps: int,
     guidance_scale: float = 0.0,
     code: str = "latent",
+    code_seed: int | None = None,
     tiling: str = "shifted",
     positions: str = "extrapolate",
     wrap: str = "none",
@@ -266,4 +286,6 @@ def _check_sampling(
     begin(pipe.scheduler, num_inference_steps)
     check_guidance(pipe.unet, guidance_scale)
     check_choice("code", code, SampleCode)
+    if code_seed is not None and (pipe.latent is None or code != "latent"):
+        raise ValueError(f"`code_seed` is {code_seed}, expected None: codes are not sampled")
     check_choice("tiling", tiling, Tiling)

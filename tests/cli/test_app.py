@@ -175,14 +175,14 @@ COMMANDS = {
     "data verify": "",
     "save": "--half --license",
     "push": "--private --revision --license",
-    "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --compile "
-    "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
+    "sample": "--seeds --out --size --solver --batch --format --shard-size --grid --code-seed "
+    "--compile --device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
     "panorama": "--size --out --seeds --image --strength --codes --wrap --solver --viewer --force "
     "--device --steps --guidance --mixed-precision --tiling --positions --rows-per-chunk",
     "inpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
-    "--rows-per-chunk --code --resamplings --blend-width",
+    "--rows-per-chunk --code --resamplings --blend-width --native",
     "outpaint": "--seeds --out --device --steps --guidance --mixed-precision --tiling --positions "
-    "--rows-per-chunk --code --resamplings --blend-width --left --top --right --bottom",
+    "--rows-per-chunk --code --resamplings --blend-width --left --top --right --bottom --native",
 }
 """Commands -> their options, which scripts rely on."""
 

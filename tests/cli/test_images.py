@@ -168,6 +168,58 @@ def test_inpainting_keeps_what_is_not_masked():
 
 
 @pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("command", ["inpaint", "outpaint"])
+def test_a_larger_photograph_is_worked_on_at_the_models_size(
+    command: str, capsys: pytest.CaptureFixture[str]
+):
+    photo = np.asarray(Image.open("photo.png").convert("RGB").resize((97, 53)))
+    Image.fromarray(photo).save("large.png")
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[10:41, 30:70] = True
+    Image.fromarray(mask).save("hole.png")
+    what = {"inpaint": ["hole.png"], "outpaint": ["--right", "20"]}[command]
+    made = {}
+    for name, more in {"small": [], "native": ["--native"]}.items():
+        main([command, "pipe", "large.png", *what, "--out", f"{name}.png", *STEPS, *more])
+        made[name] = read_image(Path(f"{name}.png"))
+    said = capsys.readouterr().err
+    assert said.count("makes images of 32x16, so") == 1
+    known = (
+        np.pad(~mask, [(0, 0), (0, made["small"].shape[1] - 97)])
+        if command == "inpaint"
+        else (np.arange(117) < 97)[None].repeat(53, axis=0)
+    )
+    whole = np.pad(photo, [(0, 0), (0, known.shape[1] - 97), (0, 0)])
+    for image in made.values():
+        np.testing.assert_array_equal(image[known], whole[known])
+    steps = {name: np.abs(np.diff(image.astype(int), axis=1)) for name, image in made.items()}
+    unknown = ~known[:, 1:] & ~known[:, :-1]
+    assert steps["small"][unknown].mean() < 0.7 * steps["native"][unknown].mean()  # it is enlarged
+
+
+@pytest.mark.usefixtures("work")
+def test_a_code_seed_gives_one_code_to_all_sizes_and_seeds():
+    command = ["sample", "run/data/models", *STEPS, "--seeds"]
+    main([*command, "5:6", "--out", "own"])
+    main([*command, "5:7", "--out", "named", "--code-seed", "5"])
+    main([*command, "5:7", "--out", "free"])
+    main([*command, "5:6", "--out", "wide", "--code-seed", "5", "--size", "64x16"])
+    own, named, free = (hashes(Path(folder)) for folder in ("own", "named", "free"))
+    assert own[5] == named[5] == free[5]
+    assert named[6] != free[6]
+
+
+@pytest.mark.usefixtures("work")
+def test_a_size_far_beyond_training_is_told(caplog: pytest.LogCaptureFixture):
+    command = ["sample", "run/data/models", "--seeds", "0:1", *STEPS]
+    main([*command, "--out", "far", "--size", "32x32"])
+    assert "--size 32x32 is far beyond the training size, 32x16" in caplog.text
+    caplog.clear()
+    main([*command, "--out", "near", "--size", "64x24"])
+    assert not caplog.text
+
+
+@pytest.mark.usefixtures("work")
 def test_inpainting_follows_the_precision_of_the_run():
     command = ["inpaint", "run/data/models", "photo.png", "mask.png", "--out", "out.png"]
     made = {}

@@ -18,10 +18,10 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from patchdm.cli.app import main
-from patchdm.cli.codes import codes_of_seeds
 from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.generate import codes_of_seeds
 from patchdm.sampling.solve import generators
 from tests.cli.runs import HEIGHT, STEPS, WIDTH, refusal
 from tests.photographs import contents
@@ -83,9 +83,9 @@ def test_codes_are_those_of_sample():
     drawn = generators([5])
     pipe.gaussian(1, (3, HEIGHT, WIDTH), drawn)
     expected = pipe.sample_codes(1, drawn, 4)
-    field = codes_of_seeds(pipe, range(4, 10), 2, 4)
-    assert field.shape == (1, 2, 3, expected.shape[1])
-    torch.testing.assert_close(field[:, 0, 1], expected)
+    codes = codes_of_seeds(pipe, range(4, 10), 4)
+    assert codes.shape == (6, expected.shape[1])
+    torch.testing.assert_close(codes[1:2], expected)
 
 
 @pytest.mark.usefixtures("work")
