@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
@@ -104,11 +105,12 @@ def random_inception() -> FeatureExtractorInceptionV3:
 def projected(extractor: InceptionADMExtractor, images: Tensor) -> tuple[Tensor, ...]:
     """Return features of Inception's sizes: (B, 3, H, W) uint8 -> (B, 2048), (B, 2023)."""
     parts = adaptive_avg_pool2d(images.float() / 255, 16).flatten(1)
-    draws = torch.Generator().manual_seed(0)
-    return tuple(
-        (parts @ torch.randn(parts.shape[1], int(name), generator=draws)).relu()
-        for name in extractor.features_list
-    )
+    return tuple((parts @ _matrix(name)).relu() for name in extractor.features_list)
+
+
+@cache
+def _matrix(name: str) -> Tensor:
+    return torch.randn(3 * 16 * 16, int(name), generator=torch.Generator().manual_seed(0))
 
 
 def measured(stage: str, folder: Path, features: str) -> dict[str, float]:

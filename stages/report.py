@@ -48,7 +48,10 @@ def report(params: Params) -> None:
             *_ablation(params, store, cells),
             gallery.memorisation(nearest, samples, metrics.nearest, params.report.nearest_images),
             *applications(
-                paths.APPLICATIONS, paths.APPLICATION_TABLES, store.photographs("test").tolist()
+                paths.APPLICATIONS,
+                paths.APPLICATION_TABLES,
+                store.photographs("test").tolist(),
+                params.model.patch_size,
             ),
             paper_section(paths.PAPER_TABLES, _shown(params)),
             gallery.training(curves, health),

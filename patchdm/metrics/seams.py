@@ -66,7 +66,9 @@ def step_maps(batches: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def border_scores(
-    images: tuple[np.ndarray, np.ndarray], real: tuple[np.ndarray, np.ndarray], patch_size: int
+    images: tuple[np.ndarray, np.ndarray],
+    real: tuple[np.ndarray, np.ndarray] | None,
+    patch_size: int,
 ) -> dict[Border, float]:
     """Return how much larger steps across each border are than beside it, next to real images.
 
@@ -75,11 +77,13 @@ def border_scores(
     at some places than at others. 1.0 means no seam, less that a border is smoothed over.
 
     Args:
-        images, real: from `step_maps`, of images of one size.
+        images, real: from `step_maps`, of images of one size. Without real ones their steps count
+            as equal everywhere.
         patch_size: p, even and at least 4. The borders of the shifted patches, which tile the
             image, lie at its multiples, those of the padded ones half a patch further.
     """
     half, scores = patch_size // 2, {}
+    real = real or (np.ones_like(images[0]), np.ones_like(images[1]))
     for axis, steps, of_real in zip("xy", _profiles(*images), _profiles(*real), strict=True):
         for place in range(half, len(steps) + 1, half):
             near = range(max(place - REACH, 1), min(place + REACH, len(steps)) + 1)
@@ -95,6 +99,39 @@ def border_scores(
 def worst(scores: Mapping[Border, float]) -> Border:
     """Return the border whose score is farthest from 1, by its ratio: 0.5 is as far as 2."""
     return max(scores, key=lambda border: max(scores[border], _ratio(1.0, scores[border])))
+
+
+class Seam(NamedTuple):
+    """A border of one image, its score, and the middle (y, x) of the patch side that shows it."""
+
+    score: float
+    image: int
+    border: Border
+    middle: tuple[int, int]
+
+
+def worst_seams(images: Iterable[np.ndarray], patch_size: int, most: int) -> list[Seam]:
+    """Return the borders of single images (H, W, 3) whose steps stand out most, the worst first.
+
+    Each is scored by itself, see `border_scores`; what is no seam but lies along a border, such as
+    a horizon, counts too.
+    """
+    found = []
+    for number, image in enumerate(images):
+        maps = step_maps([image[None]])
+        for border, score in border_scores(maps, None, patch_size).items():
+            across, place = border.axis == "x", border.place
+            steps = maps[0][:, place - 1] if across else maps[1][place - 1]
+            along = patch_size * _largest_part(steps, patch_size) + patch_size // 2
+            middle = (along, place) if across else (place, along)
+            found.append(Seam(score, number, border, middle))
+    return sorted(found, key=lambda seam: -seam.score)[:most]
+
+
+def _largest_part(steps: np.ndarray, length: int) -> int:
+    """Return which part of that length has the largest steps."""
+    starts = np.arange(0, len(steps), length)
+    return int((np.add.reduceat(steps, starts) / np.diff([*starts, len(steps)])).argmax())
 
 
 def score_of_maps(across: np.ndarray, down: np.ndarray, patch_size: int, offset: int = 0) -> float:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, read_image
+from patchdm.metrics.seams import worst_seams
 from patchdm.report import figures
 from patchdm.report.inputs import read_frame
 from patchdm.report.parts import Picture, Section, Table
@@ -19,6 +20,8 @@ from patchdm.report.parts import Picture, Section, Table
 RESTORED = 6
 LARGE = 4
 """Images shown of each task and set."""
+SEAMS = 10
+_LARGER = "extrapolated", "rescaled"
 _SIZES = {
     "training-size": ("Training size", "What the model was trained for."),
     "extrapolated": ("Positions extrapolated", "Counted on beyond the training grid."),
@@ -31,7 +34,9 @@ _REPETITION = (
 )
 
 
-def applications(pictures: Path, tables: Path, held_out: Sequence[int]) -> list[Section]:
+def applications(
+    pictures: Path, tables: Path, held_out: Sequence[int], patch_size: int
+) -> list[Section]:
     """Show in- and outpainting, and images beyond the training size.
 
     `pictures` has a folder of each task and set, `tables` has applications.csv and large.csv;
@@ -43,7 +48,7 @@ def applications(pictures: Path, tables: Path, held_out: Sequence[int]) -> list[
     restored = read_frame(tables / "applications.csv", ["task", "method", "n"])
     large = read_frame(tables / "large.csv", ["set", "width", "height"])
     shown = held_out[: min(RESTORED, int(restored["n"].max()))]
-    return [_restoring(restored, pictures, shown), _beyond(large, pictures)]
+    return [_restoring(restored, pictures, shown), _beyond(large, pictures, patch_size)]
 
 
 def _restoring(scores: pd.DataFrame, pictures: Path, shown: Sequence[int]) -> Section:
@@ -73,26 +78,49 @@ def _restoring(scores: pd.DataFrame, pictures: Path, shown: Sequence[int]) -> Se
     )
 
 
-def _beyond(scores: pd.DataFrame, pictures: Path) -> Section:
-    shown = []
+def _beyond(scores: pd.DataFrame, pictures: Path, patch_size: int) -> Section:
+    shown, borders = [], []
     for name, width, height in scores[["set", "width", "height"]].itertuples(index=False):
         if name in _SIZES:
             title, note = _SIZES[name]
             images = figures.row(_first(pictures / name, LARGE))
             caption = f"{width} × {height} pixels. {note}"
             shown.append(Picture(f"beyond-{name}", title, caption, images))
+            if name in _LARGER:
+                table, picture = _worst_seams(_first(pictures / name), name, patch_size)
+                shown.append(picture)
+                borders.append(table)
     return Section(
         key="beyond",
         title="Beyond the training size",
         text=f"Equal seeds in every row. FID is of square crops, as many of each set, against "
         f"those of the training images.{_REPETITION if 'repetition' in scores else ''}",
-        tables=[_table(scores)],
+        tables=[_table(scores), *borders],
         pictures=shown,
         shape="rows",
     )
 
 
-def _first(folder: Path, most: int) -> Pixels:
+def _worst_seams(images: Pixels, name: str, patch_size: int) -> tuple[Table, Picture]:
+    """List and magnify the borders of large images (n, H, W, 3) that stand out most."""
+    found = worst_seams(images, patch_size, SEAMS)
+    rows = [
+        [f"{seam.image}", f"{border.grid}, {border.axis} = {border.place}", f"{seam.score:.2f}"]
+        for seam in found
+        for border in [seam.border]
+    ]
+    title = f"{_SIZES[name][0]}: the {SEAMS} worst borders"
+    crops = figures.crops(
+        images[[seam.image for seam in found]], patch_size, [seam.middle for seam in found]
+    )
+    note = "Where each is largest. A horizon along a border counts too. Red: shifted, blue: padded."
+    return (
+        Table(f"{title} of {len(images)} images", ["image", "border", "score"], rows),
+        Picture(f"beyond-{name}-seams", title, note, crops),
+    )
+
+
+def _first(folder: Path, most: int | None = None) -> Pixels:
     """Read the first pictures of a folder, (n, h, w, 3)."""
     paths = sorted(folder.glob("*.png"))[:most]
     if not paths:

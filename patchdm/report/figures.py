@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -70,10 +70,13 @@ def column(images: Pixels) -> bytes:
     return _sheet(images, 1, ROW_WIDTH)
 
 
-def crops(images: Pixels, patch_size: int) -> bytes:
-    """Magnify of each image (n, H, W, 3) a region around a corner of four patches.
+def crops(
+    images: Pixels, patch_size: int, places: Iterable[tuple[int, ...]] | None = None
+) -> bytes:
+    """Magnify of each image (n, H, W, 3) a region around a place (y, x).
 
-    Every image shows another corner, of the shifted and of the padded grid in turn. Marks in the
+    Without places every image shows another corner of four patches, of the shifted and of the
+    padded grid in turn. Marks in the
     margin point at the borders in the region, which lie between two pixels: red ones of the
     shifted patches, blue ones of the padded patches.
     """
@@ -83,7 +86,8 @@ def crops(images: Pixels, patch_size: int) -> bytes:
     size, inside = factor * side + 2 * CROP_MARGIN, slice(CROP_MARGIN, -CROP_MARGIN)
     shown = np.full((len(images), size, size, 3), 255, np.uint8)
     ends = slice(CROP_MARGIN - 2), slice(2 - CROP_MARGIN, None)
-    for canvas, image, corner in zip(shown, images, _corners(sides, patch_size), strict=False):
+    places = places or _corners(sides, patch_size)
+    for canvas, image, corner in zip(shown, images, places, strict=False):
         top, left = (
             min(max(place - side // 2, 0), whole - side)
             for place, whole in zip(corner, sides, strict=True)

@@ -7,7 +7,14 @@ import pytest
 
 from patchdm.formats.images import read_image
 from patchdm.metrics.blur import blur8
-from patchdm.metrics.seams import Border, border_scores, score_of_maps, step_maps, worst
+from patchdm.metrics.seams import (
+    Border,
+    border_scores,
+    score_of_maps,
+    step_maps,
+    worst,
+    worst_seams,
+)
 from tests.photographs import photograph
 
 
@@ -107,6 +114,21 @@ def test_borders_of_the_smallest_patches_are_no_neighbours() -> None:
         image[:, :, border:] += 2
     found = border_scores(step_maps([image]), step_maps([_even(8, 16)]), 4)
     assert {score for border, score in found.items() if border.axis == "x"} == {2.0}
+
+
+def test_the_worst_seams_of_single_images_say_where_they_are() -> None:
+    draws = np.random.default_rng(0)
+    images = draws.integers(100, 110, (3, 32, 64, 3), dtype=np.uint8)
+    images[1, :, 24:] += 4  # a border of the padded patches of 16, along its whole length
+    images[2, 16:, 28:52] += 40  # one of the shifted, a part of it
+    found = worst_seams(images, 16, 3)
+    assert [(seam.image, *seam.border) for seam in found[:2]] == [
+        (2, "shifted", "y", 16),
+        (1, "padded", "x", 24),
+    ]
+    assert found[0].middle == (16, 40)
+    assert found[0].score > found[1].score > 1.2
+    assert len(found) == 3
 
 
 def test_flat_images_have_no_seam_and_a_lone_step_is_infinite() -> None:

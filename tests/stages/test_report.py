@@ -67,7 +67,7 @@ def test_the_page_shows_the_run_and_needs_nothing_beside_it(params: Params) -> N
 def test_every_picture_decodes_and_is_a_figure_too(params: Params) -> None:
     report(params)
     page = Page(paths.REPORT.read_text())
-    assert len(page.images) == 3 + 4 + 2 + 2 + 2 + (3 + 2) + (4 + 3) + 2
+    assert len(page.images) == 3 + 4 + 2 + 2 + 2 + (3 + 2 + 2) + (4 + 3) + 2
     assert all(page.alts)
     assert all(pixels(png).std() > 5 for png in page.images)
     assert sorted(page.images) == sorted(contents(paths.FIGURES).values())
@@ -124,7 +124,12 @@ def test_applications_are_shown_with_their_tables(params: Params) -> None:
     assert large[0] == ["set", "width", "height", "n", "seam", "repetition"]
     assert large[4][-1] == "0.500"
     assert "1 where an image repeats one part" in page.texts["beyond"]
-    assert len(page.tables) == 1 + 1 + 2 + 3 + 1 + 1  # the paper has three
+    seams = page.tables[4]
+    assert seams[0] == ["image", "border", "score"]
+    assert len(seams) == 1 + 10
+    scores = [float(row[2]) for row in seams[1:]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(page.tables) == 1 + 1 + 2 + 2 + 3 + 1 + 1  # the paper has three
 
 
 def test_photographs_with_a_licence_are_credited(params: Params) -> None:
@@ -147,7 +152,7 @@ def test_photographs_with_a_licence_are_credited(params: Params) -> None:
 def test_the_papers_numbers_stand_next_to_those_of_its_data_sets(params: Params) -> None:
     """And beside the bundled photographs, with what would measure them; beside others none."""
     report(params)
-    quality = Page(paths.REPORT.read_text()).tables[4]
+    quality = Page(paths.REPORT.read_text()).tables[6]
     bundled = ["landscapes-free-768x384", "32x16", "Patch-DM", "FID", "", "", "20.00", "1", ""]
     church = next(row for row in quality if row[:4:2] == ["lsun-church256", "Patch-DM"])
     assert bundled in quality
@@ -165,7 +170,7 @@ def test_the_papers_numbers_stand_next_to_those_of_its_data_sets(params: Params)
     tables(papers)
     report(papers)
     page = Page(paths.REPORT.read_text())
-    quality = page.tables[4]
+    quality = page.tables[6]
     assert quality[0] == [
         "size", "model", "metric", "paper (Inception, n = 50,000)", "tag",
         "measured (efficientnet-lite0, n = 7)", "seeds", "to measure it",
