@@ -27,17 +27,25 @@ from patchdm.sampling.codes import sample_codes
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 
-WIDTHS = 2, 4, 8
+WIDTHS = 1, 2, 4, 8
 BETWEEN = 4
 """Codes from one of a field to the next, where they do not blend linearly."""
 
 
 def main() -> None:
     """Print one table of all runs."""
-    args = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--positions", nargs="+", default=get_args(Positions))
+    args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    ways = list(itertools.product(WIDTHS, get_args(Positions), ("one", "linear")))
-    ways += [(WIDTHS[-1], "reflect", codes) for codes in ("spherical", "noise")]
+    ways = [
+        (width, *way)
+        for width in args.widths
+        for way in itertools.product(args.positions, ("one", "linear"))
+        if width > 1 or way == (args.positions[0], "one")
+    ]
+    ways += [(args.widths[-1], "reflect", codes) for codes in ("spherical", "noise")]
     rows = []
     for run in args.runs:
         trained, name = Trained(run), run.absolute().name
@@ -69,6 +77,7 @@ def panoramas(trained: Trained, width: int, positions: str, codes: str, count: i
             data.height,
             width * data.width,
             sample.num_steps,
+            sample.guidance_scale,
             cond=FIELDS[codes](trained, anchors)[None, None],
             generator=generators([seed]),
             tiling=sample.tiling,
