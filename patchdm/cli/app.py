@@ -189,9 +189,9 @@ def inpaint(
 ) -> None:
     """Regenerate the white part of a mask, and nothing else."""
     paths, folder = options.versions(out, seeds, image, mask), _model(model)
-    from patchdm.cli.restore import inpaint
+    from patchdm.cli.restore import masked, restore
 
-    for path in inpaint(folder, image, mask, paths, **options.given(others)):
+    for path in restore(folder, masked(image, mask), paths, **options.given(others)):
         print(f"{path}: done")
 
 
@@ -214,9 +214,9 @@ def outpaint(
     if not any(margins.values()):
         raise PatchDMError("--left, --top, --right, --bottom: found 0, expected one above 0")
     paths, folder = options.versions(out, seeds, image), _model(model)
-    from patchdm.cli.restore import outpaint
+    from patchdm.cli.restore import beyond, restore
 
-    for path in outpaint(folder, image, margins, paths, **options.given(others)):
+    for path in restore(folder, beyond(image, margins), paths, **options.given(others)):
         print(f"{path}: done")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from patchdm.cli.codes import code_fit
-from patchdm.cli.defaults import settings
+from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
 from patchdm.console import say
 from patchdm.devices import cast
@@ -31,15 +31,28 @@ LARGER = 2
 """Times the pixels of a training image, from which on a photograph is worked on at that size."""
 
 
-def inpaint(
-    model: Path, image: Path, mask: Path, paths: Mapping[int, Path], **options: Any
-) -> Iterator[Path]:
-    """Regenerate the white part of a mask of the image's size; yield the files written.
+@dataclass(frozen=True)
+class Task:
+    """An image, and where pixels are to be made.
 
-    Model, paths and options are as in `_restore`.
+    Attributes:
+        canvas: the image and its surroundings, (H, W, 3) uint8 in sRGB.
+        hole: (H, W), True where pixels are made.
+        photograph: (height, width) of the image alone.
+        make: pipeline, options of its `inpaint` -> the canvas (1, 3, H, W) at its own size.
+    """
+
+    canvas: Pixels
+    hole: NDArray[np.bool_]
+    photograph: tuple[int, int]
+    make: Callable[[PatchDMPipeline, dict[str, Any]], Tensor]
+
+
+def masked(image: Path, mask: Path) -> Task:
+    """Return the task to make what is white in a mask of the image's size.
 
     Raises:
-        PatchDMError: something does not fit.
+        PatchDMError: a file is no image, the sizes differ, or nothing or all is white.
     """
     pixels = read_image(image)
     height, width, _ = pixels.shape
@@ -53,57 +66,85 @@ def inpaint(
         found = "nothing but" if hole.all() else "nothing"
         raise PatchDMError(f"{mask}: found {found} white, which is where pixels are regenerated")
 
-    def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
+    def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:
         p = pipe.unet.config.patch_size
         around = (0, -width % p, 0, -height % p)  # to whole patches, which are made and cut off
         unknown = F.pad(torch.from_numpy(hole), around, value=True)
-        made = pipe.inpaint(F.pad(x0, around), unknown, **options)[0]
+        made = pipe.inpaint(F.pad(_tensor(pixels), around), unknown, **options)[0]
         return made[..., :height, :width]
 
-    return _restore(make, pixels, pixels, hole, model, paths, **options)
+    return Task(pixels, hole, (height, width), make)
 
 
-def outpaint(
-    model: Path, image: Path, margins: Mapping[str, Any], paths: Mapping[int, Path], **options: Any
-) -> Iterator[Path]:
-    """Generate what lies beyond the borders of an image; yield the files written.
-
-    Margins are pixels at "left", "top", "right", "bottom", all else as in `_restore`.
+def beyond(image: Path, margins: Mapping[str, Any]) -> Task:
+    """Return the task to make pixels at "left", "top", "right" and "bottom" of an image.
 
     Raises:
-        PatchDMError: something does not fit.
+        PatchDMError: the file is no image.
     """
-
-    def make(pipe: PatchDMPipeline, x0: Tensor, options: dict[str, Any]) -> Tensor:
-        return pipe.outpaint(x0, **margins, **options)[0]
-
     pixels = read_image(image)
+    height, width, _ = pixels.shape
     around = [(margins["top"], margins["bottom"]), (margins["left"], margins["right"])]
-    hole = np.pad(np.zeros(pixels.shape[:2], bool), around, constant_values=True)
-    canvas = np.pad(pixels, [*around, (0, 0)])
-    return _restore(make, pixels, canvas, hole, model, paths, **options)
+    hole = np.pad(np.zeros((height, width), bool), around, constant_values=True)
+
+    def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:
+        return pipe.outpaint(_tensor(pixels), **margins, **options)[0]
+
+    return Task(np.pad(pixels, [*around, (0, 0)]), hole, (height, width), make)
 
 
-def _made_smaller(
-    hole: Tensor,
-    size: tuple[int, int],
-    pipe: PatchDMPipeline,
-    canvas: Tensor,
-    options: dict[str, Any],
-) -> Tensor:
-    """Make the hole (H, W) of a canvas (1, 3, H, W) at another size; what is known stays."""
-    unknown = F.interpolate(hole[None, None].float(), size, mode="area") > 0
-    made = pipe.inpaint(F.interpolate(canvas, size, mode="area"), unknown, **options)[0]
-    enlarged = F.interpolate(made, hole.shape, mode="bicubic")
-    return enlarged.where(hole.to(made.device), canvas.to(made.device))
+@dataclass(frozen=True)
+class Restorer:
+    """A pipeline, and the options of its `inpaint` that its run or folder says."""
+
+    pipe: PatchDMPipeline
+    found: Settings
+
+    def restored(self, task: Task, seed: int, *, native: bool = False, **options: Any) -> Pixels:
+        """Return the version of a seed, (H, W, 3) uint8.
+
+        Args:
+            task, seed: what to make.
+            native: work on all pixels of an image, however much larger than the training's.
+            options: of the pipeline's `inpaint`; what is left out is as the model says.
+
+        Raises:
+            PatchDMError: an option does not fit.
+        """
+        chosen: dict[str, Any] = self.found.inpaint | {"output_type": "latent"} | options
+        if chosen["code"] == "image" and self.pipe.encoder is None and self.pipe.code_table:
+            chosen["fit"] = code_fit(self.found, self.pipe)
+        chosen["generator"] = generators([seed])
+        size = None if native else self.smaller(task)
+        try:
+            if size is None:
+                return to_uint8(task.make(self.pipe, chosen))[0]
+            return to_uint8(_made_smaller(self.pipe, task, size, chosen))[0]
+        except ValueError as error:
+            raise PatchDMError(one_line(error)) from None
+
+    def smaller(self, task: Task) -> tuple[int, int] | None:
+        """Return the size (height, width) at which a larger image is worked on; None: its own."""
+        trained, pixels = self.pipe.unet.config.sample_size, math.prod(task.photograph)
+        if not trained or pixels < LARGER * math.prod(trained):
+            return None
+        p, shrink = self.pipe.unet.config.patch_size, math.sqrt(math.prod(trained) / pixels)
+        height, width = (max(1, round(side * shrink / p)) * p for side in task.hole.shape)
+        return height, width
 
 
-def _restore(
-    make: Callable[[PatchDMPipeline, Tensor, dict[str, Any]], Tensor],
-    pixels: Pixels,
-    canvas: Pixels,
-    hole: NDArray[np.bool_],
+def restorer(model: Path, device: str | None, mixed_precision: str | None) -> Restorer:
+    """Load a model, see `patchdm.cli.sample.sample`."""
+    pipe = load_pipeline(model, device)
+    found = settings(model, pipe)
+    if name := mixed_precision or found.mixed_precision:
+        cast(pipe.unet, name)
+    return Restorer(pipe, found)
+
+
+def restore(
     model: Path,
+    task: Task,
     paths: Mapping[int, Path],
     *,
     native: bool = False,
@@ -111,44 +152,35 @@ def _restore(
     mixed_precision: str | None = None,
     **options: Any,
 ) -> Iterator[Path]:
-    """Write one version of an image per seed; yield its path.
+    """Write one version per seed as a PNG file; yield its path.
 
-    Args:
-        make: pipeline, image (1, 3, H, W) in [-1, 1], options -> its version, likewise.
-        pixels, paths: the image (h, w, 3); seed -> PNG file.
-        canvas, hole: it and its surroundings (H, W, 3); True (H, W) where pixels are made.
-        native: work on all pixels of an image, however much larger than the training's it is.
-        model, device: as in `load_pipeline`.
-        mixed_precision: as in params.yaml; None: that of the model's run or folder, or as it was
-            saved.
-        options: of the pipeline's `inpaint`, as in `sample`.
+    Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
+
+    Raises:
+        PatchDMError: something does not fit.
     """
-    pipe = load_pipeline(model, device)
-    pipe.set_progress_bar_config(disable=None)  # but in a terminal
-    found = settings(model, pipe)
-    if name := mixed_precision or found.mixed_precision:
-        cast(pipe.unet, name)
-    chosen: dict[str, Any] = found.inpaint | {"output_type": "latent"} | options
-    if chosen["code"] == "image" and pipe.encoder is None and pipe.code_table is not None:
-        chosen["fit"] = code_fit(found, pipe)
-    # Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
-    x0 = to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to
-    height, width, _ = pixels.shape
-    trained = pipe.unet.config.sample_size
-    if trained and not native and height * width >= LARGER * math.prod(trained):
-        shrink = math.sqrt(math.prod(trained) / (height * width))
-        p = pipe.unet.config.patch_size
-        size = tuple(max(1, round(side * shrink / p)) * p for side in hole.shape)
+    loaded = restorer(model, device, mixed_precision)
+    loaded.pipe.set_progress_bar_config(disable=None)  # but in a terminal
+    if not native and (size := loaded.smaller(task)):
+        trained, (height, width) = loaded.pipe.unet.config.sample_size, task.hole.shape
         say(
-            f"model: makes images of {trained[1]}x{trained[0]}, so {hole.shape[1]}x{hole.shape[0]} "
-            f"pixels are worked on as {size[1]}x{size[0]}; --native: as they are"
+            f"model: makes images of {trained[1]}x{trained[0]}, so {width}x{height} pixels are "
+            f"worked on as {size[1]}x{size[0]}; --native: as they are"
         )
-        x0, unknown = to_tensor(np.stack([canvas])), torch.from_numpy(hole)
-        make = functools.partial(_made_smaller, unknown, size)
     for seed, path in paths.items():
-        try:
-            made = make(pipe, x0, {**chosen, "generator": generators([seed])})
-        except ValueError as error:
-            raise PatchDMError(one_line(error)) from None
-        save_png(path, to_uint8(made)[0])
+        save_png(path, loaded.restored(task, seed, native=native, **options))
         yield path
+
+
+def _made_smaller(
+    pipe: PatchDMPipeline, task: Task, size: tuple[int, int], options: dict[str, Any]
+) -> Tensor:
+    """Make the hole of a canvas at another size; what is known stays."""
+    canvas, hole = _tensor(task.canvas), torch.from_numpy(task.hole)
+    unknown = F.interpolate(hole[None, None].float(), size, mode="area") > 0
+    made = pipe.inpaint(F.interpolate(canvas, size, mode="area"), unknown, **options)[0].cpu()
+    return F.interpolate(made, hole.shape, mode="bicubic").where(hole, canvas)
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return to_tensor(np.stack([pixels]))  # a copy: torch wants arrays it may write to

@@ -130,13 +130,14 @@ def test_options_stand_anywhere(tmp_dir: Path, monkeypatch: pytest.MonkeyPatch, 
     for name in ("M/patchdm", "data/models/patchdm", "I", "K"):
         (tmp_dir / name).mkdir(parents=True)
     calls = []
+    monkeypatch.setattr(restore, "masked", lambda image, mask: (image, mask))
     monkeypatch.setattr(
-        restore, "inpaint", lambda *all_, **named: calls.append((all_, named)) or []
+        restore, "restore", lambda *all_, **named: calls.append((all_, named)) or []
     )
     main(["inpaint", *argv])
     model = Path("M" if "M" in argv else "data/models")
     options = {"num_inference_steps": 2} if "--steps" in argv else {}
-    assert calls == [((model, Path("I"), Path("K"), {0: Path("x.png")}), options)]
+    assert calls == [((model, (Path("I"), Path("K")), {0: Path("x.png")}), options)]
 
 
 def test_an_option_without_its_value_takes_no_other():

@@ -1,0 +1,33 @@
+// Sizes of pictures on the screen. Pure functions.
+
+/** Return the CSS pixels per image pixel that fit an image into a box; whole numbers above 1. */
+export function fit(width, height, boxWidth, boxHeight) {
+  const scale = Math.min(boxWidth / width, boxHeight / height);
+  return scale > 1 ? Math.floor(scale) : scale;
+}
+
+/** Return the size of an image that grows on its four sides. */
+export function grown(image, sides) {
+  return { width: image.width + sides.left + sides.right, height: image.height + sides.top + sides.bottom };
+}
+
+/** Return the pixels of a side after its border moved by (x, y) CSS pixels. */
+export function dragged(side, before, x, y, scale) {
+  const outwards = { left: -x, right: x, top: -y, bottom: y }[side];
+  return Math.max(0, Math.round(before + outwards / scale));
+}
+
+/** Return the pixels of a side after a key, or null if the key means nothing here. */
+export function keyed(side, before, key, step, page) {
+  const out = { left: "ArrowLeft", right: "ArrowRight", top: "ArrowUp", bottom: "ArrowDown" }[side];
+  const back = { left: "ArrowRight", right: "ArrowLeft", top: "ArrowDown", bottom: "ArrowUp" }[side];
+  const change = { [out]: step, [back]: -step, PageUp: page, PageDown: -page, Home: -before }[key];
+  return change === undefined ? null : Math.max(0, before + change);
+}
+
+/** Return where an image that grows lies in a box: scale, and left and top of the whole. */
+export function placed(image, sides, boxWidth, boxHeight, share) {
+  const whole = grown(image, sides);
+  const scale = Math.min((boxWidth * share) / whole.width, (boxHeight * share) / whole.height);
+  return { scale, left: (boxWidth - whole.width * scale) / 2, top: (boxHeight - whole.height * scale) / 2 };
+}
