@@ -176,6 +176,33 @@ def panorama(
             print(f"{path}: done")
 
 
+@app.command("app")
+def studio(
+    model: options.Model = None,
+    *,
+    out: Annotated[Path, options.output("folder of what is made", "DIR")] = Path("studio"),
+    host: Annotated[
+        str, Option(metavar="ADDRESS", help="another than loopback needs a token, which it prints")
+    ] = "127.0.0.1",
+    port: Annotated[int, options.count("0: any that is free", least=0)] = 8765,
+    name: Annotated[
+        list[str] | None, Option("--name", metavar="HOST", help="other name of this machine")
+    ] = None,
+    quiet: Annotated[bool, Option("--no-browser", help="do not open the page")] = False,
+    device: Annotated[str | None, Option(metavar="NAME", help=options.DEVICE)] = None,
+) -> None:
+    """Serve the studio on this machine: sample, inpaint and outpaint in a browser."""
+    folder = _model(model)
+    from patchdm.app.serve import serve
+
+    given = Path((model or [""])[0])  # no path of this machine is shown
+    label = str(given) if model and not given.exists() else given.name
+    serve(
+        folder, label, out,
+        host=host, port=port, names=name or [], browser=not quiet, tell=say, device=device,
+    )  # fmt: skip
+
+
 @app.command()
 @options.expanded
 def inpaint(

@@ -9,14 +9,16 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
@@ -125,10 +127,13 @@ def fit(image: Pixels, width: int, height: int) -> Pixels:
     return _fitted(Image.fromarray(image), width, height, WHOLE)
 
 
-def save_png(path: Path, image: Pixels) -> None:
-    """Write uint8 (H, W, 3) as a PNG; equal pixels give equal bytes."""
+def save_png(path: Path, image: Pixels, text: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write uint8 (H, W, 3) as a PNG, `text` in its text chunks; equal pixels give equal bytes."""
+    chunks = PngInfo()
+    for key, value in text.items():
+        chunks.add_text(key, value)
     with replacing(path) as fresh:
-        Image.fromarray(image).save(fresh, format="PNG")
+        Image.fromarray(image).save(fresh, format="PNG", pnginfo=chunks)
 
 
 def contact_sheet(images: Pixels, columns: int) -> Pixels:

@@ -99,7 +99,7 @@ def generate(
             if count is not None:
                 check_count(name, count)
         check_choice("format", format, Format)
-        _check_sampling(pipe, **sampling)
+        check_sampling(pipe, **sampling)
     except ValueError as error:
         raise PatchDMError(one_line(error)) from None
 
@@ -122,7 +122,7 @@ def generate(
     # On a CPU a group is whole in every range of seeds, for the same bytes; on a GPU it is large.
     within = range(2**64) if on_cpu else seeds
     options = {"latent_num_inference_steps": 50} | sampling | chunks
-    drawing = functools.partial(_draw, group, within, options, options.pop("code_seed", None))
+    drawing = functools.partial(draw_group, group, within, options, options.pop("code_seed", None))
     with one_thread(small=on_cpu and group > 1), _shared(drawing, pipe, processes) as draw:
         return write_shards(
             draw,
@@ -185,7 +185,7 @@ def _begun(pickled: bytes, device: str, deterministic: bool, compiled: bool) -> 
     return pipe.to("cpu" if device == "cpu" else f"{device}:{process_number()}")
 
 
-def _draw(
+def draw_group(
     group: int,
     within: range,
     options: Mapping[str, Any],
@@ -265,7 +265,7 @@ def _check_range(seeds: range) -> None:
         )
 
 
-def _check_sampling(
+def check_sampling(
     pipe: DiffusionPipeline,
     *,
     height: int,

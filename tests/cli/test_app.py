@@ -173,6 +173,7 @@ COMMANDS = {
     "params check": "",
     "plan": "--rate --here --transfer --extraction",
     "import-official": "",
+    "app": "--out --host --port --name --no-browser --device",
     "data verify": "",
     "save": "--half --license",
     "push": "--private --revision --license",

@@ -56,7 +56,10 @@ export class Jobs extends EventTarget {
     clearTimeout(this.#timer);
     if (document.hidden) return this.#unfollow();
     try {
-      for (const job of await getJobs()) this.#take(job);
+      for (const job of await getJobs()) {
+        // The stream is ahead of the list.
+        if (job.id !== this.#followed || hasEnded(job)) this.#take(job);
+      }
       this.dispatchEvent(new Event("online"));
     } catch (error) {
       this.dispatchEvent(new CustomEvent("offline", { detail: error }));

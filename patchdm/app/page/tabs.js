@@ -19,8 +19,9 @@ export function startTabs(list) {
   }
 
   function go(id) {
-    if (location.hash.slice(1) === id) select(id);
-    else location.hash = id;
+    // Setting location.hash would scroll to the panel and take the focus from the tab.
+    if (location.hash.slice(1) !== id) history.pushState(null, "", `#${id}`);
+    select(id);
   }
 
   list.addEventListener("click", (event) => {
@@ -36,7 +37,8 @@ export function startTabs(list) {
     tabs[to].focus();
     go(tabs[to].getAttribute("aria-controls"));
   });
-  addEventListener("hashchange", () => select(location.hash.slice(1)));
+  // Both "back" and an address typed by hand.
+  addEventListener("popstate", () => select(location.hash.slice(1)));
   select(location.hash.slice(1));
   return go;
 }

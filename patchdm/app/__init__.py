@@ -1,0 +1,1 @@
+"""The studio: sample, inpaint and outpaint in a browser, on this machine."""

@@ -1,0 +1,137 @@
+// The Inpaint tab: a photograph, a mask painted on it, versions of the painted part.
+
+import { download, upload } from "./api.js";
+import { startBrush } from "./brush.js";
+import { attempt, historyKey, isTyping, showError } from "./dom.js";
+import { fit } from "./geometry.js";
+import * as history from "./history.js";
+import { coverage, drawMask, maskFile } from "./mask.js";
+import { acceptPhotographs, display, recall, remember, sizeLine, uploaded } from "./photograph.js";
+import { Results } from "./results.js";
+import { numberOf, restoringOf } from "./settings.js";
+import { seeds } from "./words.js";
+
+/** Start the tab; return {open(blob), results}. */
+export function startInpaint(model, jobs, view) {
+  const part = (id) => document.getElementById(id);
+  const panel = part("inpaint");
+  const form = part("inpaint-form");
+  const alert = form.querySelector("[role=alert]");
+  const [stage, picture, canvas, size] = ["stage", "image", "mask"].map((id) => part(`inpaint-${id}`)).concat(part("brush-size"));
+  let image = null;
+  let erase = false;
+  let strokes = history.empty();
+
+  const results = new Results(part("inpaint-results"), {
+    jobs,
+    aspect: ({ request }) => (image?.id === request.image ? [image.width, image.height] : [model.width, model.height]),
+    click: view,
+    actions: [["Use as image", async (job, index) => open(await download(job.results[index].url))]],
+  });
+  const brush = startBrush(stage, canvas, {
+    tool: () => ({ erase, size: Number(size.value) }),
+    finished: (stroke) => record(history.push(strokes, stroke), false),
+  });
+  const photographs = acceptPhotographs(panel, model, { use, close: () => use(null) });
+
+  function record(next, again = true) {
+    strokes = next;
+    if (again) drawMask(brush.context, strokes.done);
+    const share = image ? coverage(canvas) : 0;
+    part("mask-undo").disabled = !strokes.done.length;
+    part("mask-redo").disabled = !strokes.undone.length;
+    part("mask-clear").disabled = part("inpaint-go").disabled = share === 0;
+    const percent = share < 0.01 ? "less than 1" : Math.round(share * 100);
+    part("inpaint-coverage").textContent = image ? (share ? `${percent} % of the photograph is painted.` : "Paint over what is to be made.") : "";
+  }
+
+  function use(next) {
+    image = next;
+    remember("inpaint", image);
+    showError(alert, null);
+    if (!image) return record(history.empty(), false);
+    photographs.setOpen(true);
+    // A photograph of an earlier session can be gone.
+    display(picture, image).catch(() => image === next && (photographs.setOpen(false), use(null)));
+    canvas.width = image.width;
+    canvas.height = image.height;
+    const short = Math.min(image.width, image.height);
+    size.max = Math.max(8, Math.round(short * 0.6));
+    size.value = Math.max(4, Math.round(short * 0.14));
+    panel.querySelector("[data-size]").textContent = sizeLine(image);
+    record(history.empty());
+    arrange();
+    brush.centre();
+    resized();
+  }
+
+  function arrange() {
+    if (!image || panel.hidden) return;
+    const box = stage.parentElement;
+    const scale = fit(image.width, image.height, box.clientWidth, Math.max(240, innerHeight * 0.56));
+    stage.style.width = `${image.width * scale}px`;
+    stage.style.height = `${image.height * scale}px`;
+    stage.classList.toggle("enlarged", scale > 1);
+    brush.place();
+  }
+
+  function resized() {
+    part("brush-pixels").textContent = `${size.value} px`;
+    brush.place();
+  }
+
+  function choose(eraser) {
+    erase = eraser;
+    part("brush").setAttribute("aria-pressed", String(!eraser));
+    part("eraser").setAttribute("aria-pressed", String(eraser));
+    brush.place();
+  }
+
+  function resizeBy(factor) {
+    const by = Math.max(1, Math.round(size.value * Math.abs(factor - 1)));
+    size.value = Number(size.value) + (factor > 1 ? by : -by);
+    resized();
+  }
+
+  const open = async (blob) => use(await uploaded(blob, model));
+  const step = (to) => record(history[to](strokes));
+
+  size.addEventListener("input", resized);
+  part("brush").onclick = () => choose(false);
+  part("eraser").onclick = () => choose(true);
+  part("mask-undo").onclick = () => step("undo");
+  part("mask-redo").onclick = () => step("redo");
+  part("mask-clear").onclick = () => record(history.push(strokes, null));
+  panel.addEventListener("shown", arrange);
+  addEventListener("resize", arrange);
+  document.addEventListener("keydown", (event) => {
+    if (panel.hidden || !image || document.querySelector("dialog[open]")) return;
+    const way = historyKey(event);
+    const plain = !isTyping(event) && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const keys = { b: () => choose(false), e: () => choose(true), "[": () => resizeBy(0.85), "]": () => resizeBy(1.15) };
+    const action = way ? () => step(way) : plain && keys[event.key.toLowerCase()];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  });
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(alert, () => results.ask(async () => {
+      const { blob, white } = await maskFile(canvas);
+      if (!white) throw new Error("The mask is empty: paint over what is to be made.");
+      const mask = await upload(blob);
+      return jobs.submit({
+        kind: "inpaint",
+        image: image.id,
+        mask: mask.id,
+        seeds: seeds(numberOf(form, "first"), numberOf(form, "number")),
+        ...restoringOf(form),
+      });
+    }));
+  });
+
+  const before = recall("inpaint");
+  if (before) use(before);
+  return { open, results };
+}

@@ -1,0 +1,68 @@
+// The page: fetches the model, starts the tabs and the queue, finds the jobs of before.
+
+import { getModel } from "./api.js";
+import { attempt, showError } from "./dom.js";
+import { startExplore } from "./explore.js";
+import { startInpaint } from "./inpaint.js";
+import { Jobs } from "./jobs.js";
+import { startOutpaint } from "./outpaint.js";
+import { startQueue } from "./queue.js";
+import { startSample } from "./sample.js";
+import { fillForms } from "./settings.js";
+import { startTabs } from "./tabs.js";
+import { startViewer } from "./viewer.js";
+import { size } from "./words.js";
+
+const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", interpolate: "explore" };
+
+async function start(notice) {
+  const model = await getModel();
+  fillForms(model);
+  document.getElementById("model").textContent =
+    `${model.name}, made for ${size(model.width, model.height)} pixels, on ${model.device}`;
+
+  const jobs = new Jobs();
+  const panels = {};
+  let go = () => {};
+  const send = async (target, blob) => {
+    await panels[target].open(blob);
+    go(target);
+  };
+  const view = startViewer({ send });
+  panels.sample = startSample(model, jobs, view);
+  panels.inpaint = startInpaint(model, jobs, view);
+  panels.outpaint = startOutpaint(model, jobs, view);
+  panels.explore = startExplore(model, jobs, view);
+  go = startTabs(document.getElementById("tabs"));
+
+  startQueue(jobs, {
+    notice,
+    open(job) {
+      const tab = TAB_OF[job.kind];
+      go(tab);
+      panels[tab].results.begin(job);
+    },
+  });
+  let offline = false; // Other errors stay until the next action.
+  jobs.addEventListener("offline", (event) => {
+    offline = true;
+    showError(notice, event.detail);
+  });
+  jobs.addEventListener("online", () => {
+    if (offline) showError(notice, null);
+    offline = false;
+  });
+  await jobs.start();
+  // After a reload each tab shows its newest job, unless one was begun meanwhile.
+  for (const job of jobs.list) {
+    const panel = panels[TAB_OF[job.kind]];
+    if (panel && !panel.results.used) panel.results.show(job);
+  }
+  document.documentElement.dataset.ready = "true";
+}
+
+// A photograph that is dropped next to its place must not replace the page.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+
+const notice = document.getElementById("notice");
+attempt(notice, () => start(notice));

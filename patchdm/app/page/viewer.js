@@ -1,0 +1,91 @@
+// One image, large, and what can be done with it.
+
+import { download, signed } from "./api.js";
+import { attempt, showError } from "./dom.js";
+import { fit } from "./geometry.js";
+import { fileName, imageName, kindName, size } from "./words.js";
+
+/** Start the dialog; return a function that opens it on an image of a job. */
+export function startViewer({ send }) {
+  const dialog = document.getElementById("viewer");
+  const part = (id) => document.getElementById(id);
+  const image = dialog.querySelector(".show img");
+  const alert = dialog.querySelector("[role=alert]");
+  const said = part("viewer-said");
+  let job = null;
+  let index = 0;
+
+  const result = () => job.results[index];
+
+  function arrange() {
+    if (!dialog.open) return;
+    const box = dialog.querySelector(".show");
+    const scale = fit(result().width, result().height, box.clientWidth, box.clientHeight);
+    image.style.width = `${result().width * scale}px`;
+    image.style.height = `${result().height * scale}px`;
+    image.classList.toggle("enlarged", scale > 1);
+  }
+
+  function draw() {
+    const { width, height, seed, command, url } = result();
+    const name = imageName(job, index);
+    image.src = signed(url);
+    image.alt = `${kindName(job.kind)}, ${name}`;
+    part("viewer-title").textContent = name;
+    part("viewer-size").textContent = `${size(width, height)} pixels`;
+    part("viewer-command").textContent = command ?? "";
+    part("copy-command").hidden = !command;
+    part("copy-seed").hidden = seed === null || seed === undefined;
+    part("viewer-download").href = signed(url);
+    part("viewer-download").download = fileName(job, index);
+    part("viewer-previous").disabled = index === 0;
+    part("viewer-next").disabled = index === job.results.length - 1;
+    said.textContent = "";
+    showError(alert, null);
+    arrange();
+  }
+
+  function move(by) {
+    const to = index + by;
+    if (to < 0 || to >= job.results.length) return;
+    index = to;
+    draw();
+  }
+
+  async function copy(text, what) {
+    try {
+      await navigator.clipboard.writeText(text);
+      said.textContent = `${what} copied.`;
+    } catch {
+      // Browsers forbid it on pages that are neither local nor https.
+      said.textContent = `The browser does not allow copying here: ${text}`;
+    }
+  }
+
+  const sendTo = (target) =>
+    attempt(alert, async () => {
+      await send(target, await download(result().url));
+      dialog.close();
+    });
+
+  part("viewer-previous").onclick = () => move(-1);
+  part("viewer-next").onclick = () => move(1);
+  part("viewer-close").onclick = () => dialog.close();
+  part("copy-seed").onclick = () => copy(String(result().seed), "Seed");
+  part("copy-command").onclick = () => copy(result().command, "Command");
+  part("to-inpaint").onclick = () => sendTo("inpaint");
+  part("to-outpaint").onclick = () => sendTo("outpaint");
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") move(-1);
+    if (event.key === "ArrowRight") move(1);
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  addEventListener("resize", arrange);
+
+  return (shown, at) => {
+    job = shown;
+    index = at;
+    if (!dialog.open) dialog.showModal();
+    draw();
+  };
+}

@@ -1,0 +1,194 @@
+"""How the studio does its jobs: by the functions of the commands, and seen at each step."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from patchdm.app.jobs import Clock, Job, Jobs, Result
+from patchdm.app.requests import Inpaint, Interpolate, Request, Sample, Solving
+from patchdm.cli.restore import Restorer, beyond, masked
+from patchdm.devices import one_thread
+from patchdm.errors import PatchDMError
+from patchdm.formats.images import Pixels, save_png
+from patchdm.formats.tensors import to_uint8
+from patchdm.sampling.generate import codes_of_seeds, draw_group, group_size, model_hash
+from patchdm.sampling.solve import Predict, generators
+from patchdm.sampling.solvers import solver
+from patchdm.sampling.tilings import Step
+
+PREVIEW_SIDE = 768
+"""Longest side of a preview, in pixels."""
+
+
+class Studio:
+    """A loaded model, and the folder of what was made with it.
+
+    Attributes:
+        model: a name for commands, such as OWNER/NAME; "" for the bundled model.
+        folder: of jobs and uploads.
+    """
+
+    def __init__(self, loaded: Restorer, model: str, folder: Path) -> None:
+        self.loaded, self.pipe, self.model, self.folder = loaded, loaded.pipe, model, folder
+        self.pipe.set_progress_bar_config(disable=True)
+        self.hash = model_hash(self.pipe)
+        self._scheduler = self.pipe.scheduler
+
+    def upload(self, name: str) -> Path:
+        """Return where an image that was given lies."""
+        return self.folder / "uploads" / f"{name}.png"
+
+    def perform(self, asked: Request, job: Job, jobs: Jobs) -> None:
+        """Do a job, of which some images may be there already."""
+        done = {result.file for result in job.results}
+
+        def keep(number: int, seed: int, pixels: Pixels, command: str) -> None:
+            height, width, _ = pixels.shape
+            file = f"{number:03d}.png"
+            text = {"command": command, "seed": str(seed), "model": self.hash}
+            save_png(self.folder / job.id / file, pixels, text)
+            result = Result(f"{job.id}-{number}", file, seed, width, height, command)
+            jobs.finished(job, result)
+
+        images = {Sample: self._samples, Interpolate: self._between}.get(
+            type(asked), self._versions
+        )
+        left = [n for n in range(job.total) if f"{n:03d}.png" not in done]
+        with one_thread(small=False), self._watched(job, jobs, len(left)):
+            for number, seed, pixels, command in images(asked, left):
+                keep(number, seed, pixels, command)
+
+    def sampling(self, asked: Solving) -> dict[str, Any]:
+        """Return the arguments of a call of the pipeline, and set its solver."""
+        found = self.loaded.found
+        self.pipe.scheduler = solver(self._scheduler, asked.solver or found.solver or "ddim")
+        chosen = {
+            "num_inference_steps": asked.steps,
+            "guidance_scale": asked.guidance,
+            "tiling": asked.tiling,
+        }
+        usual = {"latent_num_inference_steps": 50, "guidance_scale": 0.0, "tiling": "shifted"}
+        return usual | found.sample | {k: v for k, v in chosen.items() if v is not None}
+
+    def _samples(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
+        options = self.sampling(asked) | {"width": asked.width, "height": asked.height}
+        # As the command draws them: on a CPU the seeds of a group are computed together.
+        on_cpu = self.pipe.device.type == "cpu"
+        group = group_size(self.pipe.unet, asked.width) if on_cpu else 1
+        waiting = {number: asked.seeds[number] for number in left}
+        while waiting:
+            first = next(iter(waiting.values())) // group
+            numbers = [n for n, seed in waiting.items() if seed // group == first]
+            seeds = [waiting.pop(number) for number in numbers]
+            with one_thread(small=on_cpu and group > 1):
+                drawn = draw_group(group, range(2**64), options, asked.code_seed, self.pipe, seeds)
+            for number, seed, pixels in zip(numbers, seeds, drawn, strict=True):
+                yield number, seed, pixels, self._command(asked, seed, options)
+
+    def _between(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
+        options = self.sampling(asked)
+        if self.pipe.latent is None:
+            raise PatchDMError("interpolate: found a model without codes, expected one with them")
+        first, last = codes_of_seeds(self.pipe, asked.seeds, options["latent_num_inference_steps"])
+        height, width = self.pipe.unet.config.sample_size
+        for number in left:
+            code = torch.lerp(first, last, number / (asked.count - 1))[None]
+            drawn = generators(asked.seeds[:1])
+            made = self.pipe(
+                1, height, width, generator=drawn, cond=code, output_type="latent", **options
+            )[0]
+            yield number, asked.seeds[0], to_uint8(made)[0], ""
+
+    def _versions(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
+        image = self.upload(asked.image)
+        if isinstance(asked, Inpaint):
+            task, verb, more = masked(image, self.upload(asked.mask)), "inpaint", "IMAGE MASK"
+        else:
+            margins = {side: getattr(asked, side) for side in ("left", "top", "right", "bottom")}
+            given = " ".join(f"--{side} {pixels}" for side, pixels in margins.items() if pixels)
+            task, verb, more = beyond(image, margins), "outpaint", f"IMAGE {given}"
+        named = {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance}
+        options = {name: value for name, value in named.items() if value is not None}
+        flags = "".join(
+            f" {flag} {value}"
+            for flag, value in (("--steps", asked.steps), ("--guidance", asked.guidance))
+            if value is not None
+        ) + (" --native" if asked.native else "")
+        for number in left:
+            seed = asked.seeds[number]
+            pixels = self.loaded.restored(task, seed, native=asked.native, **options)
+            command = f"patchdm {verb} {self._model()}{more} --seeds {seed}:{seed + 1}{flags}"
+            yield number, seed, pixels, f"{command} --out FILE"
+
+    def _command(self, asked: Sample, seed: int, options: dict[str, Any]) -> str:
+        code = "" if asked.code_seed is None else f" --code-seed {asked.code_seed}"
+        return (
+            f"patchdm sample {self._model()}--seeds {seed}:{seed + 1} "
+            f"--size {asked.width}x{asked.height} "
+            f"--solver {asked.solver or self.loaded.found.solver or 'ddim'} "
+            f"--steps {options['num_inference_steps']} --guidance {options['guidance_scale']:g} "
+            f"--tiling {options['tiling']}{code} --out DIR"
+        )
+
+    def _model(self) -> str:
+        return f"{self.model} " if self.model else ""
+
+    @contextlib.contextmanager
+    def _watched(self, job: Job, jobs: Jobs, images: int) -> Iterator[None]:
+        """Tell a job of every prediction of the network within, with the x_0 that it implies."""
+        clock: list[Clock] = []
+        unwatched = self.pipe.denoiser
+
+        def denoiser(*given: Any, **options: Any) -> Predict:
+            predict, made = unwatched(*given, **options), 0
+
+            def watched(x_t: Tensor, step: Step) -> Tensor:
+                nonlocal made
+                found = predict(x_t, step)
+                made += 1
+                if not clock:
+                    clock.append(Clock(images * step.count))
+                jobs.told(
+                    job,
+                    step=made,
+                    steps=max(step.count, made),
+                    seconds_left=clock[0].step(),
+                    preview=png(x_0(self.pipe.scheduler, x_t, found, step.t)),
+                )
+                return found
+
+            return watched
+
+        # Over the method of the class, until it is deleted.
+        self.pipe.denoiser = denoiser  # type: ignore[assignment, method-assign]
+        try:
+            yield
+        finally:
+            del self.pipe.denoiser
+
+
+def x_0(scheduler: Any, x_t: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
+    """Return the image (C, H, W) that a prediction of the first one means (PAPER section 1)."""
+    a = scheduler.alphas_cumprod[t.long().cpu()].item()
+    signal, noise = a**0.5, (1 - a) ** 0.5
+    x, found = x_t[0].float().cpu(), predicted[0].float().cpu()
+    if scheduler.config.prediction_type == "v_prediction":
+        return signal * x - noise * found
+    return (x - noise * found) / signal
+
+
+def png(image: Tensor) -> bytes:
+    """Return an image (3, H, W) as a PNG of at most `PREVIEW_SIDE` pixels."""
+    picture = Image.fromarray(to_uint8(image[None])[0])
+    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

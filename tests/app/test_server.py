@@ -1,0 +1,268 @@
+"""The studio's HTTP API: jobs, images, and who is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from patchdm.app import routes
+from patchdm.app.jobs import Jobs
+from patchdm.app.server import HEADERS, studio_app
+from patchdm.app.work import Studio
+from patchdm.cli.app import main
+from patchdm.formats.images import read_image, save_png
+from tests.app.conftest import HOSTS
+from tests.cli.runs import HEIGHT, WIDTH, hole
+
+SAMPLE: dict[str, Any] = {"kind": "sample", "seeds": [3, 9], "width": 2 * WIDTH, "height": HEIGHT}
+
+
+def posted(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    """Queue a job."""
+    response = client.post("/api/jobs", json=job)
+    assert response.status_code == 202, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def ended(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job when it has ended."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        found: dict[str, Any] = client.get(f"/api/jobs/{job['id']}").json()
+        if found["state"] not in ("queued", "running"):
+            return found
+        time.sleep(0.02)
+    raise AssertionError(found)
+
+
+def given(client: TestClient, file: str) -> str:
+    """Upload an image; return its id."""
+    response = client.post("/api/images", content=Path(file).read_bytes())
+    assert response.status_code == 201, response.text
+    name: str = response.json()["id"]
+    return name
+
+
+def pixels(client: TestClient, url: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(client.get(url).content)).convert("RGB"))
+
+
+def test_a_sample_is_that_of_its_command(client: TestClient, studio: Studio):
+    job = ended(client, posted(client, SAMPLE))
+    assert (job["state"], job["done"], job["total"]) == ("done", 2, 2)
+    result = job["results"][1]
+    assert (result["seed"], result["width"], result["height"]) == (9, 2 * WIDTH, HEIGHT)
+    command = result["command"].split()
+    assert command[:3] == ["patchdm", "sample", "run"]
+    main(["sample", "run/data/models", *command[3:-1], "out"])
+    (path,) = Path("out").rglob("000009.png")
+    image = Image.open(io.BytesIO(client.get(result["url"]).content))
+    np.testing.assert_array_equal(np.asarray(image), read_image(path))
+    assert image.text == {"command": result["command"], "seed": "9", "model": studio.hash}
+
+
+def test_every_step_is_told_with_a_preview(client: TestClient):
+    job = posted(client, SAMPLE | {"seeds": [1], "steps": 40})
+    seen, pictures = [], []
+    with client.stream("GET", f"/api/jobs/{job['id']}/events") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                seen.append(json.loads(line.removeprefix("data: ")))
+                if url := seen[-1]["preview"]:
+                    pictures.append(client.get(url))
+    assert seen[-1]["state"] == "done"
+    steps = [each["step"] for each in seen if each["state"] == "running"]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 2
+    assert all(each["steps"] == 40 for each in seen if each["step"])
+    found = [each.content for each in pictures if each.status_code == 200]  # or finished by then
+    assert {Image.open(io.BytesIO(content)).size for content in found} == {(2 * WIDTH, HEIGHT)}
+
+
+def test_known_pixels_are_the_photographs(client: TestClient):
+    photo = read_image(Path("photo.png"))
+    image, mask = given(client, "photo.png"), given(client, "mask.png")
+    np.testing.assert_array_equal(pixels(client, f"/api/images/{image}.png"), photo)
+    job = {"kind": "inpaint", "image": image, "mask": mask, "seeds": [0, 1], "steps": 2}
+    for result in ended(client, posted(client, job))["results"]:
+        made = pixels(client, result["url"])
+        np.testing.assert_array_equal(made[~hole(photo)], photo[~hole(photo)])
+    job = {"kind": "outpaint", "image": image, "right": 9, "top": 2, "seeds": [4], "steps": 2}
+    (result,) = ended(client, posted(client, job))["results"]
+    np.testing.assert_array_equal(pixels(client, result["url"])[2:, :35], photo)
+
+
+def test_codes_go_from_one_seed_to_another(client: TestClient):
+    options = {"solver": "ddim", "steps": 2, "tiling": "shifted"}
+    ends = {"kind": "sample", "seeds": [2], "width": WIDTH, "height": HEIGHT} | options
+    (first,) = ended(client, posted(client, ends))["results"]
+    job = ended(
+        client, posted(client, {"kind": "interpolate", "seeds": [2, 5], "count": 3} | options)
+    )
+    images = [pixels(client, result["url"]).astype(int) for result in job["results"]]
+    assert np.abs(images[0] - pixels(client, first["url"])).max() <= 1
+    assert np.abs(images[1] - images[0]).sum() < np.abs(images[2] - images[0]).sum()
+
+
+def test_a_job_stops_within_a_step(client: TestClient):
+    running = posted(client, SAMPLE | {"steps": 1000})
+    waiting = posted(client, SAMPLE)
+    while not (found := client.get(f"/api/jobs/{running['id']}").json())["step"]:
+        time.sleep(0.01)
+    assert (found["state"], client.get(f"/api/jobs/{waiting['id']}").json()["place"]) == (
+        "running",
+        1,
+    )
+    assert client.delete(f"/api/jobs/{waiting['id']}").json()["state"] == "cancelled"
+    client.delete(f"/api/jobs/{running['id']}")
+    assert ended(client, running)["state"] == "cancelled"
+
+
+def test_what_was_finished_outlives_the_server(studio: Studio):
+    with TestClient(studio_app(studio, hosts=HOSTS, token=None)) as client:
+        done = ended(client, posted(client, SAMPLE))
+    record = studio.folder / done["id"] / "job.json"
+    kept = json.loads(record.read_text())
+    cut = kept | {"state": "running", "results": kept["results"][:1]}  # as a kill leaves it
+    record.write_text(json.dumps(cut))
+    (studio.folder / "mine").mkdir()
+    (studio.folder / "mine/job.json").write_text("not ours")
+    first = (studio.folder / done["id"] / "000.png").stat().st_mtime_ns
+    with TestClient(studio_app(studio, hosts=HOSTS, token=None)) as client:
+        again = ended(client, done)
+        assert [result["id"] for result in again["results"]] == [
+            result["id"] for result in done["results"]
+        ]
+        assert client.get("/api/jobs").json()["jobs"] == [again]
+    assert (studio.folder / done["id"] / "000.png").stat().st_mtime_ns == first
+
+
+def test_a_burst_is_queued_and_none_is_lost(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    go_on = threading.Event()
+    monkeypatch.setattr(Studio, "perform", lambda *_: go_on.wait(60) and None)
+    with TestClient(studio_app(studio, hosts=HOSTS, token=None)) as client:
+        ids = [posted(client, SAMPLE)["id"] for _ in range(200)]
+        listed = [job["id"] for job in client.get("/api/jobs").json()["jobs"]]
+        assert listed == ids[::-1]
+        assert client.get(f"/api/jobs/{ids[-1]}").json()["place"] == 199
+        go_on.set()
+        states = {ended(client, {"id": id_})["state"] for id_ in ids}
+        assert states == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "line"),
+    [
+        ({"width": 33}, 422, "width is 33, expected multiples of the patch size 8"),
+        ({"seeds": []}, 422, "sample.seeds: List should have at least 1 item after validation"),
+        ({"seeds": [-1]}, 422, "sample.seeds.0: Input should be greater than or equal to 0"),
+        ({"steps": 2000}, 422, "sample.steps: Input should be less than or equal to 1000"),
+        ({"width": 8 * 2**12, "height": 8 * 2**12}, 422, "size: found 32768x32768, expected"),
+        ({"guidance": 1.0}, 422, "`guidance_scale` is 1.0, expected 0"),
+        ({"solver": "euler"}, 422, "sample.solver: Input should be 'ddim', 'dpm-solver++'"),
+        ({"path": "/etc/passwd"}, 422, "sample.path: Extra inputs are not permitted"),
+        ({"kind": "shell"}, 422, "request: Input tag 'shell' found using 'kind' does not match"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    client: TestClient, job: dict[str, Any], status: int, line: str
+):
+    response = client.post("/api/jobs", json=SAMPLE | job)
+    assert response.status_code == status
+    assert response.json()["error"].startswith(line)
+    assert client.get("/api/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("name", ["../../photo", "%2e%2e%2fphoto", "a" * 65, "0" * 22])
+def test_no_name_leads_out_of_the_folder(client: TestClient, name: str):
+    for url in (f"/api/images/{name}.png", f"/api/jobs/{name}", f"/api/jobs/{name}/0.png"):
+        assert client.get(url).status_code == 404
+    job = {"kind": "inpaint", "image": name, "mask": name, "seeds": [0]}
+    assert client.post("/api/jobs", json=job).status_code == 404
+
+
+def test_uploads_are_images_within_limits(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    text = client.post("/api/images", content=b"hello, I am called photo.png")
+    assert text.status_code == 415
+    assert text.json()["error"].startswith("image: found no image, it begins with b'hello, I am")
+    torn = client.post("/api/images", content=Path("photo.png").read_bytes()[:900])
+    assert torn.status_code == 415
+    monkeypatch.setattr(routes, "UPLOAD_PIXELS", 35 * 21 - 1)
+    many = client.post("/api/images", content=Path("photo.png").read_bytes())
+    assert many.status_code == 413
+    assert many.json()["error"].startswith("image: found 35 x 21 pixels, the limit is 734")
+    long = client.post("/api/images", content=bytes(routes.UPLOAD_BYTES + 1))
+    assert long.status_code == 413
+    assert not Path("studio/uploads").exists()
+
+
+def test_strangers_are_refused(studio: Studio):
+    with TestClient(studio_app(studio, hosts=HOSTS, token=None)) as client:
+        for host in ("evil.example", "testserver.evil.example", ""):
+            response = client.get("/api/model", headers={"Host": host})
+            assert response.status_code == 421
+        for origin in ("http://evil.example", "null"):
+            response = client.post("/api/jobs", json=SAMPLE, headers={"Origin": origin})
+            assert response.status_code == 403
+        assert client.get("/api/model", headers={"Origin": "http://testserver"}).status_code == 200
+        for path in ("/", "/api/model", "/static/index.html", "/nothing"):
+            headers = client.get(path).headers
+            assert {name: headers[name] for name in HEADERS} == HEADERS
+    with TestClient(studio_app(studio, hosts=HOSTS, token="secret")) as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/api/model").status_code == 401
+        assert client.get("/api/model?token=wrong").status_code == 401
+        assert client.get("/api/model?token=secret").status_code == 200
+        bearer = {"Authorization": "Bearer secret"}
+        assert client.get("/api/model", headers=bearer).status_code == 200
+
+
+def test_no_answer_has_a_path_of_this_machine(client: TestClient, tmp_path: Path):
+    save_png(Path("white.png"), np.full((21, 35, 3), 255, np.uint8))
+    image, mask = given(client, "photo.png"), given(client, "white.png")
+    job = ended(
+        client, posted(client, {"kind": "inpaint", "image": image, "mask": mask, "seeds": [0]})
+    )
+    assert job["error"] == (
+        f"uploads/{mask}.png: found nothing but white, which is where pixels are regenerated"
+    )
+    for answer in (job, client.get("/api/model").json(), client.get("/api/jobs").json()):
+        text = json.dumps(answer)
+        assert str(tmp_path) not in text
+        assert "studio/" not in text
+
+
+def test_an_error_of_the_program_does_not_stop_the_queue(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Studio, "_samples", lambda *_: 1 / 0)
+        job = ended(client, posted(client, SAMPLE))
+    assert (job["state"], job["error"]) == (
+        "failed",
+        "an unexpected error; the server's log has it",
+    )
+    assert ended(client, posted(client, SAMPLE))["state"] == "done"
+
+
+def test_the_api_describes_itself(client: TestClient):
+    found = client.get("/api/openapi.json").json()
+    assert {"/api/model", "/api/images", "/api/jobs", "/api/jobs/{job_id}"} <= set(found["paths"])
+    assert all("summary" in way for path in found["paths"].values() for way in path.values())
+
+
+def test_jobs_in_a_folder_of_others_are_passed_over(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/job.json").write_text("{}")
+    assert Jobs(tmp_path, lambda *_: None).all() == []
