@@ -144,7 +144,6 @@ class Jobs:
         """Note an image that lies in the job's folder."""
         with self._changed:
             job.results.append(result)
-            job.preview = None
             self._keep(job)
 
     def path(self, job: Job, result: Result) -> Path:
@@ -159,13 +158,16 @@ class Jobs:
 
     def _next(self) -> Job:
         with self._changed:
-            while True:
-                for job in self._jobs.values():
-                    if job.state == "queued":
-                        job.state = "running"
-                        self._keep(job)
-                        return job
+            while (job := self._waiting()) is None:
                 self._changed.wait()
+            for other in self._jobs.values():
+                other.preview = None  # until now a page might still ask for the last one
+            job.state = "running"
+            self._keep(job)
+            return job
+
+    def _waiting(self) -> Job | None:
+        return next((job for job in self._jobs.values() if job.state == "queued"), None)
 
     def _run(self) -> None:
         while True:
@@ -182,7 +184,7 @@ class Jobs:
                 log.exception("job %s", job.id)
                 state, error = "failed", "an unexpected error; the server's log has it"
             with self._changed:
-                job.state, job.error, job.preview, job.seconds_left = state, error, None, None
+                job.state, job.error, job.seconds_left = state, error, None
                 self._keep(job)
 
 

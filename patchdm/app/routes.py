@@ -176,7 +176,7 @@ def shown(job: Job, jobs: Jobs) -> dict[str, Any]:
     url = f"/api/jobs/{job.id}"
     found = {name: getattr(job, name) for name in ("step", "steps", "seconds_left")} | job.record()
     results = [_result(result, url) for result in job.results]
-    preview = f"{url}/preview.png?{job.version}" if job.preview else None
+    preview = f"{url}/preview.png?{job.version}" if job.preview and job.state == "running" else None
     more = {"place": jobs.place(job), "done": len(results), "preview": preview, "results": results}
     return found | more
 

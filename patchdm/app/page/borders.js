@@ -15,19 +15,30 @@ export function startBorders(stage, { get, set, page }) {
   let drag = null;
 
   const move = (element, left, top, width, height) =>
-    Object.assign(element.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    Object.assign(element.style, {
+      left: `${left}px`,
+      top: `${top}px`,
+      width: `${width}px`,
+      height: `${height}px`,
+    });
 
   function rest(share) {
     const { image, sides } = get();
     const found = placed(image, sides, stage.clientWidth, stage.clientHeight, share);
-    return { scale: found.scale, left: found.left + sides.left * found.scale, top: found.top + sides.top * found.scale };
+    const { scale, left, top } = found;
+    return { scale, left: left + sides.left * scale, top: top + sides.top * scale };
   }
 
   function box() {
     const { image, sides } = get();
     const { width, height } = grown(image, sides);
     const { scale, left, top } = place;
-    return { left: left - sides.left * scale, top: top - sides.top * scale, width: width * scale, height: height * scale };
+    return {
+      left: left - sides.left * scale,
+      top: top - sides.top * scale,
+      width: width * scale,
+      height: height * scale,
+    };
   }
 
   /** Place everything; during a drag the image stays where it is as long as the frame fits. */
@@ -37,7 +48,8 @@ export function startBorders(stage, { get, set, page }) {
     stage.classList.toggle("dragging", drag !== null);
     if (!drag || !place) place = rest(SHARE);
     let whole = box();
-    const fits = whole.left >= 0 && whole.top >= 0 && whole.left + whole.width <= stage.clientWidth && whole.top + whole.height <= stage.clientHeight;
+    const [right, bottom] = [whole.left + whole.width, whole.top + whole.height];
+    const fits = Math.min(whole.left, whole.top) >= 0 && right <= stage.clientWidth && bottom <= stage.clientHeight;
     if (!fits) {
       place = rest(0.96);
       whole = box();
@@ -47,7 +59,12 @@ export function startBorders(stage, { get, set, page }) {
     move(picture, left, top, image.width * scale, image.height * scale);
     picture.classList.toggle("enlarged", scale > 1);
     const [x, y] = [whole.left + whole.width / 2, whole.top + whole.height / 2];
-    const at = { left: [whole.left, y], right: [whole.left + whole.width, y], top: [x, whole.top], bottom: [x, whole.top + whole.height] };
+    const at = {
+      left: [whole.left, y],
+      right: [whole.left + whole.width, y],
+      top: [x, whole.top],
+      bottom: [x, whole.top + whole.height],
+    };
     for (const handle of handles) {
       const { side } = handle.dataset;
       Object.assign(handle.style, { left: `${at[side][0]}px`, top: `${at[side][1]}px` });

@@ -18,14 +18,16 @@ export function startExplore(model, jobs, view) {
   }
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(form.querySelector("[role=alert]"), () => results.ask(async () => {
-      return jobs.submit({
-        kind: "interpolate",
-        seeds: [numberOf(form, "from"), numberOf(form, "to")],
-        count: numberOf(form, "count"),
-        ...samplingOf(form),
-      });
-    }));
+    attempt(form.querySelector("[role=alert]"), () =>
+      results.ask(() =>
+        jobs.submit({
+          kind: "interpolate",
+          seeds: [numberOf(form, "from"), numberOf(form, "to")],
+          count: numberOf(form, "count"),
+          ...samplingOf(form),
+        }),
+      ),
+    );
   });
   return { results };
 }

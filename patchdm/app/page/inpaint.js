@@ -17,14 +17,18 @@ export function startInpaint(model, jobs, view) {
   const panel = part("inpaint");
   const form = part("inpaint-form");
   const alert = form.querySelector("[role=alert]");
-  const [stage, picture, canvas, size] = ["stage", "image", "mask"].map((id) => part(`inpaint-${id}`)).concat(part("brush-size"));
+  const [stage, picture, canvas] = ["stage", "image", "mask"].map((id) => part(`inpaint-${id}`));
+  const size = part("brush-size");
   let image = null;
   let erase = false;
   let strokes = history.empty();
 
   const results = new Results(part("inpaint-results"), {
     jobs,
-    aspect: ({ request }) => (image?.id === request.image ? [image.width, image.height] : [model.width, model.height]),
+    aspect({ request }) {
+      const { width, height } = image?.id === request.image ? image : model;
+      return [width, height];
+    },
     click: view,
     actions: [["Use as image", async (job, index) => open(await download(job.results[index].url))]],
   });
@@ -42,7 +46,8 @@ export function startInpaint(model, jobs, view) {
     part("mask-redo").disabled = !strokes.undone.length;
     part("mask-clear").disabled = part("inpaint-go").disabled = share === 0;
     const percent = share < 0.01 ? "less than 1" : Math.round(share * 100);
-    part("inpaint-coverage").textContent = image ? (share ? `${percent} % of the photograph is painted.` : "Paint over what is to be made.") : "";
+    const painted = share ? `${percent} % of the photograph is painted.` : "Paint over what is to be made.";
+    part("inpaint-coverage").textContent = image ? painted : "";
   }
 
   function use(next) {
@@ -108,7 +113,12 @@ export function startInpaint(model, jobs, view) {
     if (panel.hidden || !image || document.querySelector("dialog[open]")) return;
     const way = historyKey(event);
     const plain = !isTyping(event) && !event.ctrlKey && !event.metaKey && !event.altKey;
-    const keys = { b: () => choose(false), e: () => choose(true), "[": () => resizeBy(0.85), "]": () => resizeBy(1.15) };
+    const keys = {
+      b: () => choose(false),
+      e: () => choose(true),
+      "[": () => resizeBy(0.85),
+      "]": () => resizeBy(1.15),
+    };
     const action = way ? () => step(way) : plain && keys[event.key.toLowerCase()];
     if (!action) return;
     event.preventDefault();

@@ -5,6 +5,7 @@ import { hasEnded } from "./words.js";
 
 const BUSY = 2000; // milliseconds between two looks at the list while a job waits or runs
 const IDLE = 10000;
+const LOST = "The server does not know this job any more, probably since it was started again: ask for it again.";
 
 /** Holds all jobs and follows the running one; fires "change" (detail: job), "online", "offline". */
 export class Jobs extends EventTarget {
@@ -56,7 +57,13 @@ export class Jobs extends EventTarget {
     clearTimeout(this.#timer);
     if (document.hidden) return this.#unfollow();
     try {
-      for (const job of await getJobs()) {
+      const unfinished = this.list.filter((job) => !hasEnded(job));
+      const found = await getJobs();
+      const ids = new Set(found.map((job) => job.id));
+      for (const job of unfinished.filter(({ id }) => !ids.has(id))) {
+        this.#take({ ...job, state: "failed", error: LOST, preview: null });
+      }
+      for (const job of found) {
         // The stream is ahead of the list.
         if (job.id !== this.#followed || hasEnded(job)) this.#take(job);
       }

@@ -34,7 +34,11 @@ export function startOutpaint(model, jobs, view) {
     actions: [["Enlarge", view]],
     chosen: (result) => image()?.from === result.id,
   });
-  const borders = startBorders(part("outpaint-stage"), { get: () => ({ image: image(), sides: sides() }), set: setSides, page: model.patch_size });
+  const borders = startBorders(part("outpaint-stage"), {
+    get: () => ({ image: image(), sides: sides() }),
+    set: setSides,
+    page: model.patch_size,
+  });
   const photographs = acceptPhotographs(panel, model, {
     use: (next) => record(history.push(history.empty(), next)),
     close: () => record(history.empty()),

@@ -18,7 +18,8 @@ export function startQueue(jobs, { open, notice }) {
     const line = element("span", { class: "soft" });
     const bar = element("progress", { max: 1 });
     bar.setAttribute("aria-label", `Progress of ${kindName(job.kind)}`);
-    const shown = element("button", { type: "button", class: "job" }, image, element("span", { class: "text" }, title, line, bar));
+    const text = element("span", { class: "text" }, title, line, bar);
+    const shown = element("button", { type: "button", class: "job" }, image, text);
     const stop = element("button", { type: "button", class: "cancel", text: "Cancel" });
     stop.setAttribute("aria-label", `Cancel ${kindName(job.kind)}`);
     image.onerror = () => (image.hidden = true);

@@ -22,15 +22,17 @@ export function startSample(model, jobs, view) {
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(form.querySelector("[role=alert]"), () => results.ask(async () => {
-      return jobs.submit({
-        kind: "sample",
-        seeds: seeds(numberOf(form, "first"), numberOf(form, "number")),
-        ...pixels(),
-        ...samplingOf(form),
-        code_seed: model.code ? numberOf(form, "code_seed") : null,
-      });
-    }));
+    attempt(form.querySelector("[role=alert]"), () =>
+      results.ask(() =>
+        jobs.submit({
+          kind: "sample",
+          seeds: seeds(numberOf(form, "first"), numberOf(form, "number")),
+          ...pixels(),
+          ...samplingOf(form),
+          code_seed: model.code ? numberOf(form, "code_seed") : null,
+        }),
+      ),
+    );
   });
   return { results };
 }

@@ -1,0 +1,223 @@
+"""The studio's page in Chromium: from an empty page to files whose pixels are checked."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from PIL import Image
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+from patchdm.app.server import studio_app
+from patchdm.app.work import Studio
+from patchdm.cli.app import main
+from patchdm.formats.images import read_image, save_png
+from tests.cli.runs import HEIGHT, WIDTH, P
+from tests.report.test_browser import BROWSER, CUT_OFF
+
+SECONDS = 120_000
+pytestmark = [] if BROWSER else [pytest.mark.slow]
+
+
+@dataclass
+class Site:
+    """A server of the studio, and a browser that complains."""
+
+    url: str
+    browser: Browser
+    complaints: list[str] = field(default_factory=list)
+
+    def page(self, *, width: int = 1400, height: int = 900, scheme: str = "light") -> Page:
+        """Open the page in a browser of its own."""
+        context = self.browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            accept_downloads=True,
+        )
+        page = context.new_page()
+        page.set_default_timeout(SECONDS)
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._local)
+        page.goto(self.url)
+        until(page, "document.querySelector('#model').textContent")
+        return page
+
+    def _local(self, request: Request) -> None:
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.complaints.append(f"asked {request.url}")
+
+
+@pytest.fixture
+def site(studio: Studio) -> Iterator[Site]:
+    if BROWSER is None:
+        pytest.fail("found no Chromium on the path")
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER)
+        found = Site(f"http://127.0.0.1:{listening.getsockname()[1]}/", browser)
+        yield found
+        browser.close()
+    server.should_exit = True
+    thread.join(30)
+    assert found.complaints == []
+
+
+def until(page: Page, script: str) -> None:
+    """Wait for a page without evaluating in it, which its policy forbids."""
+    end = time.monotonic() + SECONDS / 1000
+    while not page.evaluate(script):
+        assert time.monotonic() < end, script
+        time.sleep(0.02)
+
+
+def fill(page: Page, form: str, **values: object) -> None:
+    for name, value in values.items():
+        page.fill(f"#{form}-form [name={name}]", str(value))
+
+
+def ready(page: Page, tab: str, count: int) -> None:
+    page.wait_for_selector(f"#{tab}-results[data-state=done]")
+    assert page.locator(f"#{tab}-results [data-state=ready]").count() == count
+
+
+def downloaded(page: Page, selector: str, path: Path) -> np.ndarray:
+    with page.expect_download() as download:
+        page.click(selector)
+    download.value.save_as(path)
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_a_sample_is_shown_told_and_downloaded(site: Site):
+    page = site.page()
+    fill(page, "sample", first=7, number=2, columns=2 * WIDTH // P, rows=HEIGHT // P, steps=3)
+    page.click("#sample-go")
+    ready(page, "sample", 2)
+    page.click("#sample-results .open >> nth=1")
+    command = page.inner_text("#viewer-command")
+    made = downloaded(page, "#viewer-download", Path("b.png"))
+    assert made.shape == (HEIGHT, 2 * WIDTH, 3)
+    assert "--seeds 8:9" in command
+    main(["sample", "run/data/models", *command.split()[3:-1], "out"])
+    (path,) = Path("out").rglob("000008.png")
+    np.testing.assert_array_equal(made, read_image(path))
+    page.click("#to-inpaint")
+    page.wait_for_selector("#inpaint-image:visible")
+
+
+def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
+    photo = read_image(Path("photo.png"))
+    page = site.page()
+    page.click("#tab-inpaint")
+    page.set_input_files("#inpaint-file", "photo.png")
+    page.wait_for_selector("#inpaint-image:visible")
+    box = page.locator("#inpaint-image").bounding_box()
+    assert box is not None
+    page.fill("#brush-size", "4")
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5, steps=5)
+    page.mouse.up()
+    page.keyboard.press("Control+z")
+    assert page.is_disabled("#inpaint-go")
+    page.keyboard.press("Control+Shift+z")
+    fill(page, "inpaint", number=2, steps=2)
+    page.click("#inpaint-go")
+    ready(page, "inpaint", 2)
+    page.click("#inpaint-results .open >> nth=0")
+    made = downloaded(page, "#viewer-download", Path("i.png"))
+    changed = (made != photo).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert 0 < changed.sum() < 0.4 * changed.size
+    assert 0.3 * 35 < columns.min() <= columns.max() < 0.7 * 35
+    assert 0.25 * 21 < rows.min() <= rows.max() < 0.75 * 21
+
+
+def test_borders_move_outwards_again_and_again(site: Site):
+    photo = read_image(Path("photo.png"))
+    page = site.page()
+    page.click("#tab-outpaint")
+    page.set_input_files("#outpaint-file", "photo.png")
+    page.wait_for_selector("#outpaint-image:visible")
+    for number, width in enumerate((35 + 9, 35 + 18), start=1):
+        fill(page, "outpaint", right=9, steps=2)
+        page.click("#outpaint-go")
+        until(page, f"document.querySelector('#outpaint-image').naturalWidth === {width}")
+        made = downloaded(page, "#outpaint-download", Path(f"o{number}.png"))
+        assert made.shape == (21, width, 3)
+        np.testing.assert_array_equal(made[:, :35], photo)
+    page.click("#outpaint-undo")
+    until(page, "document.querySelector('#outpaint-image').naturalWidth === 44")
+
+
+def test_codes_between_two_seeds_are_a_row(site: Site):
+    page = site.page()
+    page.click("#tab-explore")
+    fill(page, "explore", **{"from": 1, "to": 4, "count": 3, "steps": 2})
+    page.click("#explore-go")
+    ready(page, "explore", 3)
+
+
+def test_a_job_goes_on_without_its_page_and_is_cancelled_within_a_step(site: Site):
+    page = site.page()
+    fill(page, "sample", number=1, steps=1000, columns=8, rows=4)
+    page.click("#sample-go")
+    page.wait_for_selector("#sample-results[data-state=running]")
+    job = page.get_attribute("#sample-results", "data-job")
+    page.reload()
+    page.wait_for_selector(f"#sample-results[data-job='{job}'][data-state=running]")
+    page.wait_for_selector("#sample-results img[alt^=Preview]")
+    other = site.page()  # someone else's browser sees and waits
+    fill(other, "sample", number=1, steps=2)
+    other.click("#sample-go")
+    other.wait_for_selector("#sample-results[data-state=queued]")
+    start = time.monotonic()
+    page.click("#sample-results .cancel")
+    page.wait_for_selector("#sample-results[data-state=cancelled]")
+    assert time.monotonic() - start < 60  # of a thousand steps
+    ready(other, "sample", 1)
+
+
+def test_what_is_no_image_or_too_large_is_said(site: Site, tmp_path: Path):
+    (tmp_path / "text.png").write_text("hello")
+    with (tmp_path / "large.png").open("wb") as large:
+        large.truncate(100 * 2**20)
+    page = site.page()
+    page.click("#tab-inpaint")
+    for name, line in (("text.png", "found no image"), ("large.png", "the server reads at most 67 MB")):
+        page.set_input_files("#inpaint-file", tmp_path / name)
+        alert = "document.querySelector('#inpaint .opener [role=alert]').textContent"
+        until(page, f"{alert}.includes({line!r})")
+    refused = [line for line in site.complaints if "status of 415" in line]
+    assert len(refused) == 1
+    site.complaints.remove(*refused)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_and_everything_has_a_name(site: Site, scheme: str):
+    save_png(Path("wide.png"), np.zeros((40, 400, 3), np.uint8))
+    for width, height in ((1400, 900), (360, 740)):
+        page = site.page(width=width, height=height, scheme=scheme)
+        for tab in ("sample", "inpaint", "outpaint", "explore"):
+            page.click(f"#tab-{tab}")
+            if tab in ("inpaint", "outpaint"):
+                page.set_input_files(f"#{tab}-file", "wide.png")
+                page.wait_for_selector(f"#{tab}-image:visible")
+            assert page.evaluate(CUT_OFF) == []
+            unnamed = page.evaluate(
+                "[...document.querySelectorAll('input, select, button, a')].filter(e =>"
+                " e.checkVisibility() && !(e.labels?.length || e.textContent.trim()"
+                " || e.getAttribute('aria-label'))).map(e => e.outerHTML)"
+            )
+            assert unnamed == []
