@@ -26,3 +26,9 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_MMAP_THRESHOLD, _FROM_HEAP)
         libc.mallopt(_TRIM_THRESHOLD, _KEPT)
+
+
+def return_freed_memory() -> None:
+    """Return the memory of freed tensors to the system after all; without glibc nothing happens."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

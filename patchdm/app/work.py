@@ -19,6 +19,7 @@ from patchdm.devices import one_thread
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.tensors import to_uint8
+from patchdm.memory import return_freed_memory
 from patchdm.sampling.generate import codes_of_seeds, draw_group, group_size, model_hash
 from patchdm.sampling.solve import Predict, generators
 from patchdm.sampling.solvers import solver
@@ -62,9 +63,12 @@ class Studio:
             type(asked), self._versions
         )
         left = [n for n in range(job.total) if f"{n:03d}.png" not in done]
-        with one_thread(small=False), self._watched(job, jobs, len(left)):
-            for number, seed, pixels, command in images(asked, left):
-                keep(number, seed, pixels, command)
+        try:
+            with self._watched(job, jobs, len(left)):
+                for number, seed, pixels, command in images(asked, left):
+                    keep(number, seed, pixels, command)
+        finally:
+            return_freed_memory()  # a server that waits is small
 
     def sampling(self, asked: Solving) -> dict[str, Any]:
         """Return the arguments of a call of the pipeline, and set its solver."""
