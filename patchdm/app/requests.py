@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from patchdm.choices import Solver, Tiling
+from patchdm.choices import Solver, Tiling, Wrap
 
 MOST_IMAGES, MOST_STEPS, MOST_PIXELS = 256, 1000, 2**24
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # numbers that a page can write
@@ -41,6 +41,11 @@ class Sample(Solving):
     height: Side
     code_seed: Seed | None = None
 
+    @property
+    def total(self) -> int:
+        """Return the number of images."""
+        return len(self.seeds)
+
 
 class Interpolate(Solving):
     """Images of the training size, whose codes go from that of one seed to another's."""
@@ -48,6 +53,23 @@ class Interpolate(Solving):
     kind: Literal["interpolate"]
     seeds: Annotated[list[Seed], Field(min_length=2, max_length=2)]
     count: Annotated[int, Field(ge=2, le=64)] = 7
+
+    @property
+    def total(self) -> int:
+        """Return the number of images."""
+        return self.count
+
+
+class Panorama(Solving):
+    """One image of any size, over whose width the codes of seeds follow each other."""
+
+    kind: Literal["panorama"]
+    first: Seed
+    codes: Annotated[int, Field(ge=2, le=64)]
+    width: Side
+    height: Side
+    wrap: Wrap = "none"
+    total: ClassVar[int] = 1
 
 
 class Restoring(Request):
@@ -58,6 +80,11 @@ class Restoring(Request):
     steps: Steps | None = None
     guidance: Guidance | None = None
     native: bool = False
+
+    @property
+    def total(self) -> int:
+        """Return the number of images."""
+        return len(self.seeds)
 
 
 class Inpaint(Restoring):
@@ -77,4 +104,4 @@ class Outpaint(Restoring):
     bottom: Margin = 0
 
 
-Asked = Annotated[Sample | Interpolate | Inpaint | Outpaint, Field(discriminator="kind")]
+Asked = Annotated[Sample | Interpolate | Panorama | Inpaint | Outpaint, Field(discriminator="kind")]

@@ -9,17 +9,27 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from patchdm.app.jobs import OPEN, Job, Jobs, Result
-from patchdm.app.requests import MOST_PIXELS, Asked, Inpaint, Interpolate, Outpaint, Sample
+from patchdm.app.requests import (
+    MOST_PIXELS,
+    Asked,
+    Inpaint,
+    Interpolate,
+    Outpaint,
+    Panorama,
+    Sample,
+)
 from patchdm.app.work import Studio
 from patchdm.choices import Solver, Tiling
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import opened, read_image, save_png
+from patchdm.sampling.blocks import CANVASES
 from patchdm.sampling.generate import check_sampling
 
 UPLOAD_BYTES, UPLOAD_PIXELS = 64 * 2**20, 2**26
@@ -74,8 +84,8 @@ def uploaded(name: str, studio: TheStudio) -> FileResponse:
 @router.post("/jobs", status_code=202)
 def submit(asked: Asked, studio: TheStudio, jobs: TheJobs) -> dict[str, Any]:
     """Queue a job."""
-    total = check(studio, asked)
-    return shown(jobs.submit(asked.kind, asked.model_dump(), total), jobs)
+    check(studio, asked)
+    return shown(jobs.submit(asked.kind, asked.model_dump(), asked.total), jobs)
 
 
 @router.get("/jobs")
@@ -145,30 +155,42 @@ def about(studio: Studio) -> dict[str, Any]:
     }
 
 
-def check(studio: Studio, asked: Any) -> int:
-    """Refuse a job before it waits; return the number of its images.
+def check(studio: Studio, asked: Any) -> None:
+    """Refuse a job before it waits.
 
     Raises:
         HTTPException: a value does not fit.
     """
-    if isinstance(asked, Sample | Interpolate):
-        trained = studio.pipe.unet.config.sample_size
-        width = asked.width if isinstance(asked, Sample) else trained[1]
-        height = asked.height if isinstance(asked, Sample) else trained[0]
-        if width * height > MOST_PIXELS:
-            raise HTTPException(422, f"size: found {width}x{height}, expected {MOST_PIXELS} pixels")
-        try:
-            check_sampling(studio.pipe, **studio.sampling(asked), width=width, height=height)
-        except ValueError as error:
-            raise HTTPException(422, one_line(error)) from None
-        return asked.count if isinstance(asked, Interpolate) else len(asked.seeds)
+    if isinstance(asked, Sample | Interpolate | Panorama):
+        _check_sampling(studio, asked)
+        return
     if isinstance(asked, Outpaint) and not any((asked.left, asked.top, asked.right, asked.bottom)):
         raise HTTPException(422, "left, top, right, bottom: found 0, expected one above 0")
     names = [asked.image, *([asked.mask] if isinstance(asked, Inpaint) else [])]
     for name in names:
         if not studio.upload(_checked(name)).is_file():
             raise HTTPException(404, f"image {name!r}: not found")
-    return len(asked.seeds)
+
+
+def _check_sampling(studio: Studio, asked: Sample | Interpolate | Panorama) -> None:
+    """Refuse what the pipeline would refuse."""
+    unet, scheduler = studio.pipe.unet, studio.scheduler(asked)
+    options = studio.sampling(asked)
+    height, width = unet.config.sample_size
+    if not isinstance(asked, Interpolate):
+        height, width = asked.height, asked.width
+    if width * height > MOST_PIXELS:
+        raise HTTPException(422, f"size: found {width}x{height}, expected {MOST_PIXELS} pixels")
+    if isinstance(asked, Panorama):
+        p = unet.config.patch_size  # what is beyond the size is cut off
+        height, width, options["wrap"] = -(-height // p) * p, -(-width // p) * p, asked.wrap
+        if type(scheduler) not in CANVASES:
+            raise HTTPException(422, f"solver: found {asked.solver}, expected ddim or dpm-solver++")
+    parts = SimpleNamespace(unet=unet, latent=studio.pipe.latent, scheduler=scheduler)
+    try:
+        check_sampling(parts, height=height, width=width, **options)
+    except ValueError as error:
+        raise HTTPException(422, one_line(error)) from None
 
 
 def shown(job: Job, jobs: Jobs) -> dict[str, Any]:

@@ -23,8 +23,11 @@ from patchdm.errors import PatchDMError, one_line
 
 API, OPENAPI = "/api/", "/api/openapi.json"
 PAGE = Path(__file__).with_name("page")
+VIEWERS_RULE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
+"""Of the one style that OpenSeadragon adds to a page."""
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    f"style-src 'self' {VIEWERS_RULE}; "
     "img-src 'self' blob: data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -62,8 +65,14 @@ def studio_app(studio: Studio, *, hosts: frozenset[str], token: str | None) -> F
 
     app.include_router(router)
     app.get("/", include_in_schema=False)(page)
+    app.get("/static/openseadragon.js", include_in_schema=False)(openseadragon)
     app.mount("/static", StaticFiles(directory=PAGE))
     return app
+
+
+def openseadragon() -> FileResponse:
+    """Return the library that shows large images."""
+    return FileResponse(PAGE.parents[1] / "viewer/openseadragon.min.js")
 
 
 def page() -> FileResponse:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from patchdm.app.jobs import Clock, Job, Jobs, Result
-from patchdm.app.requests import Inpaint, Interpolate, Request, Sample, Solving
+from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
+from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving
+from patchdm.cli.panorama import planned
 from patchdm.cli.restore import Restorer, beyond, masked
 from patchdm.devices import one_thread
 from patchdm.errors import PatchDMError
@@ -59,21 +62,24 @@ class Studio:
             result = Result(f"{job.id}-{number}", file, seed, width, height, command)
             jobs.finished(job, result)
 
-        images = {Sample: self._samples, Interpolate: self._between}.get(
-            type(asked), self._versions
-        )
         left = [n for n in range(job.total) if f"{n:03d}.png" not in done]
+        if isinstance(asked, Solving):
+            self.pipe.scheduler = self.scheduler(asked)
+        ways = {Sample: self._samples, Interpolate: self._between}
+        way: Any = ways.get(type(asked), self._versions)
+        watched: Any = self._watched(job, jobs, len(left))
+        if isinstance(asked, Panorama):  # which tells of blocks
+            way, watched = functools.partial(self._panorama, job, jobs), contextlib.nullcontext()
         try:
-            with self._watched(job, jobs, len(left)):
-                for number, seed, pixels, command in images(asked, left):
+            with watched:
+                for number, seed, pixels, command in way(asked, left):
                     keep(number, seed, pixels, command)
         finally:
             return_freed_memory()  # a server that waits is small
 
     def sampling(self, asked: Solving) -> dict[str, Any]:
-        """Return the arguments of a call of the pipeline, and set its solver."""
+        """Return the arguments of a call of the pipeline."""
         found = self.loaded.found
-        self.pipe.scheduler = solver(self._scheduler, asked.solver or found.solver or "ddim")
         chosen = {
             "num_inference_steps": asked.steps,
             "guidance_scale": asked.guidance,
@@ -81,6 +87,10 @@ class Studio:
         }
         usual = {"latent_num_inference_steps": 50, "guidance_scale": 0.0, "tiling": "shifted"}
         return usual | found.sample | {k: v for k, v in chosen.items() if v is not None}
+
+    def scheduler(self, asked: Solving) -> Any:
+        """Return a solver of its own, so that a request may be checked while a job runs."""
+        return solver(self._scheduler, asked.solver or self.loaded.found.solver or "ddim")
 
     def _samples(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
         options = self.sampling(asked) | {"width": asked.width, "height": asked.height}
@@ -111,6 +121,36 @@ class Studio:
             )[0]
             yield number, asked.seeds[0], to_uint8(made)[0], ""
 
+    def _panorama(
+        self, job: Job, jobs: Jobs, asked: Panorama, left: list[int]
+    ) -> Iterator[tuple[int, int, Pixels, str]]:
+        """Make a panorama as the command does; what a server leaves of it, the next one goes on."""
+        if not left:
+            return
+        options = self.sampling(asked) | {"wrap": asked.wrap}
+        seeds = range(asked.first, asked.first + asked.codes)
+        size, lattice = {"width": asked.width, "height": asked.height}, {"rows": 1}
+        lattice |= {"columns": asked.codes}
+        plan = planned(self.pipe, self.loaded.found, size, seeds, lattice, **options)
+        clock, work = Clock(plan.blocks), self.folder / job.id / "work"
+
+        def tell(done: int) -> None:
+            jobs.told(job, step=done, steps=plan.blocks, seconds_left=clock.at(done))
+
+        try:
+            x_0 = plan.made(work, tell)
+        except CancelledError:
+            shutil.rmtree(work)
+            raise
+        pixels = to_uint8(x_0[:, :, : asked.height, : asked.width])[0]
+        wrap = f" --wrap {asked.wrap}" if asked.wrap != "none" else ""
+        command = (
+            f"patchdm panorama {self._model()}--size {asked.width}x{asked.height} "
+            f"--seeds {seeds.start}:{seeds.stop} {self._solving(asked, options)}{wrap} --out FILE"
+        )
+        yield 0, seeds.start, pixels, command
+        shutil.rmtree(work)
+
     def _versions(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
         image = self.upload(asked.image)
         if isinstance(asked, Inpaint):
@@ -136,10 +176,14 @@ class Studio:
         code = "" if asked.code_seed is None else f" --code-seed {asked.code_seed}"
         return (
             f"patchdm sample {self._model()}--seeds {seed}:{seed + 1} "
-            f"--size {asked.width}x{asked.height} "
+            f"--size {asked.width}x{asked.height} {self._solving(asked, options)}{code} --out DIR"
+        )
+
+    def _solving(self, asked: Solving, options: dict[str, Any]) -> str:
+        return (
             f"--solver {asked.solver or self.loaded.found.solver or 'ddim'} "
             f"--steps {options['num_inference_steps']} --guidance {options['guidance_scale']:g} "
-            f"--tiling {options['tiling']}{code} --out DIR"
+            f"--tiling {options['tiling']}"
         )
 
     def _model(self) -> str:

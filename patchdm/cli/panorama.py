@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from diffusers import SchedulerMixin
 from torch import Tensor
 
 from patchdm import viewer
 from patchdm.cli.codes import codes_of_regions
-from patchdm.cli.defaults import settings
+from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
@@ -21,6 +24,7 @@ from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.grid import PatchGrid
+from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
 from patchdm.sampling.checks import check_guidance
 from patchdm.sampling.coarse import enlarged, first_step
@@ -34,6 +38,47 @@ ROWS_AT_ONCE = 256
 """Pixel rows that are rounded to bytes at once."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panorama:
+    """A canvas to be made in a folder, block by block; see `planned`.
+
+    Attributes:
+        width, height: of the image, which is cut out of the canvas.
+        blocks: of all steps.
+        numbers: of the canvas.
+    """
+
+    width: int
+    height: int
+    blocks: int
+    numbers: int
+    scheduler: SchedulerMixin
+    options: Mapping[str, Any]
+
+    @property
+    def spare(self) -> int:
+        """Bytes of its pixels, and at most as many in a file."""
+        return 2 * 3 * self.width * self.height
+
+    @property
+    def needed(self) -> int:
+        """Bytes on the disk, while it is made."""
+        return bytes_needed(self.scheduler, self.numbers) + self.spare
+
+    def made(self, work: Path, on_progress: Callable[[int], None]) -> Tensor:
+        """Make it in a folder, or go on there; return x_0, (1, 3, H, W), mapped."""
+        try:
+            return solve_by_blocks(
+                scheduler=self.scheduler,
+                folder=work,
+                spare=self.spare,
+                on_progress=on_progress,
+                **self.options,
+            )
+        except ValueError as error:
+            raise PatchDMError(one_line(error)) from None
+
+
 def panorama(
     model: Path,
     size: dict[str, int],
@@ -43,11 +88,10 @@ def panorama(
     *,
     tell: Callable[[str], None],
     lattice: dict[str, int],
-    solver_name: str | None,
     viewed: bool,
+    solver_name: str | None = None,
     force: bool = False,
     image: Path | None = None,
-    strength: float = 0.5,
     device: str | None = None,
     mixed_precision: str | None = None,
     **options: Any,
@@ -56,15 +100,64 @@ def panorama(
 
     Args:
         model, device, mixed_precision, solver_name: as in `patchdm.cli.sample.sample`.
-        size: "width" and "height" in pixels, any.
-        seeds: of the codes, which are those of `patchdm sample`; the first draws x_T too.
         out: a file, see `patchdm.formats.large`; beside it NAME.work while the image is made.
         on_start: called with the number of steps times blocks; returns what to call with how many
             are done.
         tell: called with a line about the work ahead.
-        lattice: "columns" and "rows" of the codes over the image, in reading order.
         viewed: write NAME.html too, which shows NAME.dzi.
         force: replace a file.
+        size, seeds, lattice, image, **options: of `planned`.
+
+    Raises:
+        PatchDMError: something does not fit.
+    """
+    width, height = size["width"], size["height"]
+    work = out.with_name(f"{out.name}.work")
+    large.check_output(out, width * height, force=force or work.exists())
+    if viewed and out.suffix != ".dzi":
+        raise PatchDMError(f"--viewer: found --out {out}, expected NAME.dzi")
+    if image is None and lattice["columns"] * lattice["rows"] != len(seeds):
+        raise PatchDMError(
+            f"--codes: found {lattice['columns']}x{lattice['rows']}, expected as many as --seeds: "
+            f"{len(seeds)}"
+        )
+    if image is not None:
+        read_image(image)  # before the model is
+    pipe = load_pipeline(model, device)
+    found = settings(model, pipe)
+    if name := solver_name or found.solver:
+        pipe.scheduler = solver(pipe.scheduler, name)
+    if name := mixed_precision or found.mixed_precision:
+        cast(pipe.unet, name)
+    plan = planned(pipe, found, size, seeds, lattice, image=image, **options)
+    tell(f"panorama: {plan.blocks} blocks, {plan.needed / 1e9:,.1f} GB in {work} while it is made")
+    write_pixels(plan.made(work, on_start(plan.blocks)), width, height, work / "pixels")
+    large.write_large(work / "pixels", width, height, out)
+    written = [out]
+    if viewed:
+        written.append(write_page(out, width, height, options.get("wrap", "none")))
+    shutil.rmtree(work)
+    return written
+
+
+def planned(
+    pipe: PatchDMPipeline,
+    found: Settings,
+    size: Mapping[str, int],
+    seeds: Sequence[int],
+    lattice: Mapping[str, int],
+    *,
+    image: Path | None = None,
+    strength: float = 0.5,
+    **options: Any,
+) -> Panorama:
+    """Return an image that can be made.
+
+    Args:
+        pipe, found: the model, its solver set, and what its run or folder says.
+        size: "width" and "height" in pixels, any.
+        seeds: of the codes, which are those of `patchdm sample`; the first draws x_T too.
+        lattice: "columns" and "rows" of the codes over the image, in reading order.
         image: what the canvas begins as, enlarged; its codes are those of the image's regions.
         strength: share of the steps that are then made, the last ones.
         **options: of the pipeline's call.
@@ -72,23 +165,7 @@ def panorama(
     Raises:
         PatchDMError: something does not fit.
     """
-    width, height = size["width"], size["height"]
-    columns, rows = lattice["columns"], lattice["rows"]
-    work = out.with_name(f"{out.name}.work")
-    large.check_output(out, width * height, force=force or work.exists())
-    if viewed and out.suffix != ".dzi":
-        raise PatchDMError(f"--viewer: found --out {out}, expected NAME.dzi")
-    if image is None and columns * rows != len(seeds):
-        raise PatchDMError(
-            f"--codes: found {columns}x{rows}, expected as many as --seeds: {len(seeds)}"
-        )
     pixels = None if image is None else to_tensor(np.stack([read_image(image)]))
-    pipe = load_pipeline(model, device)
-    found = settings(model, pipe)
-    if name := solver_name or found.solver:
-        pipe.scheduler = solver(pipe.scheduler, name)
-    if name := mixed_precision or found.mixed_precision:
-        cast(pipe.unet, name)
     usual = {"positions": "reflect", "guidance_scale": 0.0, "latent_num_inference_steps": 50}
     chosen: dict[str, Any] = usual | found.sample | options
     chosen.pop("code", None)  # they are the seeds'
@@ -97,48 +174,45 @@ def panorama(
         for key in ("num_inference_steps", "latent_num_inference_steps", "guidance_scale")
     )
     pipe._guidance_scale = w  # noqa: SLF001 - as a call sets it
-    p = pipe.unet.config.patch_size
+    p, width, height = pipe.unet.config.patch_size, size["width"], size["height"]
     grid = PatchGrid(-(-height // p), -(-width // p), p)
+    shape = grid.rows * p, grid.cols * p
     side = max(1, BLOCK_PIXELS * (1 if pipe.device.type == "cpu" else 2) // p)
-    about = {"model": model_hash(pipe), "seeds": [*seeds], "lattice": lattice, "guidance_scale": w}
-    about |= {"latent_num_inference_steps": latent_steps}
+    about: dict[str, Any] = {"model": model_hash(pipe), "seeds": [*seeds]}
+    about |= {
+        "lattice": dict(lattice),
+        "guidance_scale": w,
+        "latent_num_inference_steps": latent_steps,
+    }
     about |= {"image": sha256(image), "strength": strength} if image else {}
     about |= {key: value for key, value in chosen.items() if key != "rows_per_chunk"}  # memory
     try:
         check_guidance(pipe.unet, w)
-        field = None  # a network without codes
+        field, (rows, columns) = None, (lattice["rows"], lattice["columns"])  # without codes
         if pixels is not None:
             field = codes_of_regions(pipe, found, pixels, rows, columns, seeds[0])
         elif pipe.latent is not None:
             field = codes_of_seeds(pipe, seeds, latent_steps).view(1, rows, columns, -1)
-        denoiser = pipe.denoiser((grid.rows * p, grid.cols * p), field, **chosen)
-        blocks = block_count(grid.rows, grid.cols, side)
+        denoiser = pipe.denoiser(shape, field, **chosen)
         steps = num_steps - (0 if pixels is None else first_step(strength, num_steps))
-        spare = 2 * 3 * width * height  # its pixels, and at most as much in the file
-        needed = bytes_needed(pipe.scheduler, 3 * grid.rows * grid.cols * p * p) + spare
-        tell(f"panorama: {blocks} blocks a step, {needed / 1e9:,.1f} GB in {work} while it is made")
-        x_0 = solve_by_blocks(
-            denoiser,
-            pipe.scheduler,
-            work,
-            *generators(seeds[:1]),
-            num_steps=num_steps,
-            side=side,
-            settings=about,
-            image=None if pixels is None else enlarged(pixels, grid.rows * p, grid.cols * p),
-            strength=strength,
-            spare=spare,
-            on_progress=on_start(blocks * steps),
-        )
     except ValueError as error:
         raise PatchDMError(one_line(error)) from None
-    write_pixels(x_0, width, height, work / "pixels")
-    large.write_large(work / "pixels", width, height, out)
-    written = [out]
-    if viewed:
-        written.append(write_page(out, width, height, chosen.get("wrap", "none")))
-    shutil.rmtree(work)
-    return written
+    return Panorama(
+        width=width,
+        height=height,
+        blocks=block_count(grid.rows, grid.cols, side) * steps,
+        numbers=3 * math.prod(shape),
+        scheduler=pipe.scheduler,
+        options={
+            "denoiser": denoiser,
+            "generator": generators(seeds[:1])[0],
+            "num_steps": num_steps,
+            "side": side,
+            "settings": about,
+            "image": None if pixels is None else enlarged(pixels, *shape),
+            "strength": strength,
+        },
+    )
 
 
 def write_page(out: Path, width: int, height: int, wrap: str) -> Path:

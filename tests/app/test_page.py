@@ -161,6 +161,20 @@ def test_borders_move_outwards_again_and_again(site: Site):
     until(page, "document.querySelector('#outpaint-image').naturalWidth === 44")
 
 
+def test_a_panorama_is_made_and_looked_around_in(site: Site):
+    page = site.page()
+    page.click("#tab-panorama")
+    fill(page, "panorama", first=1, codes=3, width=75, height=20, steps=2)
+    page.select_option("#panorama-form [name=wrap]", "x")
+    page.click("#panorama-go")
+    ready(page, "panorama", 1)
+    page.wait_for_selector("#panorama-view[data-open] canvas")
+    page.click("#panorama-results .open")
+    made = downloaded(page, "#viewer-download", Path("p.png"))
+    assert made.shape == (20, 75, 3)
+    assert "--seeds 1:4" in page.inner_text("#viewer-command")
+
+
 def test_codes_between_two_seeds_are_a_row(site: Site):
     page = site.page()
     page.click("#tab-explore")
@@ -195,7 +209,10 @@ def test_what_is_no_image_or_too_large_is_said(site: Site, tmp_path: Path):
         large.truncate(100 * 2**20)
     page = site.page()
     page.click("#tab-inpaint")
-    for name, line in (("text.png", "found no image"), ("large.png", "the server reads at most 67 MB")):
+    for name, line in (
+        ("text.png", "found no image"),
+        ("large.png", "the server reads at most 67 MB"),
+    ):
         page.set_input_files("#inpaint-file", tmp_path / name)
         alert = "document.querySelector('#inpaint .opener [role=alert]').textContent"
         until(page, f"{alert}.includes({line!r})")
@@ -209,7 +226,7 @@ def test_nothing_is_cut_off_and_everything_has_a_name(site: Site, scheme: str):
     save_png(Path("wide.png"), np.zeros((40, 400, 3), np.uint8))
     for width, height in ((1400, 900), (360, 740)):
         page = site.page(width=width, height=height, scheme=scheme)
-        for tab in ("sample", "inpaint", "outpaint", "explore"):
+        for tab in ("sample", "inpaint", "outpaint", "panorama", "explore"):
             page.click(f"#tab-{tab}")
             if tab in ("inpaint", "outpaint"):
                 page.set_input_files(f"#{tab}-file", "wide.png")

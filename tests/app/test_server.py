@@ -266,3 +266,23 @@ def test_jobs_in_a_folder_of_others_are_passed_over(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/job.json").write_text("{}")
     assert Jobs(tmp_path, lambda *_: None).all() == []
+
+
+def test_a_panorama_is_that_of_its_command(client: TestClient, studio: Studio):
+    job = {"kind": "panorama", "first": 2, "codes": 3, "width": 75, "height": 20, "wrap": "x"}
+    found = ended(client, posted(client, job | {"steps": 2, "solver": "ddim"}))
+    assert found["error"] is None
+    (result,) = found["results"]
+    command = result["command"].split()
+    assert command[:3] == ["patchdm", "panorama", "run"]
+    main(["panorama", "run/data/models", *command[3:-1], "p.png"])
+    np.testing.assert_array_equal(pixels(client, result["url"]), read_image(Path("p.png")))
+    assert not list(studio.folder.glob("*/work"))
+    unipc = client.post("/api/jobs", json=job | {"solver": "unipc"})
+    assert unipc.json()["error"] == "solver: found unipc, expected ddim or dpm-solver++"
+    stopped = posted(client, job | {"steps": 1000})
+    while not client.get(f"/api/jobs/{stopped['id']}").json()["step"]:
+        time.sleep(0.01)
+    client.delete(f"/api/jobs/{stopped['id']}")
+    assert ended(client, stopped)["state"] == "cancelled"
+    assert not list(studio.folder.glob("*/work"))

@@ -6,6 +6,7 @@ import { startExplore } from "./explore.js";
 import { startInpaint } from "./inpaint.js";
 import { Jobs } from "./jobs.js";
 import { startOutpaint } from "./outpaint.js";
+import { startPanorama } from "./panorama.js";
 import { startQueue } from "./queue.js";
 import { startSample } from "./sample.js";
 import { fillForms } from "./settings.js";
@@ -13,7 +14,7 @@ import { startTabs } from "./tabs.js";
 import { startViewer } from "./viewer.js";
 import { size } from "./words.js";
 
-const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", interpolate: "explore" };
+const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", panorama: "panorama", interpolate: "explore" };
 
 async function start(notice) {
   const model = await getModel();
@@ -32,6 +33,7 @@ async function start(notice) {
   panels.sample = startSample(model, jobs, view);
   panels.inpaint = startInpaint(model, jobs, view);
   panels.outpaint = startOutpaint(model, jobs, view);
+  panels.panorama = startPanorama(model, jobs, view);
   panels.explore = startExplore(model, jobs, view);
   go = startTabs(document.getElementById("tabs"));
 

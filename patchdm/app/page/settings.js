@@ -18,12 +18,15 @@ export function fillForms(model) {
       select.value = model.defaults[name];
     }
   }
-  for (const id of ["sample-form", "explore-form"]) {
+  for (const id of ["sample-form", "panorama-form", "explore-form"]) {
     const { steps, guidance } = document.getElementById(id).elements;
     steps.value = model.defaults.steps;
     guidance.value = model.defaults.guidance ?? "";
     guidance.required = model.guidance; // A hidden field that is required and empty blocks its form.
   }
+  const { width, height } = document.getElementById("panorama-form").elements;
+  width.value = 4 * model.width;
+  height.value = model.height;
   const { columns, rows } = document.getElementById("sample-form").elements;
   columns.value = Math.max(1, Math.round(model.width / model.patch_size));
   rows.value = Math.max(1, Math.round(model.height / model.patch_size));

@@ -1,6 +1,6 @@
 // Numbers and jobs as text. Pure functions.
 
-const KINDS = { sample: "Sample", inpaint: "Inpaint", outpaint: "Outpaint", interpolate: "Interpolate" };
+const KINDS = { sample: "Sample", inpaint: "Inpaint", outpaint: "Outpaint", panorama: "Panorama", interpolate: "Interpolate" };
 const ENDED = ["done", "failed", "cancelled"];
 
 /** The name of a kind of job. */
