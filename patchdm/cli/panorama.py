@@ -34,8 +34,8 @@ from patchdm.sampling.solvers import solver
 
 BLOCK_PIXELS = 1024
 """Side of a block on a CPU, about; a GPU takes twice as much."""
-ROWS_AT_ONCE = 256
-"""Pixel rows that are rounded to bytes at once."""
+PIXELS_AT_ONCE = 2**19
+"""That are rounded to bytes at once, or one row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +226,8 @@ def write_page(out: Path, width: int, height: int, wrap: str) -> Path:
 def write_pixels(x_0: Tensor, width: int, height: int, raw: Path) -> None:
     """Round a canvas (1, 3, H, W) to bytes, and write its first rows and columns to a raw file."""
     pixels = np.memmap(raw, np.uint8, "w+", shape=(height, width, 3))
-    for top in range(0, height, ROWS_AT_ONCE):
-        end = min(top + ROWS_AT_ONCE, height)
+    rows = max(1, PIXELS_AT_ONCE // width)
+    for top in range(0, height, rows):
+        end = min(top + rows, height)
         pixels[top:end] = to_uint8(x_0[:, :, top:end, :width])[0]
     pixels.flush()

@@ -14,7 +14,7 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 from patchdm.formats.images import save_png
 
-TILE, OVERLAP, TILE_FORMAT = 512, 1, "jpg"
+TILE, OVERLAP, TILE_FORMAT = 256, 1, "jpg"
 """Side of a tile in pixels, a multiple of 16; of DeepZoom folders also its margin and its kind."""
 QUALITY = 90
 """Of their tiles, which only show; the TIFF loses nothing."""
