@@ -32,6 +32,8 @@ from patchdm.sampling.tilings import Step
 
 SETTINGS, JOURNAL, LOCK = "settings.json", "journal", "lock"
 NOISE = "noise"
+DRAWN = 64
+"""Patches of a row whose noise is drawn at once."""
 CANVASES = {DDIMScheduler: ("x0", "x1"), DPMSolverMultistepScheduler: ("x0", "x1", "m0", "m1")}
 """Solvers whose step looks at one place of a canvas alone -> files of float32."""
 
@@ -60,7 +62,7 @@ def solve_by_blocks(
         denoiser: of the canvas.
         scheduler: DDIM or DPM-Solver++ (2M).
         folder: a new or empty one, or one that was begun with the same arguments.
-        generator: fresh; gives x_T, a row of patches after the other.
+        generator: fresh; gives x_T, a row of patches after the other, `DRAWN` of them at once.
         num_steps: solver steps.
         side: patches of a block along both axes, at most. The image depends on it by rounding.
         settings: what the image follows from, as JSON has it.
@@ -91,10 +93,12 @@ def solve_by_blocks(
         canvases = {name: _mapped(folder / name, shape) for name in names}
         if NOISE not in journal.done:
             for top in range(0, shape[2], p):
-                draw = torch.randn((1, channels, p, shape[3]), generator=generator)
                 rows_of_image = image and image(top, top + p)
-                begun = noised(scheduler, draw, timesteps[first], rows_of_image)
-                canvases[f"x{first % 2}"][:, :, top : top + p] = begun
+                for left, right in _spans(shape[3], DRAWN * p):
+                    draw = torch.randn((1, channels, p, right - left), generator=generator)
+                    part = None if rows_of_image is None else rows_of_image[..., left:right]
+                    begun = noised(scheduler, draw, timesteps[first], part)
+                    canvases[f"x{first % 2}"][:, :, top : top + p, left:right] = begun
             journal.add(NOISE)
         on_progress(len(journal.done) - 1)
         for index, t in list(enumerate(timesteps))[first:]:
