@@ -218,7 +218,7 @@ def inpaint(
     paths, folder = options.versions(out, seeds, image, mask), _model(model)
     from patchdm.cli.restore import masked, restore
 
-    for path in restore(folder, masked(image, mask), paths, **options.given(others)):
+    for path in restore(folder, masked(image, mask), paths, tell=say, **options.given(others)):
         print(f"{path}: done")
 
 
@@ -243,7 +243,7 @@ def outpaint(
     paths, folder = options.versions(out, seeds, image), _model(model)
     from patchdm.cli.restore import beyond, restore
 
-    for path in restore(folder, beyond(image, margins), paths, **options.given(others)):
+    for path in restore(folder, beyond(image, margins), paths, tell=say, **options.given(others)):
         print(f"{path}: done")
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from patchdm.cli.codes import code_fit
 from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
-from patchdm.console import say
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
@@ -147,6 +146,7 @@ def restore(
     task: Task,
     paths: Mapping[int, Path],
     *,
+    tell: Callable[[str], None],
     native: bool = False,
     device: str | None = None,
     mixed_precision: str | None = None,
@@ -154,7 +154,8 @@ def restore(
 ) -> Iterator[Path]:
     """Write one version per seed as a PNG file; yield its path.
 
-    Sampled pixels are sRGB: known ones are converted to it, and the PNG needs no profile.
+    `tell` is called with a line where an image is worked on at another size. Sampled pixels are
+    sRGB: known ones are converted to it, and the PNG needs no profile.
 
     Raises:
         PatchDMError: something does not fit.
@@ -163,7 +164,7 @@ def restore(
     loaded.pipe.set_progress_bar_config(disable=None)  # but in a terminal
     if not native and (size := loaded.smaller(task)):
         trained, (height, width) = loaded.pipe.unet.config.sample_size, task.hole.shape
-        say(
+        tell(
             f"model: makes images of {trained[1]}x{trained[0]}, so {width}x{height} pixels are "
             f"worked on as {size[1]}x{size[0]}; --native: as they are"
         )
