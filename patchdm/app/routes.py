@@ -133,7 +133,7 @@ def image(job: TheJob, jobs: TheJobs, number: int) -> FileResponse:
 def about(studio: Studio) -> dict[str, Any]:
     """Return what the page says of the model and offers."""
     config, found = studio.pipe.unet.config, studio.loaded.found
-    height, width = config.sample_size or (config.patch_size, config.patch_size)
+    height, width = studio.size
     return {
         "name": studio.model or "bundled",
         "width": width,
@@ -176,7 +176,7 @@ def _check_sampling(studio: Studio, asked: Sample | Interpolate | Panorama) -> N
     """Refuse what the pipeline would refuse."""
     unet, scheduler = studio.pipe.unet, studio.scheduler(asked)
     options = studio.sampling(asked)
-    height, width = unet.config.sample_size
+    height, width = studio.size
     if not isinstance(asked, Interpolate):
         height, width = asked.height, asked.width
     if width * height > MOST_PIXELS:

@@ -38,6 +38,7 @@ class Studio:
     Attributes:
         model: a name for commands, such as OWNER/NAME; "" for the bundled model.
         folder: of jobs and uploads.
+        size: height and width of its images; of one patch, where the model does not say.
     """
 
     def __init__(self, loaded: Restorer, model: str, folder: Path) -> None:
@@ -45,6 +46,8 @@ class Studio:
         self.pipe.set_progress_bar_config(disable=True)
         self.hash = model_hash(self.pipe)
         self._scheduler = self.pipe.scheduler
+        p = self.pipe.unet.config.patch_size
+        self.size: tuple[int, int] = self.pipe.unet.config.sample_size or (p, p)
 
     def upload(self, name: str) -> Path:
         """Return where an image that was given lies."""
@@ -112,7 +115,7 @@ class Studio:
         if self.pipe.latent is None:
             raise PatchDMError("interpolate: found a model without codes, expected one with them")
         first, last = codes_of_seeds(self.pipe, asked.seeds, options["latent_num_inference_steps"])
-        height, width = self.pipe.unet.config.sample_size
+        height, width = self.size
         for number in left:
             code = torch.lerp(first, last, number / (asked.count - 1))[None]
             drawn = generators(asked.seeds[:1])

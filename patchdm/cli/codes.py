@@ -22,11 +22,16 @@ def codes_of_regions(
 
     A region is a row-th of the height and a column-th of the width, around its place on the
     lattice and within the image, at the size of the training images. None: the model has none.
+
+    Raises:
+        PatchDMError: the model does not say how large its images are, or how codes are fitted.
     """
     coder = pipe.code_table if pipe.encoder is None else pipe.encoder
     if coder is None:
         return None
     size = pipe.unet.config.sample_size
+    if size is None:
+        raise PatchDMError("--image: found a model that does not say how large its images are")
     height, width = image.shape[-2:]
     down, right = -(-height // rows), -(-width // columns)
     corners = [(top, left) for top in _starts(height, rows) for left in _starts(width, columns)]

@@ -87,6 +87,14 @@ def fill(page: Page, form: str, **values: object) -> None:
         page.fill(f"#{form}-form [name={name}]", str(value))
 
 
+def opened(page: Page, tab: str, file: str) -> Page:
+    """Open a photograph in a tab."""
+    page.click(f"#tab-{tab}")
+    page.set_input_files(f"#{tab}-file", file)
+    page.wait_for_selector(f"#{tab}-image:visible")
+    return page
+
+
 def ready(page: Page, tab: str, count: int) -> None:
     page.wait_for_selector(f"#{tab}-results[data-state=done]")
     assert page.locator(f"#{tab}-results [data-state=ready]").count() == count
@@ -118,10 +126,7 @@ def test_a_sample_is_shown_told_and_downloaded(site: Site):
 
 def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
     photo = read_image(Path("photo.png"))
-    page = site.page()
-    page.click("#tab-inpaint")
-    page.set_input_files("#inpaint-file", "photo.png")
-    page.wait_for_selector("#inpaint-image:visible")
+    page = opened(site.page(), "inpaint", "photo.png")
     box = page.locator("#inpaint-image").bounding_box()
     assert box is not None
     page.fill("#brush-size", "4")
@@ -146,10 +151,7 @@ def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
 
 def test_borders_move_outwards_again_and_again(site: Site):
     photo = read_image(Path("photo.png"))
-    page = site.page()
-    page.click("#tab-outpaint")
-    page.set_input_files("#outpaint-file", "photo.png")
-    page.wait_for_selector("#outpaint-image:visible")
+    page = opened(site.page(), "outpaint", "photo.png")
     for number, width in enumerate((35 + 9, 35 + 18), start=1):
         fill(page, "outpaint", right=9, steps=2)
         page.click("#outpaint-go")
