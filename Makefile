@@ -113,7 +113,7 @@ format: install ## Fix what ruff can fix
 	ruff format
 
 BENCHMARKS := $(sort $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))))
-SLOW_BENCHMARKS := coarse evaluation panoramas resolution solvers tilings
+SLOW_BENCHMARKS := coarse evaluation outward panoramas resolution solvers tilings
 
 .PHONY: bench
 bench: install ## Measure speed and memory, one table per benchmark

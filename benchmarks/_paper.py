@@ -166,6 +166,7 @@ def sampled(
         "return_dict": False,
         "rows_per_chunk": rows,
         "cond": codes,
+        "guidance_scale": params.sample.guidance_scale,
     }
     images = pipe(batch, *size, steps, generator=generators(range(batch)), **options)[0]
     return typed(Tensor, images)

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
+from diffusers import DiffusionPipeline, ImagePipelineOutput, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from patchdm.choices import OutputType, SampleCode, check_choice, check_names
-from patchdm.errors import PatchDMError, one_line
 from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
+from patchdm.models.trained import read_trained
 from patchdm.restoring import Generators, ImageInput, RestoringMixin, to_images
 from patchdm.sampling.callbacks import OnStepEnd, on_step_end
 from patchdm.sampling.checks import check_count, check_guidance, check_shapes
@@ -102,25 +102,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         Raises:
             PatchDMError: a folder is missing or of another kind.
         """
-        places: dict[str, tuple[Any, Path]] = {
-            "unet": (PatchUNet, image_model / "unet"),
-            "scheduler": (DDIMScheduler, image_model / "scheduler"),
-        }
-        for name, kind in (("encoder", SemanticEncoder), ("code_table", CodeTable)):
-            if (image_model / name).is_dir():
-                places[name] = kind, image_model / name
-        if latent_model is not None:
-            places["latent"] = LatentMLP, latent_model / "latent"
-            places["latent_scheduler"] = DDIMScheduler, latent_model / "scheduler"
-        for _, folder in places.values():  # diffusers would ask its hub for what is missing
-            if not folder.is_dir():
-                raise PatchDMError(f"no readable model: {folder}: not found, expected a folder")
-        try:
-            read = {name: kind.from_pretrained(folder) for name, (kind, folder) in places.items()}
-        except (OSError, ValueError) as error:
-            raise PatchDMError(f"no readable model: {one_line(error)}") from None
-        read["unet"].to(memory_format=torch.channels_last)  # the faster layout
-        return cls(**read)
+        return cls(**read_trained(image_model, latent_model))
 
     @property
     def guidance_scale(self) -> float:
@@ -278,11 +260,21 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             device=self._execution_device,
         )
 
-    def sample_codes(self, batch_size: int, generator: Generators, num_steps: int) -> Tensor:
-        """Draw global codes, (batch_size, code_dim), from the latent model."""
+    def sample_codes(
+        self,
+        batch_size: int,
+        generator: Generators,
+        num_steps: int,
+        *,
+        lattice: tuple[int, ...] = (),
+    ) -> Tensor:
+        """Draw global codes, (batch_size, *lattice, code_dim), from the latent model."""
         check_count("latent_num_inference_steps", num_steps)
-        z_T = self.gaussian(batch_size, (self.latent.config.code_dim,), generator)
-        return sample_codes(self.latent, self.latent_scheduler, z_T, num_steps=num_steps)
+        z_T = self.gaussian(batch_size, (*lattice, self.latent.config.code_dim), generator)
+        codes = sample_codes(
+            self.latent, self.latent_scheduler, z_T.flatten(0, -2), num_steps=num_steps
+        )
+        return codes.view_as(z_T)
 
     def training_codes(self, batch_size: int, generator: Generators) -> Tensor:
         """Draw global codes, (batch_size, code_dim), from those of the training images.

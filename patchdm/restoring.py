@@ -18,6 +18,7 @@ from patchdm.models import CodeTable, SemanticEncoder
 from patchdm.sampling.checks import check_count
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.encode import CodeFit, code_of_image
+from patchdm.sampling.fields import drifting
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
 from patchdm.sampling.solve import Predict
@@ -100,7 +101,8 @@ class RestoringMixin:
                 the noise of the resamplings.
             cond: (B, code_dim) global codes; None: as `code` says.
             code: "image": that of the known pixels, by the encoder or, with a code table, by
-                `fit`; "latent": sampled.
+                `fit`; "latent": sampled; "field": that of the known pixels there, and sampled
+                ones from a training image's longer side away, so that much that is new changes.
             fit: how codes are fitted to images, where there is a code table; with positions that
                 count on from the first patch.
             resamplings, blend_width: see `patchdm.sampling.inpaint.inpaint`.
@@ -133,12 +135,19 @@ class RestoringMixin:
             return self.to_device(self.gaussian(batch, shape, generator))
 
         x_T = draw()
-        if cond is None and code == "image":
+        if cond is None and code != "latent":
             each = generator if isinstance(generator, list) else [generator] * batch
-            if coder := _coder(self):
+            if coder := _coder(self, code):
                 cond = code_of_image(
                     coder, self.unet, scheduler, known, mask=hole, fit=fit, generators=each
                 )
+            if cond is not None and code == "field":
+                lattice = _lattice(self, height, width)
+                others = self.sample_codes(
+                    batch, generator, latent_num_inference_steps, lattice=lattice
+                )
+                p, reach = self.unet.config.patch_size, max(self.unet.config.sample_size)
+                cond = drifting(cond, others, hole, patch_size=p, reach=reach)
         elif cond is None and self.latent is not None:
             cond = self.sample_codes(batch, generator, latent_num_inference_steps)
         predict: Predict = self.denoiser((height, width), cond, **canvas)
@@ -196,12 +205,21 @@ class RestoringMixin:
         return self.finished(made[..., canvas.rows, canvas.cols], output_type, return_dict)
 
 
-def _coder(pipe: Host) -> CodeTable | SemanticEncoder | None:
+def _coder(pipe: Host, code: str) -> CodeTable | SemanticEncoder | None:
     """Return what gives the code of an image; None: the model has no global code."""
     coder = pipe.code_table if pipe.encoder is None else pipe.encoder
     if coder is None and pipe.latent is not None:
-        raise ValueError("`code` is 'image', but the model has no encoder and no code table")
+        raise ValueError(f"`code` is {code!r}, but the model has no encoder and no code table")
     return coder
+
+
+def _lattice(pipe: Host, height: int, width: int) -> tuple[int, int]:
+    """Return rows and columns of other codes over a canvas: one for a training image, or more."""
+    if pipe.latent is None:
+        raise ValueError("`code` is 'field', but there is no latent model")
+    if (trained := pipe.unet.config.sample_size) is None:
+        raise ValueError("`code` is 'field', but `unet` has no sample_size")
+    return -(-height // trained[0]), -(-width // trained[1])
 
 
 def to_images(image: ImageInput) -> Tensor:

@@ -59,7 +59,7 @@ def applications(params: Params) -> None:
 def _fit(params: Params) -> CodeFit | None:
     """Return how codes are fitted to photographs; None where they come from elsewhere."""
     config, features = params.applications, params.features
-    if params.model.code != "table" or config.code != "image":
+    if params.model.code != "table" or config.code == "latent":
         return None
     weights = Path(features.weights) if features.weights else None
     return CodeFit.of(load_backbone(features.backbone, weights, "cpu").features, config)

@@ -124,7 +124,7 @@ def test_everything_masked_is_plain_sampling(pipe):
     assert torch.equal(found, plain)
 
 
-@pytest.mark.parametrize("code", ["image", "latent"])
+@pytest.mark.parametrize("code", ["image", "latent", "field"])
 def test_an_image_depends_on_its_seed_alone(pipe, fit, photographs, mask, code: str):
     x0 = to_tensor(photographs)
     masks = torch.stack([mask, mask.roll(3, dims=0), mask.roll(4, dims=1)])[:, None]
@@ -160,12 +160,22 @@ def test_codes_come_from_encoder_table_latent_model_or_the_caller(fit, photograp
         inpaint(pipeline("encoder", "latent"), x0, mask),
         inpaint(pipeline("code_table", "latent"), x0, mask, fit=fit),
         inpaint(pipeline("code_table", "latent"), x0, mask, code="latent"),
+        inpaint(pipeline("code_table", "latent"), x0, mask, code="field", fit=fit),
         inpaint(pipeline("code_table", "latent"), x0, mask, cond=cond),
         inpaint(pipeline(), x0, mask),  # a model without global code
     ]
     for number, images in enumerate(found):
         for other in found[:number]:
             assert not torch.equal(images, other)
+
+
+def test_a_field_needs_a_latent_model_and_a_training_size(pipe, fit, photographs, mask):
+    x0 = to_tensor(photographs)
+    with pytest.raises(ValueError, match="`code` is 'field', but there is no latent model"):
+        inpaint(pipeline("code_table"), x0, mask, code="field", fit=fit)
+    pipe.unet.register_to_config(sample_size=None)
+    with pytest.raises(ValueError, match="`code` is 'field', but `unet` has no sample_size"):
+        inpaint(pipe, x0, mask, code="field", fit=fit)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

@@ -20,7 +20,7 @@ from patchdm.choices import Code, Positions, Precision, Tiling, checked_position
 from patchdm.errors import PatchDMError
 
 MODELS = Path("data/models")
-CODE = "global code: of the image, or from the latent model"
+CODE = "global code: of the image, from the latent model, or from one to others: field"
 DEVICE = "as torch names it; default: a GPU, if there is one"
 GUIDANCE = "of (1 + W) eps(cond) - W eps(none); 0: none"
 

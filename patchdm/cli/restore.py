@@ -66,11 +66,7 @@ def masked(image: Path, mask: Path) -> Task:
         raise PatchDMError(f"{mask}: found {found} white, which is where pixels are regenerated")
 
     def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:
-        p = pipe.unet.config.patch_size
-        around = (0, -width % p, 0, -height % p)  # to whole patches, which are made and cut off
-        unknown = F.pad(torch.from_numpy(hole), around, value=True)
-        made = pipe.inpaint(F.pad(_tensor(pixels), around), unknown, **options)[0]
-        return made[..., :height, :width]
+        return _made(pipe, _tensor(pixels), torch.from_numpy(hole), options)
 
     return Task(pixels, hole, (height, width), make)
 
@@ -104,23 +100,28 @@ class Restorer:
 
         Args:
             task, seed: what to make.
-            native: work on all pixels of an image, however much larger than the training's.
+            native: work on the pixels as they are, however much larger than the training's an image
+                is; what is further away from the hole than a training image is large is left out.
             options: of the pipeline's `inpaint`; what is left out is as the model says.
 
         Raises:
             PatchDMError: an option does not fit.
         """
         chosen: dict[str, Any] = self.found.inpaint | {"output_type": "latent"} | options
-        if chosen["code"] == "image" and self.pipe.encoder is None and self.pipe.code_table:
+        if chosen["code"] != "latent" and self.pipe.encoder is None and self.pipe.code_table:
             chosen["fit"] = code_fit(self.found, self.pipe)
         chosen["generator"] = generators([seed])
         size = None if native else self.smaller(task)
         try:
-            if size is None:
-                return to_uint8(task.make(self.pipe, chosen))[0]
-            return to_uint8(_made_smaller(self.pipe, task, size, chosen))[0]
+            if size is not None:
+                made = _made_smaller(self.pipe, task, size, chosen)
+            elif native and (part := self.near(task)):
+                made = _made_near(self.pipe, task, part, chosen)
+            else:
+                made = task.make(self.pipe, chosen)
         except ValueError as error:
             raise PatchDMError(one_line(error)) from None
+        return to_uint8(made)[0]
 
     def smaller(self, task: Task) -> tuple[int, int] | None:
         """Return the size (height, width) at which a larger image is worked on; None: its own."""
@@ -130,6 +131,17 @@ class Restorer:
         p, shrink = self.pipe.unet.config.patch_size, math.sqrt(math.prod(trained) / pixels)
         height, width = (max(1, round(side * shrink / p)) * p for side in task.hole.shape)
         return height, width
+
+    def near(self, task: Task) -> tuple[slice, slice] | None:
+        """Return the rows and columns that matter to a hole; None: all do."""
+        if (trained := self.pipe.unet.config.sample_size) is None:
+            return None
+        parts = [
+            slice(max(0, at.min() - reach), min(side, at.max() + 1 + reach))
+            for at, side, reach in zip(task.hole.nonzero(), task.hole.shape, trained, strict=True)
+        ]
+        whole = [slice(0, side) for side in task.hole.shape]
+        return None if parts == whole else (parts[0], parts[1])
 
 
 def restorer(model: Path, device: str | None, mixed_precision: str | None) -> Restorer:
@@ -171,6 +183,24 @@ def restore(
     for seed, path in paths.items():
         save_png(path, loaded.restored(task, seed, native=native, **options))
         yield path
+
+
+def _made(pipe: PatchDMPipeline, canvas: Tensor, hole: Tensor, options: dict[str, Any]) -> Tensor:
+    """Make the hole of a canvas, filled up to whole patches, which are made and cut off."""
+    (height, width), p = hole.shape, pipe.unet.config.patch_size
+    around = (0, -width % p, 0, -height % p)
+    made = pipe.inpaint(F.pad(canvas, around), F.pad(hole, around, value=True), **options)[0]
+    return made[..., :height, :width].cpu()
+
+
+def _made_near(
+    pipe: PatchDMPipeline, task: Task, part: tuple[slice, slice], options: dict[str, Any]
+) -> Tensor:
+    """Make the hole of a canvas by what is around it; the rest stays."""
+    canvas = _tensor(task.canvas)
+    hole = torch.from_numpy(task.hole[part])
+    canvas[(..., *part)] = _made(pipe, canvas[(..., *part)], hole, options)
+    return canvas
 
 
 def _made_smaller(

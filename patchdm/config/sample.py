@@ -74,7 +74,8 @@ class Applications(Section):
     blend_width: NotNegative
     """Pixels inside the hole over which a step adopts the difference at the known border."""
     code: Code
-    """The global code: fitted to the known pixels of the photograph, or from the latent model."""
+    """The global code: fitted to the known pixels of the photograph, from the latent model, or a
+    field of both, see `RestoringMixin.inpaint`."""
     code_steps: Positive
     """Optimiser steps that fit a code, for models without an encoder."""
     code_windows: Positive

@@ -8,9 +8,11 @@ first. Every patch is told the code at its middle, linear in both axes.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from patchdm.grid import PatchGrid
+from patchdm.sampling.fill import nearest_known
 
 Field = Tensor
 """(B, rows, columns, code_dim)."""
@@ -35,6 +37,31 @@ def codes_at(field: Field, at: Tensor, grid: PatchGrid, wrap: str = "none") -> T
     down, right = (share[:, None].to(field) for share in (down, right))
     above, below = (torch.lerp(field[:, y, x0], field[:, y, x1], right) for y in (y0, y1))
     return torch.lerp(above, below, down)
+
+
+def drifting(code: Tensor, drawn: Tensor, hole: Tensor, *, patch_size: int, reach: int) -> Field:
+    """Return a field that is one code at what is known, and others the further away from it.
+
+    Args:
+        code: (B, code_dim), of what is known.
+        drawn: (B, rows, columns, code_dim), the other codes on a lattice over the canvas.
+        hole: (B, 1, H, W) bool on the CPU, True where pixels are unknown.
+        patch_size: p; the field has a code at every corner of a patch.
+        reach: pixels from what is known, from where on a code is that of `drawn` alone.
+
+    Returns:
+        (B, H / p + 1, W / p + 1, code_dim).
+    """
+    away = torch.stack([torch.from_numpy(nearest_known(each)[1]) for each in hole[:, 0].numpy()])
+    down, across = (
+        (torch.arange(side // patch_size + 1) * patch_size).clamp(max=side - 1)
+        for side in hole.shape[-2:]
+    )
+    share = (away[:, down][:, :, across] / reach).clamp(max=1).to(drawn)
+    others = F.interpolate(
+        drawn.movedim(-1, 1), share.shape[1:], mode="bilinear", align_corners=True
+    )
+    return torch.lerp(code[:, None, None], others.movedim(1, -1), share[..., None])
 
 
 def _between(share: Tensor, count: int, *, closed: bool) -> tuple[Tensor, Tensor, Tensor]:

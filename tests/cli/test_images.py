@@ -198,6 +198,19 @@ def test_a_larger_photograph_is_worked_on_at_the_models_size(
 
 
 @pytest.mark.usefixtures("work")
+def test_a_native_photograph_goes_on_by_what_is_near():
+    photo = np.asarray(Image.open("photo.png").convert("RGB").resize((96, 16)))
+    Image.fromarray(photo).save("wide.png")
+    Image.fromarray(photo[:, -32:]).save("near.png")  # as wide as the training images
+    for name in ("wide", "near"):
+        command = ["outpaint", "pipe", f"{name}.png", "--right", "16", "--native", *STEPS]
+        main([*command, "--out", f"{name}-made.png"])
+    wide, near = (read_image(Path(f"{name}-made.png")) for name in ("wide", "near"))
+    np.testing.assert_array_equal(wide[:, :96], photo)
+    np.testing.assert_array_equal(wide[:, 96:], near[:, 32:])
+
+
+@pytest.mark.usefixtures("work")
 def test_a_code_seed_gives_one_code_to_all_sizes_and_seeds():
     command = ["sample", "run/data/models", *STEPS, "--seeds"]
     main([*command, "5:6", "--out", "own"])

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from patchdm.grid import PatchGrid
 from patchdm.sampling.denoise import predict_eps
-from patchdm.sampling.fields import codes_at
+from patchdm.sampling.fields import codes_at, drifting
 from tests.models.test_unet import small_unet
 
 P, ROWS, COLS, CODE = 16, 2, 4, 16
@@ -35,6 +35,25 @@ def test_codes_lie_at_the_corners_and_change_linearly_between():
     assert_close(found[5], (field[0, 0, 0] + field[0, 0, 1]) / 2)
     assert_close(found[6], (field[0, 0, 0] + field[0, 1, 0]) / 2)
     assert torch.equal(found[7], field[0, 0, 2])  # beyond the canvas those of its edge
+
+
+def test_a_field_drifts_from_the_code_of_what_is_known():
+    code, drawn = torch.randn(1, CODE), torch.randn(1, 1, 2, CODE)
+    hole = torch.zeros(1, 1, ROWS * P, COLS * P, dtype=torch.bool)
+    hole[..., P:] = True  # one patch is known, on the left
+    field = drifting(code, drawn, hole, patch_size=P, reach=2 * P)
+    assert field.shape == (1, ROWS + 1, COLS + 1, CODE)
+    first, last = drawn[0, 0]
+    others = [torch.lerp(first, last, n / COLS) for n in range(COLS + 1)]
+    for n, away in enumerate([0, 1, P + 1, 2 * P, 2 * P]):  # from the last known column
+        expected = torch.lerp(code[0], others[n], away / (2 * P))
+        assert_close(field[0, :, n], expected.expand(ROWS + 1, CODE))
+
+
+def test_where_nothing_is_known_a_field_is_what_was_drawn():
+    drawn, hole = torch.randn(2, 1, 1, CODE), torch.ones(2, 1, ROWS * P, COLS * P).bool()
+    field = drifting(torch.zeros(2, CODE), drawn, hole, patch_size=P, reach=P)
+    assert torch.equal(field, drawn.expand(2, ROWS + 1, COLS + 1, CODE))
 
 
 CORNERS = ((0, 0), (0, 2), (1, 0), (1, 2), (0, 1))
