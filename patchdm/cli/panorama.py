@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from patchdm import viewer
 from patchdm.cli.codes import codes_of_regions
 from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
+from patchdm.cli.sample import FAR
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing, sha256
@@ -36,6 +38,7 @@ BLOCK_PIXELS = 1024
 """Side of a block on a CPU, about; a GPU takes twice as much."""
 PIXELS_AT_ONCE = 2**19
 """That are rounded to bytes at once, or one row."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +132,13 @@ def panorama(
         pipe.scheduler = solver(pipe.scheduler, name)
     if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
+    trained = pipe.unet.config.sample_size
+    if image is None and trained and height >= FAR * trained[0]:
+        log.warning(
+            "warning: --size %dx%d is far higher than the training images, %dx%d: landscapes lie "
+            "above each other; with --image there is one",
+            width, height, *reversed(trained),
+        )  # fmt: skip
     plan = planned(pipe, found, size, seeds, lattice, image=image, **options)
     tell(f"panorama: {plan.blocks} blocks, {plan.needed / 1e9:,.1f} GB in {work} while it is made")
     write_pixels(plan.made(work, on_start(plan.blocks)), width, height, work / "pixels")

@@ -49,6 +49,14 @@ def test_it_has_any_size_and_leaves_nothing_else(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("work")
+def test_landscapes_above_each_other_are_told(caplog: pytest.LogCaptureFixture):
+    made("wide.png")
+    assert not caplog.text
+    made("high.png", "--size", f"{WIDTH}x{2 * HEIGHT}")
+    assert f"--size {WIDTH}x{2 * HEIGHT} is far higher than the training images" in caplog.text
+
+
+@pytest.mark.usefixtures("work")
 def test_it_begins_as_another_image():
     """One grey half and one noisy: of few steps little changes."""
     pixels = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
