@@ -26,6 +26,7 @@ from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.grid import PatchGrid
+from patchdm.memory import return_freed_memory
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
 from patchdm.sampling.checks import check_guidance
@@ -142,6 +143,7 @@ def panorama(
     plan = planned(pipe, found, size, seeds, lattice, image=image, **options)
     tell(f"panorama: {plan.blocks} blocks, {plan.needed / 1e9:,.1f} GB in {work} while it is made")
     write_pixels(plan.made(work, on_start(plan.blocks)), width, height, work / "pixels")
+    return_freed_memory()  # of the network's steps, for what libvips takes
     large.write_large(work / "pixels", width, height, out)
     written = [out]
     if viewed:
