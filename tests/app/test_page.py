@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 
 from patchdm.app.server import studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.app import main
 from patchdm.formats.images import read_image, save_png
+from tests.browser import CUT_OFF, MARKS, chromium
 from tests.cli.runs import HEIGHT, WIDTH, P
-from tests.report.test_browser import BROWSER, CUT_OFF
 
 SECONDS = 120_000
-pytestmark = [] if BROWSER else [pytest.mark.slow]
+pytestmark = MARKS
 
 
 @dataclass
@@ -57,18 +57,14 @@ class Site:
 
 @pytest.fixture
 def site(studio: Studio) -> Iterator[Site]:
-    if BROWSER is None:
-        pytest.fail("found no Chromium on the path")
     listening = socket.create_server(("127.0.0.1", 0))
     app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER)
+    with chromium() as browser:
         found = Site(f"http://127.0.0.1:{listening.getsockname()[1]}/", browser)
         yield found
-        browser.close()
     server.should_exit = True
     thread.join(30)
     assert found.complaints == []

@@ -15,7 +15,6 @@ import pytest
 import pyvips
 import torch
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from patchdm.cli.app import main
 from patchdm.formats import large
@@ -25,7 +24,6 @@ from patchdm.sampling.generate import codes_of_seeds
 from patchdm.sampling.solve import generators
 from tests.cli.runs import HEIGHT, STEPS, WIDTH, refusal
 from tests.photographs import contents
-from tests.report.test_browser import BROWSER
 
 MODEL = "run/data/models"
 SIZE = ["--size", "75x20"]  # multiples of no patch
@@ -218,33 +216,3 @@ def test_another_image_in_the_same_place_is_refused(monkeypatch: pytest.MonkeyPa
     given = ["panorama", MODEL, *SIZE, "--seeds", "1:5", "--out", "a.png", *STEPS]
     assert refusal(*given).startswith("a.png.work/settings.json: the image was begun with seeds")
     assert read_image(made("a.png")).shape == (20, 75, 3)
-
-
-@pytest.mark.usefixtures("work")
-def test_the_page_shows_it_from_a_folder_and_asks_for_nothing_else():
-    if BROWSER is None:
-        pytest.fail("found no Chromium on the path")
-    out = Path('a"b <c> é.dzi')
-    made(str(out), "--viewer", "--wrap", "x")
-    complaints: list[str] = []
-    asked: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER)
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(out.with_suffix(".html").absolute().as_uri())
-        page.wait_for_function("document.querySelectorAll('canvas').length > 1")
-        page.wait_for_load_state("networkidle")
-        assert page.title() == 'a"b <c> é'
-        shot = page.screenshot(path="shot.png")
-        browser.close()
-    assert shot
-    assert complaints == []
-    assert all(url.startswith("file:///") for url in asked)
-    assert any(url.endswith("_0.jpg") for url in asked)
-    colours = np.asarray(Image.open("shot.png").convert("RGB")).reshape(-1, 3)
-    assert len(np.unique(colours, axis=0)) > 100  # not the background alone

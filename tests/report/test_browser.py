@@ -1,45 +1,28 @@
-"""The page in headless Chromium, as readers open it.
-
-Among the normal tests where Chromium is installed. Where none is, which `make install` cannot
-mend, among the slow ones, where it fails and says so.
-"""
+"""The page in headless Chromium, as readers open it."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-
-import pytest
-from playwright.sync_api import sync_playwright
 
 from stages._common import REPORT
 from stages.report import report
+from tests.browser import CUT_OFF, MARKS, chromium
 from tests.report.pages import Page
 from tests.report.runs import write_run
 from tests.stages.tiny import tiny_params
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 DESKTOP, PHONE = (1400, 900), (390, 844)
-CUT_OFF = """[...document.querySelectorAll("main *")].filter(element => {
-  const right = element.getBoundingClientRect().right;
-  return right > innerWidth && !element.closest(".scroll, .frame, pre");
-}).map(element => element.outerHTML.slice(0, 80))"""
-"""What lies beyond the right side of the window and cannot be scrolled to where it is."""
 
-pytestmark = [] if BROWSER else [pytest.mark.slow]
+pytestmark = MARKS
 
 
 def test_the_page_opens_without_complaint(tmp_dir: Path, landscapes: Path) -> None:
-    if BROWSER is None:
-        pytest.fail(f"found none of {', '.join(NAMES)} on the path: install Chromium")
     params = tiny_params(ablation={"variants": ["full", "no-code"], "seeds": [0, 1]})
     write_run(tmp_dir, landscapes, params)
     report(params)
     expected = Page(REPORT.read_text())
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER)
+    with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(120_000)  # milliseconds: a busy machine takes its time
         page.on("console", lambda message: complaints.append(message.text))
@@ -73,5 +56,4 @@ def test_the_page_opens_without_complaint(tmp_dir: Path, landscapes: Path) -> No
         assert shown.count() == 1
         enlarge.click()
         assert shown.count() == 0
-        browser.close()
     assert complaints == []
