@@ -60,6 +60,26 @@ class Interpolate(Solving):
         return self.count
 
 
+class Vary(Solving):
+    """Images of the training size with the noise of one seed, and codes near to its own.
+
+    The noise of its code is mixed with that of other seeds on a circle, so that it stays Gaussian:
+    cos(a) z + sin(a) z_n with a = strength * pi / 2. Strength 0 is the seed's own code, 1 that of
+    the other seed.
+    """
+
+    kind: Literal["vary"]
+    seed: Seed
+    towards: Annotated[list[Seed], Field(min_length=1, max_length=64)]
+    """One image each."""
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
+
+    @property
+    def total(self) -> int:
+        """Return the number of images."""
+        return len(self.towards)
+
+
 class Panorama(Solving):
     """One image of any size, over whose width the codes of seeds follow each other."""
 
@@ -104,4 +124,6 @@ class Outpaint(Restoring):
     bottom: Margin = 0
 
 
-Asked = Annotated[Sample | Interpolate | Panorama | Inpaint | Outpaint, Field(discriminator="kind")]
+Asked = Annotated[
+    Sample | Interpolate | Vary | Panorama | Inpaint | Outpaint, Field(discriminator="kind")
+]

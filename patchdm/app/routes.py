@@ -24,6 +24,7 @@ from patchdm.app.requests import (
     Outpaint,
     Panorama,
     Sample,
+    Vary,
 )
 from patchdm.app.work import Studio
 from patchdm.choices import Solver, Tiling
@@ -161,7 +162,7 @@ def check(studio: Studio, asked: Any) -> None:
     Raises:
         HTTPException: a value does not fit.
     """
-    if isinstance(asked, Sample | Interpolate | Panorama):
+    if isinstance(asked, Sample | Interpolate | Vary | Panorama):
         _check_sampling(studio, asked)
         return
     if isinstance(asked, Outpaint) and not any((asked.left, asked.top, asked.right, asked.bottom)):
@@ -172,13 +173,15 @@ def check(studio: Studio, asked: Any) -> None:
             raise HTTPException(404, f"image {name!r}: not found")
 
 
-def _check_sampling(studio: Studio, asked: Sample | Interpolate | Panorama) -> None:
+def _check_sampling(studio: Studio, asked: Sample | Interpolate | Vary | Panorama) -> None:
     """Refuse what the pipeline would refuse."""
     unet, scheduler = studio.pipe.unet, studio.scheduler(asked)
     options = studio.sampling(asked)
     height, width = studio.size
-    if not isinstance(asked, Interpolate):
+    if isinstance(asked, Sample | Panorama):
         height, width = asked.height, asked.width
+    elif studio.pipe.latent is None:
+        raise HTTPException(422, f"{asked.kind}: found a model without codes")
     if width * height > MOST_PIXELS:
         raise HTTPException(422, f"size: found {width}x{height}, expected {MOST_PIXELS} pixels")
     if isinstance(asked, Panorama):

@@ -10,24 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
+from patchdm.app.explore import between, varied
 from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
-from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving
+from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving, Vary
 from patchdm.cli.panorama import planned
 from patchdm.cli.restore import Restorer, beyond, masked
 from patchdm.devices import one_thread
-from patchdm.errors import PatchDMError
 from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.tensors import to_uint8
 from patchdm.memory import return_freed_memory
-from patchdm.sampling.generate import codes_of_seeds, draw_group, group_size, model_hash
-from patchdm.sampling.solve import Predict, generators
+from patchdm.sampling.generate import draw_group, group_size, model_hash
+from patchdm.sampling.solve import Predict
 from patchdm.sampling.solvers import solver
 from patchdm.sampling.tilings import Step
 
+OF_STUDIO = {"image", "mask"}
+"""Of a request, what means nothing elsewhere: ids of uploads."""
 PREVIEW_SIDE = 768
 """Longest side of a preview, in pixels."""
 
@@ -61,6 +62,7 @@ class Studio:
             height, width, _ = pixels.shape
             file = f"{number:03d}.png"
             text = {"command": command, "seed": str(seed), "model": self.hash}
+            text["parameters"] = asked.model_dump_json(exclude_none=True, exclude=OF_STUDIO)
             save_png(self.folder / job.id / file, pixels, text)
             result = Result(f"{job.id}-{number}", file, seed, width, height, command)
             jobs.finished(job, result)
@@ -68,7 +70,7 @@ class Studio:
         left = [n for n in range(job.total) if f"{n:03d}.png" not in done]
         if isinstance(asked, Solving):
             self.pipe.scheduler = self.scheduler(asked)
-        ways = {Sample: self._samples, Interpolate: self._between}
+        ways = {Sample: self._samples, Interpolate: self._explored, Vary: self._explored}
         way: Any = ways.get(type(asked), self._versions)
         watched: Any = self._watched(job, jobs, len(left))
         if isinstance(asked, Panorama):  # which tells of blocks
@@ -110,19 +112,10 @@ class Studio:
             for number, seed, pixels in zip(numbers, seeds, drawn, strict=True):
                 yield number, seed, pixels, self._command(asked, seed, options)
 
-    def _between(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
-        options = self.sampling(asked)
-        if self.pipe.latent is None:
-            raise PatchDMError("interpolate: found a model without codes, expected one with them")
-        first, last = codes_of_seeds(self.pipe, asked.seeds, options["latent_num_inference_steps"])
-        height, width = self.size
-        for number in left:
-            code = torch.lerp(first, last, number / (asked.count - 1))[None]
-            drawn = generators(asked.seeds[:1])
-            made = self.pipe(
-                1, height, width, generator=drawn, cond=code, output_type="latent", **options
-            )[0]
-            yield number, asked.seeds[0], to_uint8(made)[0], ""
+    def _explored(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
+        way: Any = between if isinstance(asked, Interpolate) else varied
+        for made in way(self.pipe, asked, left, self.size, self.sampling(asked)):
+            yield *made, ""  # no command makes it
 
     def _panorama(
         self, job: Job, jobs: Jobs, asked: Panorama, left: list[int]
@@ -194,9 +187,17 @@ class Studio:
 
     @contextlib.contextmanager
     def _watched(self, job: Job, jobs: Jobs, images: int) -> Iterator[None]:
-        """Tell a job of every prediction of the network within, with the x_0 that it implies."""
+        """Tell a job of every prediction of the network within, with the x_0 that it implies.
+
+        A job that is told to stop does so at the next use of the network, which also fits codes.
+        """
         clock: list[Clock] = []
-        unwatched = self.pipe.denoiser
+        unwatched, encode = self.pipe.denoiser, self.pipe.unet.encode
+
+        def stoppable(*given: Any, **options: Any) -> Any:
+            if job.stop.is_set():
+                raise CancelledError
+            return encode(*given, **options)
 
         def denoiser(*given: Any, **options: Any) -> Predict:
             predict, made = unwatched(*given, **options), 0
@@ -218,12 +219,13 @@ class Studio:
 
             return watched
 
-        # Over the method of the class, until it is deleted.
+        # Over the methods of the classes, until they are deleted.
         self.pipe.denoiser = denoiser  # type: ignore[assignment, method-assign]
+        self.pipe.unet.encode = stoppable
         try:
             yield
         finally:
-            del self.pipe.denoiser
+            del self.pipe.denoiser, self.pipe.unet.encode
 
 
 def x_0(scheduler: Any, x_t: Tensor, predicted: Tensor, t: Tensor) -> Tensor:

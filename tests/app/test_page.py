@@ -179,6 +179,11 @@ def test_codes_between_two_seeds_are_a_row(site: Site):
     fill(page, "explore", **{"from": 1, "to": 4, "count": 3, "steps": 2})
     page.click("#explore-go")
     ready(page, "explore", 3)
+    page.select_option("#explore-form [name=way]", "around")
+    fill(page, "explore", towards=5, number=2, strength=0.5)
+    page.click("#explore-go")
+    page.wait_for_selector("#explore-results [aria-label^='Seed 1 towards 6']")
+    ready(page, "explore", 2)
 
 
 def test_a_job_goes_on_without_its_page_and_is_cancelled_within_a_step(site: Site):

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from patchdm.app import routes
+from patchdm.app import routes, work
 from patchdm.app.jobs import Jobs
 from patchdm.app.server import HEADERS, studio_app
 from patchdm.app.work import Studio
@@ -68,6 +68,8 @@ def test_a_sample_is_that_of_its_command(client: TestClient, studio: Studio):
     (path,) = Path("out").rglob("000009.png")
     image = Image.open(io.BytesIO(client.get(result["url"]).content))
     np.testing.assert_array_equal(np.asarray(image), read_image(path))
+    parameters = json.loads(image.text.pop("parameters"))
+    assert parameters == SAMPLE
     assert image.text == {"command": result["command"], "seed": "9", "model": studio.hash}
 
 
@@ -286,3 +288,40 @@ def test_a_panorama_is_that_of_its_command(client: TestClient, studio: Studio):
     client.delete(f"/api/jobs/{stopped['id']}")
     assert ended(client, stopped)["state"] == "cancelled"
     assert not list(studio.folder.glob("*/work"))
+
+
+@pytest.mark.parametrize("computed", ["one by one", "in groups"])
+def test_variations_begin_at_the_seeds_own_image(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, computed: str
+):
+    if computed == "one by one":  # as the images of larger networks are
+        monkeypatch.setattr(work, "group_size", lambda *_: 1)
+    options = {"solver": "ddim", "steps": 2}
+    own = {"kind": "sample", "seeds": [2], "width": WIDTH, "height": HEIGHT} | options
+    (result,) = ended(client, posted(client, own))["results"]
+    image = pixels(client, result["url"]).astype(int)
+    far = []
+    for strength in (0, 0.5, 1):
+        job = {"kind": "vary", "seed": 2, "towards": [5, 6], "strength": strength} | options
+        found = ended(client, posted(client, job))
+        assert [each["seed"] for each in found["results"]] == [2, 2]
+        images = [pixels(client, each["url"]).astype(int) for each in found["results"]]
+        far.append(np.abs(images[0] - image))
+        assert (images[0] == images[1]).all() == (strength == 0)
+    assert far[0].max() <= (0 if computed == "one by one" else 1)
+    assert 0 < far[1].sum() < far[2].sum()
+    other = {"code_seed": 5} | own  # where strength 1 arrives
+    (result,) = ended(client, posted(client, other))["results"]
+    job = {"kind": "vary", "seed": 2, "towards": [5], "strength": 1} | options
+    (arrived,) = ended(client, posted(client, job))["results"]
+    there = pixels(client, result["url"]).astype(int)
+    assert np.abs(pixels(client, arrived["url"]) - there).max() <= 1
+
+
+def test_codes_need_a_model_that_has_them(client: TestClient, studio: Studio):
+    studio.pipe.latent = None
+    between: dict[str, Any] = {"kind": "interpolate", "seeds": [1, 2]}
+    for job in (between, {"kind": "vary", "seed": 1, "towards": [2]}):
+        response = client.post("/api/jobs", json=job)
+        assert response.status_code == 422
+        assert response.json()["error"] == f"{job['kind']}: found a model without codes"

@@ -14,7 +14,7 @@ import { startTabs } from "./tabs.js";
 import { startViewer } from "./viewer.js";
 import { size } from "./words.js";
 
-const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", panorama: "panorama", interpolate: "explore" };
+const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", panorama: "panorama", interpolate: "explore", vary: "explore" };
 
 async function start(notice) {
   const model = await getModel();

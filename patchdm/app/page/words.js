@@ -1,6 +1,13 @@
 // Numbers and jobs as text. Pure functions.
 
-const KINDS = { sample: "Sample", inpaint: "Inpaint", outpaint: "Outpaint", panorama: "Panorama", interpolate: "Interpolate" };
+const KINDS = {
+  sample: "Sample",
+  inpaint: "Inpaint",
+  outpaint: "Outpaint",
+  panorama: "Panorama",
+  interpolate: "Interpolate",
+  vary: "Vary",
+};
 const ENDED = ["done", "failed", "cancelled"];
 
 /** The name of a kind of job. */
@@ -48,6 +55,7 @@ export function stateLine(job) {
 
 /** The name of an image among those of its job. */
 export function imageName(job, index) {
+  if (job.kind === "vary") return `Seed ${job.request.seed} towards ${job.request.towards[index]}`;
   const seed = job.results[index]?.seed ?? job.request?.seeds?.[index];
   if (job.kind === "interpolate" || seed === undefined || seed === null) return `${index + 1} of ${job.total}`;
   return `Seed ${seed}`;
@@ -56,7 +64,10 @@ export function imageName(job, index) {
 /** The file name of a downloaded image. */
 export function fileName(job, index) {
   const result = job.results[index];
-  const which = job.kind === "interpolate" ? `${job.request.seeds.join("-")}-${index + 1}` : result.seed;
+  const { seeds: ends, towards, strength } = job.request;
+  let which = result.seed;
+  if (job.kind === "interpolate") which = `${ends.join("-")}-${index + 1}`;
+  if (job.kind === "vary") which = `${result.seed}-${towards[index]}-${strength}`;
   return `${job.kind}-${which}-${result.width}x${result.height}.png`;
 }
 
