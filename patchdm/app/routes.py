@@ -5,40 +5,42 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import re
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from patchdm.app import answers
+from patchdm.app.answers import problems
+from patchdm.app.checks import check, checked_name
 from patchdm.app.jobs import OPEN, Job, Jobs, Result
-from patchdm.app.requests import (
-    MOST_PIXELS,
-    Asked,
-    Inpaint,
-    Interpolate,
-    Outpaint,
-    Panorama,
-    Sample,
-    Vary,
-)
+from patchdm.app.requests import MOST_PIXELS, Asked
 from patchdm.app.work import Studio
 from patchdm.choices import Solver, Tiling
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import opened, read_image, save_png
-from patchdm.sampling.blocks import CANVASES
-from patchdm.sampling.generate import check_sampling
 
 UPLOAD_BYTES, UPLOAD_PIXELS = 64 * 2**20, 2**26
-NAME = re.compile(r"[\w-]{16,64}")
-"""Of what was given out: nothing else comes near a path."""
 SECONDS_BETWEEN_LOOKS = 0.1
 
-router = APIRouter(prefix="/api")
+WITHOUT = (
+    "model: came without its photographs; `patchdm app --photographs FOLDER` says where they are"
+)
+PNG: dict[str, Any] = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+
+router = APIRouter(
+    prefix="/api",
+    responses=problems(
+        _401="the token is missing, on another address than loopback",
+        _403="asked by the page of another site",
+        _421="asked under another name than the studio's",
+        _422="a value does not fit",
+    ),
+)
 
 
 def _studio(request: Request) -> Studio:
@@ -61,60 +63,89 @@ def _job(job_id: str, request: Request) -> Job:
 TheStudio = Annotated[Studio, Depends(_studio)]
 TheJobs = Annotated[Jobs, Depends(_jobs)]
 TheJob = Annotated[Job, Depends(_job)]
+NO_JOB = problems(_404="no such job")
 
 
-@router.get("/model")
+@router.get("/model", response_model=answers.Model)
 def model(studio: TheStudio) -> dict[str, Any]:
     """What the model is, and what may be asked of it."""
     return about(studio)
 
 
-@router.post("/images", status_code=201)
+@router.post(
+    "/images",
+    status_code=201,
+    response_model=answers.Uploaded,
+    responses=problems(_413="too many bytes or pixels", _415="no image that can be read"),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": PNG["content"]["image/png"]},
+        }
+    },
+)
 async def upload(request: Request, studio: TheStudio) -> dict[str, Any]:
     """Take in an image, of any format that the project reads, as the body."""
     body = await _body(request)
     return await asyncio.to_thread(_taken_in, studio, body)
 
 
-@router.get("/images/{name}.png")
+@router.get(
+    "/images/{name}.png",
+    response_class=FileResponse,
+    responses=problems(_404="no such image") | {200: PNG},
+)
 def uploaded(name: str, studio: TheStudio) -> FileResponse:
     """An image that was taken in, as the model sees it: sRGB."""
-    return _image(studio.upload(_checked(name)))
+    return _image(studio.upload(checked_name(name)))
 
 
-@router.post("/jobs", status_code=202)
+@router.post(
+    "/jobs",
+    status_code=202,
+    response_model=answers.Job,
+    responses=problems(_404="no such image or mask", _429="the queue is full"),
+)
 def submit(asked: Asked, studio: TheStudio, jobs: TheJobs) -> dict[str, Any]:
     """Queue a job."""
     check(studio, asked)
     return shown(jobs.submit(asked.kind, asked.model_dump(), asked.total), jobs)
 
 
-@router.get("/jobs")
+@router.get("/jobs", response_model=answers.Jobs)
 def everything(jobs: TheJobs) -> dict[str, Any]:
     """All jobs, the newest first."""
     return {"jobs": [shown(job, jobs) for job in jobs.all()]}
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", response_model=answers.Job, responses=NO_JOB)
 def one(job: TheJob, jobs: TheJobs) -> dict[str, Any]:
     """How far a job is."""
     return shown(job, jobs)
 
 
-@router.delete("/jobs/{job_id}")
+@router.delete("/jobs/{job_id}", response_model=answers.Job, responses=NO_JOB)
 def cancel(job: TheJob, jobs: TheJobs) -> dict[str, Any]:
     """Stop a job, within a step."""
     jobs.cancel(job)
     return shown(job, jobs)
 
 
-@router.get("/jobs/{job_id}/events")
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses=NO_JOB | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
 async def events(job: TheJob, jobs: TheJobs) -> StreamingResponse:
-    """A job whenever it changes, until it ends."""
+    """A job whenever it changes, until it ends: lines of `data:`, each with a job as JSON."""
     return StreamingResponse(_events(job, jobs), media_type="text/event-stream")
 
 
-@router.get("/jobs/{job_id}/preview.png")
+@router.get(
+    "/jobs/{job_id}/preview.png",
+    response_class=Response,
+    responses=NO_JOB | {200: PNG, 204: {"description": "There is none at the moment"}},
+)
 def preview(job: TheJob) -> Response:
     """What the image at work would be if the network were right at this step."""
     if job.preview is None:  # a page that asks a moment too late has made no mistake
@@ -122,12 +153,41 @@ def preview(job: TheJob) -> Response:
     return Response(job.preview, media_type="image/png")
 
 
-@router.get("/jobs/{job_id}/{number}.png")
+@router.get(
+    "/jobs/{job_id}/{number}.png",
+    response_class=FileResponse,
+    responses=problems(_404="no such image") | {200: PNG},
+)
 def image(job: TheJob, jobs: TheJobs, number: int) -> FileResponse:
-    """An image that a job made."""
+    """An image that a job made; seed, parameters, command and model stand in its text chunks."""
+    return _image(_path(job, jobs, number))
+
+
+@router.get(
+    "/jobs/{job_id}/{number}/nearest",
+    response_model=answers.Nearest,
+    responses=problems(_404="no such image, or the model came without its photographs"),
+)
+async def nearest(
+    job: TheJob, jobs: TheJobs, number: int, studio: TheStudio, request: Request
+) -> dict[str, Any]:
+    """The photographs of the training that an image is nearest to, by pixels of thumbnails."""
+    path, finder = _path(job, jobs, number), studio.finder
+    if finder is None:
+        raise HTTPException(404, WITHOUT)
+    async with request.app.state.finding:  # one at a time, without a thread for each that waits
+        try:
+            found = await asyncio.to_thread(lambda: finder.near(read_image(path, "image")))
+        except PatchDMError as error:
+            raise HTTPException(404, one_line(error)) from None
+    return asdict(found)
+
+
+def _path(job: Job, jobs: Jobs, number: int) -> Path:
+    """Return where an image of a job lies."""
     for result in job.results:
         if result.id == f"{job.id}-{number}":
-            return _image(jobs.path(job, result))
+            return jobs.path(job, result)
     raise HTTPException(404, f"image {number}: not found")
 
 
@@ -151,49 +211,10 @@ def about(studio: Studio) -> dict[str, Any]:
         },
         "guidance": bool(config.unconditional),
         "code": studio.pipe.latent is not None,
+        "photographs": studio.finder is not None,
         "limit_pixels": MOST_PIXELS,
         "upload_bytes": UPLOAD_BYTES,
     }
-
-
-def check(studio: Studio, asked: Any) -> None:
-    """Refuse a job before it waits.
-
-    Raises:
-        HTTPException: a value does not fit.
-    """
-    if isinstance(asked, Sample | Interpolate | Vary | Panorama):
-        _check_sampling(studio, asked)
-        return
-    if isinstance(asked, Outpaint) and not any((asked.left, asked.top, asked.right, asked.bottom)):
-        raise HTTPException(422, "left, top, right, bottom: found 0, expected one above 0")
-    names = [asked.image, *([asked.mask] if isinstance(asked, Inpaint) else [])]
-    for name in names:
-        if not studio.upload(_checked(name)).is_file():
-            raise HTTPException(404, f"image {name!r}: not found")
-
-
-def _check_sampling(studio: Studio, asked: Sample | Interpolate | Vary | Panorama) -> None:
-    """Refuse what the pipeline would refuse."""
-    unet, scheduler = studio.pipe.unet, studio.scheduler(asked)
-    options = studio.sampling(asked)
-    height, width = studio.size
-    if isinstance(asked, Sample | Panorama):
-        height, width = asked.height, asked.width
-    elif studio.pipe.latent is None:
-        raise HTTPException(422, f"{asked.kind}: found a model without codes")
-    if width * height > MOST_PIXELS:
-        raise HTTPException(422, f"size: found {width}x{height}, expected {MOST_PIXELS} pixels")
-    if isinstance(asked, Panorama):
-        p = unet.config.patch_size  # what is beyond the size is cut off
-        height, width, options["wrap"] = -(-height // p) * p, -(-width // p) * p, asked.wrap
-        if type(scheduler) not in CANVASES:
-            raise HTTPException(422, f"solver: found {asked.solver}, expected ddim or dpm-solver++")
-    parts = SimpleNamespace(unet=unet, latent=studio.pipe.latent, scheduler=scheduler)
-    try:
-        check_sampling(parts, height=height, width=width, **options)
-    except ValueError as error:
-        raise HTTPException(422, one_line(error)) from None
 
 
 def shown(job: Job, jobs: Jobs) -> dict[str, Any]:
@@ -252,12 +273,6 @@ def _taken_in(studio: Studio, body: bytes) -> dict[str, Any]:
     save_png(path, pixels)
     height, width, _ = pixels.shape
     return {"id": name, "width": width, "height": height, "url": f"/api/images/{name}.png"}
-
-
-def _checked(name: str) -> str:
-    if not NAME.fullmatch(name):
-        raise HTTPException(404, f"image {name[:64]!r}: not found")
-    return name
 
 
 def _image(path: Path) -> FileResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import secrets
 import socket
@@ -9,9 +10,11 @@ import threading
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import uvicorn
 
+from patchdm.app.photographs import images_of
 from patchdm.app.server import studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.restore import restorer
@@ -31,6 +34,7 @@ def serve(
     browser: bool,
     tell: Callable[[str], None],
     device: str | None = None,
+    photographs: Path | None = None,
 ) -> None:
     """Serve the studio until Ctrl-C.
 
@@ -41,14 +45,18 @@ def serve(
         host, port: address; another than a loopback's needs a token, which is printed.
         names: under which it may be asked for besides.
         browser: open the page.
+        photographs: those that it learnt from, a folder or archive; None: as its run has them.
         tell: called with a line that has the page's address.
 
     Raises:
-        PatchDMError: the address is in use or none of this machine, or the model is not readable.
+        PatchDMError: the address or the folder is in use, or the model is not readable.
     """
     listening = _listening(host, port)
+    lock = _alone(folder)
     token = None if _is_loopback(host) else secrets.token_urlsafe(24)
-    studio = Studio(restorer(model, device, None), name, folder)
+    loaded = restorer(model, device, None)
+    images = images_of(model, loaded.pipe, photographs)
+    studio = Studio(loaded, name, folder, images)
     hosts = LOCAL | {host} | frozenset(names)
     app = studio_app(studio, hosts=hosts, token=token)
     shown = f"[{host}]" if ":" in host else host
@@ -57,7 +65,20 @@ def serve(
     if browser:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listening])
+    with lock:
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _alone(folder: Path) -> IO[str]:
+    """Return the lock of a folder, whose jobs another server would do, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise PatchDMError(f"--out: {folder}: in use by another studio") from None
+    return lock
 
 
 def _listening(host: str, port: int) -> socket.socket:

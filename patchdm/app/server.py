@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ def studio_app(studio: Studio, *, hosts: frozenset[str], token: str | None) -> F
     app = FastAPI(title="Patch-DM studio", docs_url=None, redoc_url=None, openapi_url=OPENAPI)
     kept: TypeAdapter[Any] = TypeAdapter(Asked)
     app.state.studio = studio
+    app.state.finding = asyncio.Lock()
 
     def work(job: Job, jobs: Jobs) -> None:
         studio.perform(kept.validate_python(job.request), job, jobs)
@@ -66,6 +68,7 @@ def studio_app(studio: Studio, *, hosts: frozenset[str], token: str | None) -> F
     app.include_router(router)
     app.get("/", include_in_schema=False)(page)
     app.get("/static/openseadragon.js", include_in_schema=False)(openseadragon)
+    app.get("/docs", include_in_schema=False)(docs)
     app.mount("/static", StaticFiles(directory=PAGE))
     return app
 
@@ -78,6 +81,11 @@ def openseadragon() -> FileResponse:
 def page() -> FileResponse:
     """Return the page."""
     return FileResponse(PAGE / "index.html")
+
+
+def docs() -> FileResponse:
+    """Return the page that shows the API's description."""
+    return FileResponse(PAGE / "docs.html")
 
 
 def refused(request: Request, hosts: frozenset[str], token: str | None) -> Response | None:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from patchdm.app.explore import between, varied
 from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
+from patchdm.app.nearest import Finder
+from patchdm.app.photographs import Images
 from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving, Vary
 from patchdm.cli.panorama import planned
 from patchdm.cli.restore import Restorer, beyond, masked
@@ -38,17 +40,21 @@ class Studio:
 
     Attributes:
         model: a name for commands, such as OWNER/NAME; "" for the bundled model.
+        finder: of the photographs that it learnt from; None: they are not known.
         folder: of jobs and uploads.
         size: height and width of its images; of one patch, where the model does not say.
     """
 
-    def __init__(self, loaded: Restorer, model: str, folder: Path) -> None:
+    def __init__(
+        self, loaded: Restorer, model: str, folder: Path, images: Images | None = None
+    ) -> None:
         self.loaded, self.pipe, self.model, self.folder = loaded, loaded.pipe, model, folder
         self.pipe.set_progress_bar_config(disable=True)
         self.hash = model_hash(self.pipe)
         self._scheduler = self.pipe.scheduler
         p = self.pipe.unet.config.patch_size
         self.size: tuple[int, int] = self.pipe.unet.config.sample_size or (p, p)
+        self.finder = None if images is None else Finder(images, self.size)
 
     def upload(self, name: str) -> Path:
         """Return where an image that was given lies."""

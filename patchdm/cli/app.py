@@ -189,9 +189,17 @@ def studio(
         list[str] | None, Option("--name", metavar="HOST", help="other name of this machine")
     ] = None,
     quiet: Annotated[bool, Option("--no-browser", help="do not open the page")] = False,
+    photographs: Annotated[
+        Path | None,
+        Option(
+            metavar="PATH", help="folder or archive that the model learnt from; default: its run's"
+        ),
+    ] = None,
     device: Annotated[str | None, Option(metavar="NAME", help=options.DEVICE)] = None,
 ) -> None:
     """Serve the studio on this machine: sample, inpaint and outpaint in a browser."""
+    if photographs is not None and not photographs.exists():
+        raise PatchDMError(f"--photographs: {photographs}: not found")
     folder = _model(model)
     from patchdm.app.serve import serve
 
@@ -200,6 +208,7 @@ def studio(
     serve(
         folder, label, out,
         host=host, port=port, names=name or [], browser=not quiet, tell=say, device=device,
+        photographs=photographs,
     )  # fmt: skip
 
 

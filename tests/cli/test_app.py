@@ -174,7 +174,7 @@ COMMANDS = {
     "params check": "",
     "plan": "--rate --here --transfer --extraction",
     "import-official": "",
-    "app": "--out --host --port --name --no-browser --device",
+    "app": "--out --host --port --name --no-browser --photographs --device",
     "data verify": "",
     "save": "--half --license",
     "push": "--private --revision --license",

@@ -43,6 +43,12 @@ const json = async (...request) => (await answer(...request)).json();
 /** Return what the server says about its model. */
 export const getModel = () => json("GET", "/api/model");
 
+/** Return the photographs of the training that an image of a job is nearest to. */
+export const getNearest = (url) => json("GET", url.replace(/\.png$/, "/nearest"));
+
+/** Return the description of this API. */
+export const getDescription = () => json("GET", "/api/openapi.json");
+
 /** Upload the bytes of a picture; return {id, width, height, url}. */
 export const upload = (blob) => json("POST", "/api/images", blob);
 

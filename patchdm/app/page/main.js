@@ -29,7 +29,7 @@ async function start(notice) {
     await panels[target].open(blob);
     go(target);
   };
-  const view = startViewer({ send });
+  const view = startViewer({ model, send });
   panels.sample = startSample(model, jobs, view);
   panels.inpaint = startInpaint(model, jobs, view);
   panels.outpaint = startOutpaint(model, jobs, view);

@@ -1,12 +1,15 @@
 // One image, large, and what can be done with it.
 
-import { download, signed } from "./api.js";
-import { attempt, showError } from "./dom.js";
+import { download, getNearest, signed } from "./api.js";
+import { attempt, element, showError } from "./dom.js";
 import { fit } from "./geometry.js";
-import { fileName, imageName, kindName, size } from "./words.js";
+import { count, fileName, imageName, kindName, size } from "./words.js";
+
+const WITHOUT =
+  "The model came without its photographs. Start `patchdm app --photographs FOLDER` with the folder or archive of them.";
 
 /** Start the dialog; return a function that opens it on an image of a job. */
-export function startViewer({ send }) {
+export function startViewer({ model, send }) {
   const dialog = document.getElementById("viewer");
   const part = (id) => document.getElementById(id);
   const image = dialog.querySelector(".show img");
@@ -41,6 +44,7 @@ export function startViewer({ send }) {
     part("viewer-previous").disabled = index === 0;
     part("viewer-next").disabled = index === job.results.length - 1;
     said.textContent = "";
+    part("viewer-nearest").hidden = true;
     showError(alert, null);
     arrange();
   }
@@ -62,6 +66,39 @@ export function startViewer({ send }) {
     }
   }
 
+  const level = (distance) => distance.toFixed(1);
+
+  async function showNearest() {
+    if (!model.photographs) {
+      said.textContent = WITHOUT;
+      return;
+    }
+    const { id, url } = result();
+    said.textContent = "Comparing with the photographs; the first time takes a while ...";
+    const found = await getNearest(url).catch((error) => {
+      said.textContent = "";
+      throw error;
+    });
+    if (!dialog.open || result().id !== id) return;
+    const usual =
+      found.usual === null ? "" : ` A photograph differs from the nearest other one by ${level(found.usual)} (median).`;
+    said.textContent =
+      `Nearest of ${count(found.compared, "photograph")}${found.compared < found.total ? ` out of ${found.total}` : ""}, ` +
+      `by thumbnails; differences in levels of 0 to 255.${usual}`;
+    part("viewer-nearest").replaceChildren(
+      ...found.photographs.map(({ name, distance, picture }) =>
+        element(
+          "li",
+          {},
+          element("img", { src: picture, alt: `Photograph ${name}` }),
+          element("div", { class: "name" }, element("span", { text: name }), level(distance)),
+        ),
+      ),
+    );
+    part("viewer-nearest").hidden = false;
+    arrange();
+  }
+
   const sendTo = (target) =>
     attempt(alert, async () => {
       await send(target, await download(result().url));
@@ -73,6 +110,7 @@ export function startViewer({ send }) {
   part("viewer-close").onclick = () => dialog.close();
   part("copy-seed").onclick = () => copy(String(result().seed), "Seed");
   part("copy-command").onclick = () => copy(result().command, "Command");
+  part("to-nearest").onclick = () => attempt(alert, showNearest);
   part("to-inpaint").onclick = () => sendTo("inpaint");
   part("to-outpaint").onclick = () => sendTo("outpaint");
   dialog.addEventListener("keydown", (event) => {
