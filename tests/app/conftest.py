@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvicorn
+from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
 
 from patchdm.app.server import studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.restore import restorer
+from tests.app.browser import Site
 from tests.cli import conftest as commands
+from tests.report.test_browser import BROWSER
 
 MODEL = Path("run/data/models")
 HOSTS = frozenset({"testserver"})
@@ -29,3 +35,22 @@ def client(studio: Studio) -> Iterator[TestClient]:
     """Return a client of its server."""
     with TestClient(studio_app(studio, hosts=HOSTS, token=None)) as found:
         yield found
+
+
+@pytest.fixture
+def site(studio: Studio) -> Iterator[Site]:
+    if BROWSER is None:
+        pytest.fail("found no Chromium on the path")
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER)
+        found = Site(f"http://127.0.0.1:{listening.getsockname()[1]}/", browser)
+        yield found
+        browser.close()
+    server.should_exit = True
+    thread.join(30)
+    assert found.complaints == []

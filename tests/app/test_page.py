@@ -2,105 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-import uvicorn
-from PIL import Image
-from playwright.sync_api import Browser, Page, Request
 
-from patchdm.app.server import studio_app
-from patchdm.app.work import Studio
 from patchdm.cli.app import main
-from patchdm.formats.images import read_image, save_png
-from tests.browser import CUT_OFF, MARKS, chromium
+from patchdm.formats.images import read_image
+from tests.app.browser import Site, downloaded, fill, opened, ready, until
 from tests.cli.runs import HEIGHT, WIDTH, P
+from tests.report.test_browser import BROWSER
 
-SECONDS = 120_000
-pytestmark = MARKS
-
-
-@dataclass
-class Site:
-    """A server of the studio, and a browser that complains."""
-
-    url: str
-    browser: Browser
-    complaints: list[str] = field(default_factory=list)
-
-    def page(self, *, width: int = 1400, height: int = 900, scheme: str = "light") -> Page:
-        """Open the page in a browser of its own."""
-        context = self.browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme=scheme,  # type: ignore[arg-type]
-            accept_downloads=True,
-        )
-        page = context.new_page()
-        page.set_default_timeout(SECONDS)
-        page.on("console", lambda message: self.complaints.append(message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", self._local)
-        page.goto(self.url)
-        until(page, "document.querySelector('#model').textContent")
-        return page
-
-    def _local(self, request: Request) -> None:
-        if not request.url.startswith((self.url, "data:", "blob:")):
-            self.complaints.append(f"asked {request.url}")
-
-
-@pytest.fixture
-def site(studio: Studio) -> Iterator[Site]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    with chromium() as browser:
-        found = Site(f"http://127.0.0.1:{listening.getsockname()[1]}/", browser)
-        yield found
-    server.should_exit = True
-    thread.join(30)
-    assert found.complaints == []
-
-
-def until(page: Page, script: str) -> None:
-    """Wait for a page without evaluating in it, which its policy forbids."""
-    end = time.monotonic() + SECONDS / 1000
-    while not page.evaluate(script):
-        assert time.monotonic() < end, script
-        time.sleep(0.02)
-
-
-def fill(page: Page, form: str, **values: object) -> None:
-    for name, value in values.items():
-        page.fill(f"#{form}-form [name={name}]", str(value))
-
-
-def opened(page: Page, tab: str, file: str) -> Page:
-    """Open a photograph in a tab."""
-    page.click(f"#tab-{tab}")
-    page.set_input_files(f"#{tab}-file", file)
-    page.wait_for_selector(f"#{tab}-image:visible")
-    return page
-
-
-def ready(page: Page, tab: str, count: int) -> None:
-    page.wait_for_selector(f"#{tab}-results[data-state=done]")
-    assert page.locator(f"#{tab}-results [data-state=ready]").count() == count
-
-
-def downloaded(page: Page, selector: str, path: Path) -> np.ndarray:
-    with page.expect_download() as download:
-        page.click(selector)
-    download.value.save_as(path)
-    return np.asarray(Image.open(path).convert("RGB"))
+pytestmark = [] if BROWSER else [pytest.mark.slow]
 
 
 def test_a_sample_is_shown_told_and_downloaded(site: Site):
@@ -222,22 +136,3 @@ def test_what_is_no_image_or_too_large_is_said(site: Site, tmp_path: Path):
     refused = [line for line in site.complaints if "status of 415" in line]
     assert len(refused) == 1
     site.complaints.remove(*refused)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_cut_off_and_everything_has_a_name(site: Site, scheme: str):
-    save_png(Path("wide.png"), np.zeros((40, 400, 3), np.uint8))
-    for width, height in ((1400, 900), (360, 740)):
-        page = site.page(width=width, height=height, scheme=scheme)
-        for tab in ("sample", "inpaint", "outpaint", "panorama", "explore"):
-            page.click(f"#tab-{tab}")
-            if tab in ("inpaint", "outpaint"):
-                page.set_input_files(f"#{tab}-file", "wide.png")
-                page.wait_for_selector(f"#{tab}-image:visible")
-            assert page.evaluate(CUT_OFF) == []
-            unnamed = page.evaluate(
-                "[...document.querySelectorAll('input, select, button, a')].filter(e =>"
-                " e.checkVisibility() && !(e.labels?.length || e.textContent.trim()"
-                " || e.getAttribute('aria-label'))).map(e => e.outerHTML)"
-            )
-            assert unnamed == []

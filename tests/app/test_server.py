@@ -20,41 +20,11 @@ from patchdm.app.server import HEADERS, studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.app import main
 from patchdm.formats.images import read_image, save_png
+from tests.app.asking import ended, given, pixels, posted
 from tests.app.conftest import HOSTS
 from tests.cli.runs import HEIGHT, WIDTH, hole
 
 SAMPLE: dict[str, Any] = {"kind": "sample", "seeds": [3, 9], "width": 2 * WIDTH, "height": HEIGHT}
-
-
-def posted(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
-    """Queue a job."""
-    response = client.post("/api/jobs", json=job)
-    assert response.status_code == 202, response.text
-    found: dict[str, Any] = response.json()
-    return found
-
-
-def ended(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
-    """Return a job when it has ended."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        found: dict[str, Any] = client.get(f"/api/jobs/{job['id']}").json()
-        if found["state"] not in ("queued", "running"):
-            return found
-        time.sleep(0.02)
-    raise AssertionError(found)
-
-
-def given(client: TestClient, file: str) -> str:
-    """Upload an image; return its id."""
-    response = client.post("/api/images", content=Path(file).read_bytes())
-    assert response.status_code == 201, response.text
-    name: str = response.json()["id"]
-    return name
-
-
-def pixels(client: TestClient, url: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(client.get(url).content)).convert("RGB"))
 
 
 def test_a_sample_is_that_of_its_command(client: TestClient, studio: Studio):

@@ -2,8 +2,11 @@
 
 import { drawStroke } from "./mask.js";
 
-/** Let a stage paint; `tool()` gives {erase, size}, `finished(stroke)` gets each stroke. */
-export function startBrush(stage, canvas, { tool, finished }) {
+/**
+ * Let a stage paint; `tool()` gives {erase, size}, `finished(stroke)` gets each stroke, `moved(at)`
+ * where keys moved the brush.
+ */
+export function startBrush(stage, canvas, { tool, finished, moved }) {
   const ring = stage.querySelector(".ring");
   const context = canvas.getContext("2d");
   let stroke = null;
@@ -86,6 +89,7 @@ export function startBrush(stage, canvas, { tool, finished }) {
     } else return;
     event.preventDefault();
     ring.hidden = false;
+    moved(at);
     place();
   });
   // Space held while the arrows move paints a line.
@@ -98,6 +102,13 @@ export function startBrush(stage, canvas, { tool, finished }) {
   return {
     context,
     place,
+    /** Where the brush is, in pixels of the image. */
+    at: () => at,
+    /** Forget the stroke that is being painted. */
+    abandon() {
+      stroke = pointer = null;
+      ring.hidden = true;
+    },
     /** Put the brush in the middle, for the keyboard. */
     centre() {
       at = { x: canvas.width / 2, y: canvas.height / 2 };

@@ -31,3 +31,20 @@ export function placed(image, sides, boxWidth, boxHeight, share) {
   const scale = Math.min((boxWidth * share) / whole.width, (boxHeight * share) / whole.height);
   return { scale, left: (boxWidth - whole.width * scale) / 2, top: (boxHeight - whole.height * scale) / 2 };
 }
+
+/** Return a view {scale, left, top} at another scale, in which a point of the box stays where it is. */
+export function zoomed(view, scale, x, y) {
+  const by = scale / view.scale;
+  return { scale, left: x - (x - view.left) * by, top: y - (y - view.top) * by };
+}
+
+/** Return a view moved so that the image fills the box, or lies in its middle if it is smaller. */
+export function kept(view, image, box) {
+  const along = (at, length, room) =>
+    Math.round(length <= room ? (room - length) / 2 : Math.min(0, Math.max(room - length, at)));
+  return {
+    scale: view.scale,
+    left: along(view.left, image.width * view.scale, box.width),
+    top: along(view.top, image.height * view.scale, box.height),
+  };
+}

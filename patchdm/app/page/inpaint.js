@@ -3,13 +3,14 @@
 import { download, upload } from "./api.js";
 import { startBrush } from "./brush.js";
 import { attempt, historyKey, isTyping, showError } from "./dom.js";
-import { fit } from "./geometry.js";
 import * as history from "./history.js";
+import { keepMask, recall, recallMask, remember } from "./keep.js";
 import { coverage, drawMask, maskFile } from "./mask.js";
-import { acceptPhotographs, display, recall, remember, sizeLine, uploaded } from "./photograph.js";
+import { acceptPhotographs, display, sizeLine, uploaded } from "./photograph.js";
 import { Results } from "./results.js";
 import { numberOf, restoringOf } from "./settings.js";
 import { seeds } from "./words.js";
+import { startZoom } from "./zoom.js";
 
 /** Start the tab; return {open(blob), results}. */
 export function startInpaint(model, jobs, view) {
@@ -35,11 +36,27 @@ export function startInpaint(model, jobs, view) {
   const brush = startBrush(stage, canvas, {
     tool: () => ({ erase, size: Number(size.value) }),
     finished: (stroke) => record(history.push(strokes, stroke), false),
+    moved: (at) => zoom.reveal(at),
+  });
+  const zoom = startZoom(stage.parentElement, stage, {
+    pinched() {
+      brush.abandon();
+      drawMask(brush.context, strokes.done);
+    },
+    changed() {
+      panel.querySelector("[data-size]").textContent = `${sizeLine(image)}, shown at ${Math.round(100 * zoom.scale())} %`;
+      brush.place();
+    },
   });
   const photographs = acceptPhotographs(panel, model, { use, close: () => use(null) });
 
   function record(next, again = true) {
     strokes = next;
+    if (image) keepMask(image.id, { strokes });
+    draw(again);
+  }
+
+  function draw(again) {
     if (again) drawMask(brush.context, strokes.done);
     const share = image ? coverage(canvas) : 0;
     part("mask-undo").disabled = !strokes.done.length;
@@ -54,34 +71,31 @@ export function startInpaint(model, jobs, view) {
     image = next;
     remember("inpaint", image);
     showError(alert, null);
-    if (!image) return record(history.empty(), false);
+    strokes = history.empty();
+    if (!image) return draw(false);
     photographs.setOpen(true);
     // A photograph of an earlier session can be gone.
     display(picture, image).catch(() => image === next && (photographs.setOpen(false), use(null)));
     canvas.width = image.width;
     canvas.height = image.height;
     const short = Math.min(image.width, image.height);
-    size.max = Math.max(8, Math.round(short * 0.6));
+    size.max = part("brush-pixels").max = Math.max(8, Math.round(short * 0.6));
     size.value = Math.max(4, Math.round(short * 0.14));
-    panel.querySelector("[data-size]").textContent = sizeLine(image);
-    record(history.empty());
-    arrange();
+    draw(true);
+    zoom.show(image);
     brush.centre();
     resized();
   }
 
-  function arrange() {
-    if (!image || panel.hidden) return;
-    const box = stage.parentElement;
-    const scale = fit(image.width, image.height, box.clientWidth, Math.max(240, innerHeight * 0.56));
-    stage.style.width = `${image.width * scale}px`;
-    stage.style.height = `${image.height * scale}px`;
-    stage.classList.toggle("enlarged", scale > 1);
-    brush.place();
+  /** Use an image of before a reload, with the mask that it had. */
+  async function useAgain(before) {
+    use(before);
+    const mask = await recallMask(before.id);
+    if (mask && image === before && !strokes.done.length) record(mask.strokes);
   }
 
   function resized() {
-    part("brush-pixels").textContent = `${size.value} px`;
+    part("brush-pixels").value = size.value;
     brush.place();
   }
 
@@ -102,13 +116,17 @@ export function startInpaint(model, jobs, view) {
   const step = (to) => record(history[to](strokes));
 
   size.addEventListener("input", resized);
+  part("brush-pixels").addEventListener("change", (event) => {
+    size.value = event.target.value; // which keeps it within its limits
+    resized();
+  });
+  for (const way of ["in", "out", "all"]) part(`zoom-${way}`).onclick = () => zoom.go(way);
   part("brush").onclick = () => choose(false);
   part("eraser").onclick = () => choose(true);
   part("mask-undo").onclick = () => step("undo");
   part("mask-redo").onclick = () => step("redo");
   part("mask-clear").onclick = () => record(history.push(strokes, null));
-  panel.addEventListener("shown", arrange);
-  addEventListener("resize", arrange);
+  panel.addEventListener("shown", zoom.arrange);
   document.addEventListener("keydown", (event) => {
     if (panel.hidden || !image || document.querySelector("dialog[open]")) return;
     const way = historyKey(event);
@@ -118,6 +136,10 @@ export function startInpaint(model, jobs, view) {
       e: () => choose(true),
       "[": () => resizeBy(0.85),
       "]": () => resizeBy(1.15),
+      "+": () => zoom.go("in", brush.at()),
+      "=": () => zoom.go("in", brush.at()), // the same key without Shift
+      "-": () => zoom.go("out", brush.at()),
+      0: () => zoom.go("all"),
     };
     const action = way ? () => step(way) : plain && keys[event.key.toLowerCase()];
     if (!action) return;
@@ -142,6 +164,6 @@ export function startInpaint(model, jobs, view) {
   });
 
   const before = recall("inpaint");
-  if (before) use(before);
+  if (before) useAgain(before);
   return { open, results };
 }

@@ -5,6 +5,7 @@ import { attempt, showError } from "./dom.js";
 import { startExplore } from "./explore.js";
 import { startInpaint } from "./inpaint.js";
 import { Jobs } from "./jobs.js";
+import { keepForms } from "./keep.js";
 import { startOutpaint } from "./outpaint.js";
 import { startPanorama } from "./panorama.js";
 import { startQueue } from "./queue.js";
@@ -19,6 +20,7 @@ const TAB_OF = { sample: "sample", inpaint: "inpaint", outpaint: "outpaint", pan
 async function start(notice) {
   const model = await getModel();
   fillForms(model);
+  keepForms(model);
   document.getElementById("model").textContent =
     `${model.name}, made for ${size(model.width, model.height)} pixels, on ${model.device}`;
 

@@ -5,7 +5,8 @@ import { startBorders } from "./borders.js";
 import { attempt, historyKey, showError } from "./dom.js";
 import { grown } from "./geometry.js";
 import * as history from "./history.js";
-import { acceptPhotographs, recall, remember, sizeLine, uploaded } from "./photograph.js";
+import { recall, remember } from "./keep.js";
+import { acceptPhotographs, sizeLine, uploaded } from "./photograph.js";
 import { Results } from "./results.js";
 import { numberOf, restoringOf, showSize } from "./settings.js";
 import { hasEnded, seeds } from "./words.js";
@@ -74,7 +75,7 @@ export function startOutpaint(model, jobs, view) {
 
   function setSides(changed) {
     for (const [side, pixels] of Object.entries(changed)) form.elements[side].value = pixels;
-    draw();
+    form.dispatchEvent(new Event("input")); // as if it were typed: drawn, and kept for a reload
   }
 
   // Another version of the same job takes the place of the one before: undo goes back to the image
@@ -122,7 +123,6 @@ export function startOutpaint(model, jobs, view) {
     }));
   });
 
-  setSides({ right: model.patch_size });
   const before = recall("outpaint");
   if (before?.done.length) record(before);
   return { open, results };

@@ -68,12 +68,3 @@ export function display(image, { url, width, height }) {
 
 /** The caption below a photograph. */
 export const sizeLine = ({ width, height }) => `${size(width, height)} pixels`;
-
-/** Keep an image in this browser tab, so that a reload finds it. */
-export function remember(key, value) {
-  if (value) sessionStorage.setItem(`patchdm-${key}`, JSON.stringify(value));
-  else sessionStorage.removeItem(`patchdm-${key}`);
-}
-
-/** Return what was kept, or null. */
-export const recall = (key) => JSON.parse(sessionStorage.getItem(`patchdm-${key}`) ?? "null");

@@ -6,11 +6,12 @@ const number = (text) => (text === "" ? null : Number(text));
 
 /** Put the shared fields into each form, with the model's defaults; hide what it does not have. */
 export function fillForms(model) {
-  for (const name of ["settings", "restoring"]) {
+  for (const name of ["opener", "settings", "restoring"]) {
     for (const slot of document.querySelectorAll(`[data-${name}]`)) {
       slot.replaceWith(document.getElementById(name).content.cloneNode(true));
     }
   }
+  for (const file of document.querySelectorAll("[type=file]")) file.id = `${file.closest("section").id}-file`;
   for (const field of document.querySelectorAll("[data-needs]")) field.hidden = !model[field.dataset.needs];
   for (const [name, choices] of [["solver", model.solvers], ["tiling", model.tilings]]) {
     for (const select of document.querySelectorAll(`select[name=${name}]`)) {
@@ -27,6 +28,7 @@ export function fillForms(model) {
   const { width, height } = document.getElementById("panorama-form").elements;
   width.value = 4 * model.width;
   height.value = model.height;
+  document.getElementById("outpaint-form").elements.right.value = model.patch_size;
   const { columns, rows } = document.getElementById("sample-form").elements;
   columns.value = Math.max(1, Math.round(model.width / model.patch_size));
   rows.value = Math.max(1, Math.round(model.height / model.patch_size));
