@@ -113,13 +113,13 @@ class OfFiles:
     def small(self) -> Small:
         """Return their thumbnails; what is no image is left out."""
         width, height = self._size
-        small = thumbnails(np.zeros((1, height, width, 3), np.uint8)).shape[2:0:-1]
+        _, h, w, _ = thumbnails(np.zeros((1, height, width, 3), np.uint8)).shape
         found, self._read = [], []
         wanted = set(self._names)
         for name, file in self._open():
             if name in wanted:
                 with contextlib.suppress(PatchDMError):
-                    found += read_views(_bytes(file), *small, VIEWS, least_scale=0.6, name=name)[0]
+                    found += read_views(_bytes(file), w, h, VIEWS, least_scale=0.6, name=name)[0]
                     self._read.append(name)
         if not found:
             raise PatchDMError("photographs: found none that can be read")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
+import os
 import secrets
 import socket
 import threading
@@ -87,7 +88,11 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise PatchDMError(f"--host, --port: found {host}:{port}: {error.strerror}") from None
+        # Python adds the address once more, but to errors of names.
+        why = (
+            error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        )
+        raise PatchDMError(f"--host, --port: found {host}:{port}: {why}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -38,19 +38,26 @@ def client(studio: Studio) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def site(studio: Studio) -> Iterator[Site]:
-    if BROWSER is None:
-        pytest.fail("found no Chromium on the path")
+def address(studio: Studio) -> Iterator[str]:
+    """Serve the studio as the command does; return its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER)
-        found = Site(f"http://127.0.0.1:{listening.getsockname()[1]}/", browser)
-        yield found
-        browser.close()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
     server.should_exit = True
     thread.join(30)
+
+
+@pytest.fixture
+def site(address: str) -> Iterator[Site]:
+    """Return the page in a browser, which must not complain."""
+    if BROWSER is None:
+        pytest.fail("found no Chromium on the path")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER)
+        found = Site(address, browser)
+        yield found
+        browser.close()
     assert found.complaints == []

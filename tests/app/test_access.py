@@ -124,5 +124,5 @@ def test_nothing_is_cut_off_and_everything_has_a_name(site: Site, size: tuple[in
     page.goto(f"{site.url}docs")
     until(page, "document.documentElement.dataset.ready")
     assert page.evaluate(CUT_OFF) == []
-    assert page.locator("#operations h2").count() == 10
+    assert page.locator("#operations h2").count() == 11
     assert "Interpolate" in page.inner_text("#schemas")

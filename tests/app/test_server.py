@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from patchdm.app import routes, work
+from patchdm.app import routes, serve
+from patchdm.app import work as working
 from patchdm.app.jobs import Jobs
 from patchdm.app.server import HEADERS, studio_app
 from patchdm.app.work import Studio
@@ -22,7 +24,7 @@ from patchdm.cli.app import main
 from patchdm.formats.images import read_image, save_png
 from tests.app.asking import ended, given, pixels, posted
 from tests.app.conftest import HOSTS
-from tests.cli.runs import HEIGHT, WIDTH, hole
+from tests.cli.runs import HEIGHT, WIDTH, hole, refusal
 
 SAMPLE: dict[str, Any] = {"kind": "sample", "seeds": [3, 9], "width": 2 * WIDTH, "height": HEIGHT}
 
@@ -265,7 +267,7 @@ def test_variations_begin_at_the_seeds_own_image(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, computed: str
 ):
     if computed == "one by one":  # as the images of larger networks are
-        monkeypatch.setattr(work, "group_size", lambda *_: 1)
+        monkeypatch.setattr(working, "group_size", lambda *_: 1)
     options = {"solver": "ddim", "steps": 2}
     own = {"kind": "sample", "seeds": [2], "width": WIDTH, "height": HEIGHT} | options
     (result,) = ended(client, posted(client, own))["results"]
@@ -295,3 +297,14 @@ def test_codes_need_a_model_that_has_them(client: TestClient, studio: Studio):
         response = client.post("/api/jobs", json=job)
         assert response.status_code == 422
         assert response.json()["error"] == f"{job['kind']}: found a model without codes"
+
+
+def test_a_port_and_a_folder_have_one_server(work: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = refusal("app", "run/data/models", "--port", port)
+    assert line == f"--host, --port: found 127.0.0.1:{port}: Address already in use"
+    with serve._alone(Path("studio")):
+        line = refusal("app", "run/data/models", "--port", "0")
+    assert line == "--out: studio: in use by another studio"
+    assert [path.name for path in (work / "studio").iterdir()] == [".lock"]
