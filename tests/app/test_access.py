@@ -21,8 +21,12 @@ TABS = ("sample", "inpaint", "outpaint", "panorama", "explore")
 
 def violations(page: Page) -> list[Any]:
     """Return what axe-core finds wrong in a page, and where."""
-    found = Axe().run(page, options=RULES).response["violations"]
-    return [(each["id"], each["help"], [node["html"] for node in each["nodes"]]) for each in found]
+    found = Axe().run(page, options=RULES).response
+    assert "color-contrast" in {each["id"] for each in found["passes"]}
+    return [
+        (each["id"], each["help"], [node["html"] for node in each["nodes"]])
+        for each in found["violations"]
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -47,6 +51,15 @@ def test_axe_finds_nothing(site: Site, scheme: str, size: tuple[int, int]):
     page.goto(f"{site.url}docs")
     until(page, "document.documentElement.dataset.ready")
     assert violations(page) == []
+
+
+def test_axe_sees_what_is_wrong(site: Site):
+    page = site.page()
+    page.evaluate("document.querySelector('#sample-go').style.color = '#5588aa'")
+    page.evaluate(
+        "document.querySelector('#sample-form label').replaceWith(document.createElement('input'))"
+    )
+    assert [rule for rule, *_ in violations(page)] == ["color-contrast", "label"]
 
 
 def test_the_keyboard_is_enough(site: Site):

@@ -65,7 +65,7 @@ def test_single_pixels_of_a_large_photograph_are_painted(site: Site):
     stage = box(page)
     assert (stage["width"], stage["height"]) == (3840 * 32, 3072 * 32)
     page.mouse.click(*corner)
-    assert page.inner_text("#inpaint-coverage").startswith("less than 1 %")
+    assert page.inner_text("#inpaint-coverage").startswith("Less than 1 %")
     fill(page, "inpaint", number=1, steps=1)
     mask = mask_of(site, page)
     ready(page, "inpaint", 1)

@@ -96,7 +96,7 @@ def test_codes_between_two_seeds_are_a_row(site: Site):
     page.select_option("#explore-form [name=way]", "around")
     fill(page, "explore", towards=5, number=2, strength=0.5)
     page.click("#explore-go")
-    page.wait_for_selector("#explore-results [aria-label^='Seed 1 towards 6']")
+    page.wait_for_selector("#explore-results [aria-label^='Towards 6']")
     ready(page, "explore", 2)
 
 

@@ -56,7 +56,16 @@ function table(caption, head, rows) {
   );
 }
 
-function operation(path, method, { summary, description, parameters = [], requestBody, responses }) {
+function answers(name, responses) {
+  const rows = responses.map(([status, { description: why, content = {} }]) => [
+    status,
+    Object.entries(content).flatMap(([kind, found]) => [`${kind}: `, ...type(found.schema)]),
+    text(why),
+  ]);
+  return table(`Answers ${name}`, ["Status", "Content", "Meaning"], rows);
+}
+
+function operation(path, method, { summary, description, parameters = [], requestBody, responses }, shared) {
   const parts = [
     element("h2", {}, element("code", { text: `${method.toUpperCase()} ${path}` })),
     element("p", { text: text(description ?? summary) }),
@@ -68,12 +77,8 @@ function operation(path, method, { summary, description, parameters = [], reques
   for (const [kind, { schema }] of Object.entries(requestBody?.content ?? {})) {
     parts.push(element("p", {}, `Body, ${kind}: `, ...type(schema)));
   }
-  const rows = Object.entries(responses).map(([status, { description: why, content = {} }]) => [
-    status,
-    Object.entries(content).flatMap(([kind, { schema }]) => [`${kind}: `, ...type(schema)]),
-    text(why),
-  ]);
-  parts.push(table(`Answers of ${method.toUpperCase()} ${path}`, ["Status", "Content", "Meaning"], rows));
+  const own = Object.entries(responses).filter(([status]) => !shared.includes(status));
+  parts.push(answers(`of ${method.toUpperCase()} ${path}`, own));
   return element("section", {}, ...parts);
 }
 
@@ -96,9 +101,12 @@ function schema(name, found) {
 attempt(document.querySelector("[role=alert]"), async () => {
   const { paths, components } = await getDescription();
   document.getElementById("openapi").href = signed("/api/openapi.json");
+  const all = Object.values(paths).flatMap((ways) => Object.values(ways).map(({ responses }) => responses));
+  const shared = Object.keys(all[0]).filter((status) => status >= 400 && all.every((each) => status in each));
+  document.getElementById("problems").append(answers("of all", shared.map((status) => [status, all[0][status]])));
   document.getElementById("operations").append(
     ...Object.entries(paths).flatMap(([path, ways]) =>
-      Object.entries(ways).map(([method, found]) => operation(path, method, found)),
+      Object.entries(ways).map(([method, found]) => operation(path, method, found, shared)),
     ),
   );
   document.getElementById("schemas").append(

@@ -5,7 +5,7 @@ import { startBrush } from "./brush.js";
 import { attempt, historyKey, isTyping, showError } from "./dom.js";
 import * as history from "./history.js";
 import { keepMask, recall, recallMask, remember } from "./keep.js";
-import { coverage, drawMask, maskFile } from "./mask.js";
+import { coverage, drawMask, isPainted, maskFile } from "./mask.js";
 import { acceptPhotographs, display, sizeLine, uploaded } from "./photograph.js";
 import { Results } from "./results.js";
 import { numberOf, restoringOf } from "./settings.js";
@@ -59,12 +59,13 @@ export function startInpaint(model, jobs, view) {
   function draw(again) {
     if (again) drawMask(brush.context, strokes.done);
     const share = image ? coverage(canvas) : 0;
+    // A small copy does not show the finest strokes on a large photograph.
+    const painted = share > 0.001 || (strokes.done.at(-1) && isPainted(canvas));
     part("mask-undo").disabled = !strokes.done.length;
     part("mask-redo").disabled = !strokes.undone.length;
-    part("mask-clear").disabled = part("inpaint-go").disabled = share === 0;
-    const percent = share < 0.01 ? "less than 1" : Math.round(share * 100);
-    const painted = share ? `${percent} % of the photograph is painted.` : "Paint over what is to be made.";
-    part("inpaint-coverage").textContent = image ? painted : "";
+    part("mask-clear").disabled = part("inpaint-go").disabled = !painted;
+    const line = painted ? `${share < 0.01 ? "Less than 1" : Math.round(share * 100)} % of the photograph is painted.` : "Paint over what is to be made.";
+    part("inpaint-coverage").textContent = image ? line : "";
   }
 
   function use(next) {

@@ -49,6 +49,20 @@ export async function maskFile(canvas) {
   return { white, blob: await plain.convertToBlob({ type: "image/png" }) };
 }
 
+/** Return whether any pixel is painted: exact, in strips of bounded memory. */
+export function isPainted(canvas) {
+  const { width, height } = canvas;
+  const rows = 256;
+  const strip = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
+  for (let top = 0; top < height; top += rows) {
+    strip.clearRect(0, 0, width, rows);
+    strip.drawImage(canvas, 0, -top);
+    const { data } = strip.getImageData(0, 0, width, rows);
+    for (let at = 3; at < data.length; at += 4) if (data[at] >= ENOUGH) return true;
+  }
+  return false;
+}
+
 /** Return about which share of the canvas is covered, from 0 to 1: fast, on a small copy. */
 export function coverage(canvas) {
   const side = 256;

@@ -55,7 +55,7 @@ export function stateLine(job) {
 
 /** The name of an image among those of its job. */
 export function imageName(job, index) {
-  if (job.kind === "vary") return `Seed ${job.request.seed} towards ${job.request.towards[index]}`;
+  if (job.kind === "vary") return `Towards ${job.request.towards[index]}`;
   const seed = job.results[index]?.seed ?? job.request?.seeds?.[index];
   if (job.kind === "interpolate" || seed === undefined || seed === null) return `${index + 1} of ${job.total}`;
   return `Seed ${seed}`;
