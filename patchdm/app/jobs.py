@@ -207,18 +207,13 @@ class Clock:
     """Time left, by the steps that were made."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.made, self._start = steps, 0, time.monotonic()
+        self.steps, self._start = steps, time.monotonic()
         self._there: int | None = None  # at the first look
-
-    def step(self) -> float | None:
-        """Count a step; return the seconds left."""
-        return self.at(self.made + 1)
 
     def at(self, made: int) -> float | None:
         """Return the seconds left after so many steps; None: none was made since the start."""
         if self._there is None:
             self._there, self._start = made, time.monotonic()
-        self.made = made
         if made == self._there:
             return None
         each = (time.monotonic() - self._start) / (made - self._there)

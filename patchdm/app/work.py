@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
-from torch import Tensor
 
 from patchdm.app.explore import between, varied
 from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
 from patchdm.app.nearest import Finder
 from patchdm.app.photographs import Images
 from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving, Vary
+from patchdm.app.watch import watched
 from patchdm.cli.panorama import planned
 from patchdm.cli.restore import Restorer, beyond, masked
 from patchdm.devices import one_thread
@@ -25,14 +22,10 @@ from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.tensors import to_uint8
 from patchdm.memory import return_freed_memory
 from patchdm.sampling.generate import draw_group, group_size, model_hash
-from patchdm.sampling.solve import Predict
 from patchdm.sampling.solvers import solver
-from patchdm.sampling.tilings import Step
 
 OF_STUDIO = {"image", "mask"}
 """Of a request, what means nothing elsewhere: ids of uploads."""
-PREVIEW_SIDE = 768
-"""Longest side of a preview, in pixels."""
 
 
 class Studio:
@@ -78,11 +71,12 @@ class Studio:
             self.pipe.scheduler = self.scheduler(asked)
         ways = {Sample: self._samples, Interpolate: self._explored, Vary: self._explored}
         way: Any = ways.get(type(asked), self._versions)
-        watched: Any = self._watched(job, jobs, len(left))
+        self._row = 0
+        seen: Any = watched(self.pipe, job, jobs, self._rounds(asked, left), lambda: self._row)
         if isinstance(asked, Panorama):  # which tells of blocks
-            way, watched = functools.partial(self._panorama, job, jobs), contextlib.nullcontext()
+            way, seen = functools.partial(self._panorama, job, jobs), contextlib.nullcontext()
         try:
-            with watched:
+            with seen:
                 for number, seed, pixels, command in way(asked, left):
                     keep(number, seed, pixels, command)
         finally:
@@ -103,17 +97,26 @@ class Studio:
         """Return a solver of its own, so that a request may be checked while a job runs."""
         return solver(self._scheduler, asked.solver or self.loaded.found.solver or "ddim")
 
+    def _group(self, asked: Sample) -> int:
+        """Return how many seeds are computed together: on a CPU as many as by the command."""
+        return group_size(self.pipe.unet, asked.width) if self.pipe.device.type == "cpu" else 1
+
+    def _rounds(self, asked: Request, left: list[int]) -> int:
+        """Return how often the steps are gone through."""
+        if not isinstance(asked, Sample):
+            return len(left)
+        return len({asked.seeds[number] // self._group(asked) for number in left})
+
     def _samples(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
         options = self.sampling(asked) | {"width": asked.width, "height": asked.height}
-        # As the command draws them: on a CPU the seeds of a group are computed together.
-        on_cpu = self.pipe.device.type == "cpu"
-        group = group_size(self.pipe.unet, asked.width) if on_cpu else 1
+        group = self._group(asked)
         waiting = {number: asked.seeds[number] for number in left}
         while waiting:
             first = next(iter(waiting.values())) // group
             numbers = [n for n, seed in waiting.items() if seed // group == first]
             seeds = [waiting.pop(number) for number in numbers]
-            with one_thread(small=on_cpu and group > 1):
+            self._row = seeds[0] % group
+            with one_thread(small=group > 1):
                 drawn = draw_group(group, range(2**64), options, asked.code_seed, self.pipe, seeds)
             for number, seed, pixels in zip(numbers, seeds, drawn, strict=True):
                 yield number, seed, pixels, self._command(asked, seed, options)
@@ -190,64 +193,3 @@ class Studio:
 
     def _model(self) -> str:
         return f"{self.model} " if self.model else ""
-
-    @contextlib.contextmanager
-    def _watched(self, job: Job, jobs: Jobs, images: int) -> Iterator[None]:
-        """Tell a job of every prediction of the network within, with the x_0 that it implies.
-
-        A job that is told to stop does so at the next use of the network, which also fits codes.
-        """
-        clock: list[Clock] = []
-        unwatched, encode = self.pipe.denoiser, self.pipe.unet.encode
-
-        def stoppable(*given: Any, **options: Any) -> Any:
-            if job.stop.is_set():
-                raise CancelledError
-            return encode(*given, **options)
-
-        def denoiser(*given: Any, **options: Any) -> Predict:
-            predict, made = unwatched(*given, **options), 0
-
-            def watched(x_t: Tensor, step: Step) -> Tensor:
-                nonlocal made
-                found = predict(x_t, step)
-                made += 1
-                if not clock:
-                    clock.append(Clock(images * step.count))
-                jobs.told(
-                    job,
-                    step=made,
-                    steps=max(step.count, made),
-                    seconds_left=clock[0].step(),
-                    preview=png(x_0(self.pipe.scheduler, x_t, found, step.t)),
-                )
-                return found
-
-            return watched
-
-        # Over the methods of the classes, until they are deleted.
-        self.pipe.denoiser = denoiser  # type: ignore[assignment, method-assign]
-        self.pipe.unet.encode = stoppable
-        try:
-            yield
-        finally:
-            del self.pipe.denoiser, self.pipe.unet.encode
-
-
-def x_0(scheduler: Any, x_t: Tensor, predicted: Tensor, t: Tensor) -> Tensor:
-    """Return the image (C, H, W) that a prediction of the first one means (PAPER section 1)."""
-    a = scheduler.alphas_cumprod[t.long().cpu()].item()
-    signal, noise = a**0.5, (1 - a) ** 0.5
-    x, found = x_t[0].float().cpu(), predicted[0].float().cpu()
-    if scheduler.config.prediction_type == "v_prediction":
-        return signal * x - noise * found
-    return (x - noise * found) / signal
-
-
-def png(image: Tensor) -> bytes:
-    """Return an image (3, H, W) as a PNG of at most `PREVIEW_SIDE` pixels."""
-    picture = Image.fromarray(to_uint8(image[None])[0])
-    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import socket
@@ -308,3 +309,32 @@ def test_a_port_and_a_folder_have_one_server(work: Path):
         line = refusal("app", "run/data/models", "--port", "0")
     assert line == "--out: studio: in use by another studio"
     assert [path.name for path in (work / "studio").iterdir()] == [".lock"]
+
+
+def test_the_preview_is_of_the_image_at_work(client: TestClient):
+    """Of its seed, among all that are computed together; at the last step it is the image."""
+    job = SAMPLE | {"seeds": [9, 10, 35], "solver": "ddim", "steps": 12}
+    with client.stream("GET", f"/api/jobs/{posted(client, job)['id']}/events") as stream:
+        lines = [line for line in stream.iter_lines() if line]
+    seen = [json.loads(line.removeprefix("data: ")) for line in lines]
+    preview = pixels(client, f"/api/jobs/{seen[-1]['id']}/preview.png").astype(int)
+    assert np.abs(preview - pixels(client, seen[-1]["results"][2]["url"])).max() <= 1
+    assert all(1 <= each["step"] <= each["steps"] == 12 for each in seen if each["step"])
+
+
+def test_restoring_counts_its_steps_and_stops_while_it_fits_a_code(
+    client: TestClient, studio: Studio, monkeypatch: pytest.MonkeyPatch
+):
+    image, mask = given(client, "photo.png"), given(client, "mask.png")
+    job = {"kind": "inpaint", "image": image, "mask": mask, "seeds": [0], "steps": 3}
+    found = ended(client, posted(client, job))
+    assert (found["step"], found["steps"]) == (3, 3)  # each made `resamplings` times
+    fit = dict(studio.loaded.found.fit or {}) | {"num_steps": 10**6}
+    endless = dataclasses.replace(studio.loaded.found, fit=fit)
+    monkeypatch.setattr(studio, "loaded", dataclasses.replace(studio.loaded, found=endless))
+    fitting = posted(client, job)
+    while client.get(f"/api/jobs/{fitting['id']}").json()["state"] != "running":
+        time.sleep(0.01)
+    time.sleep(0.5)
+    client.delete(f"/api/jobs/{fitting['id']}")
+    assert ended(client, fitting)["state"] == "cancelled"
