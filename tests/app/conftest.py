@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,17 +38,23 @@ def client(studio: Studio) -> Iterator[TestClient]:
         yield found
 
 
-@pytest.fixture
-def address(studio: Studio) -> Iterator[str]:
-    """Serve the studio as the command does; return its URL."""
+@contextlib.contextmanager
+def served(studio: Studio, token: str | None = None) -> Iterator[str]:
+    """Serve the studio as the command does; yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
-    app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=None)
+    app = studio_app(studio, hosts=frozenset({"127.0.0.1"}), token=token)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
     server.should_exit = True
     thread.join(30)
+
+
+@pytest.fixture
+def address(studio: Studio) -> Iterator[str]:
+    with served(studio) as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,9 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from patchdm.app.nearest import Finder
+from patchdm.app.photographs import OfFiles
+from patchdm.app.work import Studio
 from patchdm.cli.app import main
 from patchdm.formats.images import read_image
-from tests.app.browser import Site, downloaded, fill, opened, ready, until
+from tests.app.browser import SECONDS, Site, downloaded, fill, opened, ready, until
+from tests.app.conftest import served
 from tests.cli.runs import HEIGHT, WIDTH, P
 from tests.report.test_browser import BROWSER
 
@@ -30,8 +34,17 @@ def test_a_sample_is_shown_told_and_downloaded(site: Site):
     main(["sample", "run/data/models", *command.split()[3:-1], "out"])
     (path,) = Path("out").rglob("000008.png")
     np.testing.assert_array_equal(made, read_image(path))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for what, copied in (("seed", "8"), ("command", command)):
+        page.click(f"#copy-{what}")
+        page.wait_for_selector(f"#viewer-said:text-is('{what.capitalize()} copied.')")
+        assert page.evaluate("navigator.clipboard.readText()") == copied
     page.click("#to-inpaint")
     page.wait_for_selector("#inpaint-image:visible")
+    page.click("#tab-sample")
+    page.click("#sample-results .open >> nth=0")
+    page.click("#to-outpaint")
+    page.wait_for_selector("#outpaint-image:visible")
 
 
 def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
@@ -136,3 +149,39 @@ def test_what_is_no_image_or_too_large_is_said(site: Site, tmp_path: Path):
     refused = [line for line in site.complaints if "status of 415" in line]
     assert len(refused) == 1
     site.complaints.remove(*refused)
+
+
+def test_the_nearest_photographs_are_shown(site: Site, studio: Studio, landscapes: Path):
+    studio.finder = Finder(OfFiles(landscapes, HEIGHT, WIDTH), studio.size)
+    page = site.page()
+    fill(page, "sample", number=1, steps=2)
+    page.click("#sample-go")
+    ready(page, "sample", 1)
+    page.click("#sample-results .open")
+    page.click("#to-nearest")
+    page.wait_for_selector("#viewer-nearest img >> nth=5")
+    assert page.evaluate("document.querySelector('#viewer-nearest img').naturalWidth") == WIDTH
+    assert page.inner_text("#viewer-said").startswith("Nearest of 12 photographs, by thumbnails")
+    names = page.locator("#viewer-nearest .name span").all_inner_texts()
+    assert set(names) <= {path.name for path in landscapes.iterdir()}
+
+
+def test_a_token_opens_the_page_and_leaves_the_address_bar(site: Site, studio: Studio):
+    with served(studio, "secret") as url:
+        page = site.browser.new_page()
+        page.set_default_timeout(SECONDS)
+        page.goto(f"{url}#token=secret")
+        page.wait_for_selector("html[data-ready]")
+        assert page.url == url
+        fill(page, "sample", number=1, steps=2)
+        page.click("#sample-go")
+        ready(page, "sample", 1)
+        shown = "document.querySelector('#sample-results .open img').naturalWidth"
+        until(page, f"{shown} === {WIDTH}")
+        page.click("footer a")
+        page.wait_for_selector("html[data-ready] #operations h2")
+        stranger = site.browser.new_page()
+        stranger.goto(url)
+        stranger.wait_for_selector(
+            "#notice:text-is('token: expected the one that the studio printed')"
+        )

@@ -44,7 +44,7 @@ export function startInpaint(model, jobs, view) {
       drawMask(brush.context, strokes.done);
     },
     changed() {
-      panel.querySelector("[data-size]").textContent = `${sizeLine(image)}, shown at ${Math.round(100 * zoom.scale())} %`;
+      panel.querySelector("[data-size]").textContent = `${sizeLine(image)} at ${Math.round(100 * zoom.scale())} %`;
       brush.place();
     },
   });
