@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from patchdm.choices import Solver, Tiling, Wrap
+from patchdm.choices import Code, Solver, Tiling, Wrap
 
 MOST_IMAGES, MOST_STEPS, MOST_PIXELS = 256, 1000, 2**24
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # numbers that a page can write
@@ -99,6 +99,7 @@ class Restoring(Request):
     seeds: Seeds
     steps: Steps | None = None
     guidance: Guidance | None = None
+    code: Code | None = None
     native: bool = False
 
     @property

@@ -164,13 +164,11 @@ class Studio:
             margins = {side: getattr(asked, side) for side in ("left", "top", "right", "bottom")}
             given = " ".join(f"--{side} {pixels}" for side, pixels in margins.items() if pixels)
             task, verb, more = beyond(image, margins), "outpaint", f"IMAGE {given}"
-        named = {"num_inference_steps": asked.steps, "guidance_scale": asked.guidance}
-        options = {name: value for name, value in named.items() if value is not None}
-        flags = "".join(
-            f" {flag} {value}"
-            for flag, value in (("--steps", asked.steps), ("--guidance", asked.guidance))
-            if value is not None
-        ) + (" --native" if asked.native else "")
+        names = {"steps": "num_inference_steps", "guidance": "guidance_scale", "code": "code"}
+        chosen = asked.model_dump(include=set(names), exclude_none=True)
+        options = {names[name]: value for name, value in chosen.items()}
+        flags = "".join(f" --{name} {value}" for name, value in chosen.items())
+        flags += " --native" if asked.native else ""
         for number in left:
             seed = asked.seeds[number]
             pixels = self.loaded.restored(task, seed, native=asked.native, **options)

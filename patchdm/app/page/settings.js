@@ -47,11 +47,12 @@ export function samplingOf(form) {
   };
 }
 
-/** Return steps, guidance and native of a form: null is the model's default. */
+/** Return steps, guidance, code and native of a form: null is the model's default. */
 export function restoringOf(form) {
   return {
     steps: numberOf(form, "steps"),
     guidance: numberOf(form, "guidance"),
+    code: form.elements.code.value || null,
     native: form.elements.native.checked,
   };
 }
