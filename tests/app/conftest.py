@@ -10,15 +10,14 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import sync_playwright
 from starlette.testclient import TestClient
 
 from patchdm.app.server import studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.restore import restorer
 from tests.app.browser import Site
+from tests.browser import chromium
 from tests.cli import conftest as commands
-from tests.report.test_browser import BROWSER
 
 MODEL = Path("run/data/models")
 HOSTS = frozenset({"testserver"})
@@ -60,11 +59,7 @@ def address(studio: Studio) -> Iterator[str]:
 @pytest.fixture
 def site(address: str) -> Iterator[Site]:
     """Return the page in a browser, which must not complain."""
-    if BROWSER is None:
-        pytest.fail("found no Chromium on the path")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER)
+    with chromium() as browser:
         found = Site(address, browser)
         yield found
-        browser.close()
     assert found.complaints == []

@@ -12,9 +12,9 @@ from playwright.sync_api import Page
 
 from patchdm.formats.images import read_image, save_png
 from tests.app.browser import Site, downloaded, fill, opened, ready, until
-from tests.report.test_browser import BROWSER, CUT_OFF
+from tests.browser import CUT_OFF, MARKS
 
-pytestmark = [] if BROWSER else [pytest.mark.slow]
+pytestmark = MARKS
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 TABS = ("sample", "inpaint", "outpaint", "panorama", "explore")
 

@@ -14,10 +14,10 @@ from playwright.sync_api import Page
 
 from patchdm.formats.images import save_png
 from tests.app.browser import Site, fill, opened, ready, until
+from tests.browser import MARKS
 from tests.photographs import photograph
-from tests.report.test_browser import BROWSER
 
-pytestmark = [] if BROWSER else [pytest.mark.slow]
+pytestmark = MARKS
 GIVE = """([selector, name, kind, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const data = new DataTransfer();

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from patchdm.app.nearest import Finder
 from patchdm.app.photographs import OfFiles
@@ -15,10 +14,10 @@ from patchdm.cli.app import main
 from patchdm.formats.images import read_image
 from tests.app.browser import SECONDS, Site, downloaded, fill, opened, ready, until
 from tests.app.conftest import served
+from tests.browser import MARKS
 from tests.cli.runs import HEIGHT, WIDTH, P
-from tests.report.test_browser import BROWSER
 
-pytestmark = [] if BROWSER else [pytest.mark.slow]
+pytestmark = MARKS
 
 
 def test_a_sample_is_shown_told_and_downloaded(site: Site):
