@@ -20,7 +20,9 @@ export function keepForms(model) {
     const kept = recall(form.id);
     if (kept?.of === of) {
       for (const field of named()) {
-        if (field.name in kept.values) field[property(field)] = kept.values[field.name];
+        const value = kept.values[field.name];
+        const offered = field.tagName !== "SELECT" || [...field.options].some((option) => option.value === value);
+        if (value !== undefined && offered) field[property(field)] = value;
       }
     }
     form.addEventListener("input", () => {
