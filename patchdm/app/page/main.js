@@ -57,8 +57,9 @@ async function start(notice) {
     offline = false;
   });
   await jobs.start();
-  // After a reload each tab shows its newest job, unless one was begun meanwhile.
+  // After a reload each tab shows its newest job with something to see, unless one was begun meanwhile.
   for (const job of jobs.list) {
+    if (job.state === "cancelled" && !job.results.length) continue;
     const panel = panels[TAB_OF[job.kind]];
     if (panel && !panel.results.used) panel.results.show(job);
   }
