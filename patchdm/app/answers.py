@@ -39,6 +39,7 @@ class Model(Answer):
     defaults: Defaults
     guidance: bool = Field(description="whether guidance may be above 0")
     code: bool = Field(description="whether codes are sampled, as exploring needs")
+    field: bool = Field(description="whether the code of an image can drift to others")
     photographs: bool = Field(description="whether the photographs of the training are known")
     limit_pixels: int = Field(description="of an image that is made")
     upload_bytes: int = Field(description="of an image that is uploaded")

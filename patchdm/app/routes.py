@@ -211,6 +211,7 @@ def about(studio: Studio) -> dict[str, Any]:
         },
         "guidance": bool(config.unconditional),
         "code": studio.pipe.latent is not None,
+        "field": studio.loaded.drifts,
         "photographs": studio.finder is not None,
         "limit_pixels": MOST_PIXELS,
         "upload_bytes": UPLOAD_BYTES,

@@ -123,6 +123,14 @@ class Restorer:
             raise PatchDMError(one_line(error)) from None
         return to_uint8(made)[0]
 
+    @property
+    def drifts(self) -> bool:
+        """Whether the model knows the code of an image, and others to drift to."""
+        pipe = self.pipe
+        fitted = pipe.code_table is not None and self.found.fit is not None
+        known = pipe.encoder is not None or fitted
+        return bool(pipe.latent is not None and known and pipe.unet.config.sample_size)
+
     def smaller(self, task: Task) -> tuple[int, int] | None:
         """Return the size (height, width) at which a larger image is worked on; None: its own."""
         trained, pixels = self.pipe.unet.config.sample_size, math.prod(task.photograph)

@@ -44,6 +44,8 @@ def test_a_sample_is_shown_told_and_downloaded(site: Site):
     page.click("#sample-results .open >> nth=0")
     page.click("#to-outpaint")
     page.wait_for_selector("#outpaint-image:visible")
+    assert page.is_checked("#outpaint-form [name=native]")  # as large as the model made it
+    assert page.input_value("#outpaint-form [name=code]") == "field"
 
 
 def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
@@ -74,6 +76,7 @@ def test_a_painted_hole_is_filled_and_nothing_else(site: Site):
 def test_borders_move_outwards_again_and_again(site: Site):
     photo = read_image(Path("photo.png"))
     page = opened(site.page(), "outpaint", "photo.png")
+    assert not page.is_checked("#outpaint-form [name=native]")
     for number, width in enumerate((35 + 9, 35 + 18), start=1):
         fill(page, "outpaint", right=9, steps=2)
         page.click("#outpaint-go")
@@ -88,7 +91,10 @@ def test_borders_move_outwards_again_and_again(site: Site):
 def test_a_panorama_is_made_and_looked_around_in(site: Site):
     page = site.page()
     page.click("#tab-panorama")
-    fill(page, "panorama", first=1, codes=3, width=75, height=20, steps=2)
+    fill(page, "panorama", first=1, codes=3, width=75, height=2 * HEIGHT, steps=2)
+    assert "landscapes will lie above each other" in page.inner_text("#panorama-pixels")
+    fill(page, "panorama", height=20)
+    assert page.inner_text("#panorama-pixels") == "75 × 20 pixels"
     page.select_option("#panorama-form [name=wrap]", "x")
     page.click("#panorama-go")
     ready(page, "panorama", 1)

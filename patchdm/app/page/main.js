@@ -27,8 +27,8 @@ async function start(notice) {
   const jobs = new Jobs();
   const panels = {};
   let go = () => {};
-  const send = async (target, blob) => {
-    await panels[target].open(blob);
+  const send = async (target, blob, job) => {
+    await panels[target].open(blob, job);
     go(target);
   };
   const view = startViewer({ model, send });

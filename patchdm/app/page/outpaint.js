@@ -13,7 +13,7 @@ import { hasEnded, seeds } from "./words.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 
-/** Start the tab; return {open(blob), results}. */
+/** Start the tab; return {open(blob, job), results}. */
 export function startOutpaint(model, jobs, view) {
   const part = (id) => document.getElementById(id);
   const panel = part("outpaint");
@@ -41,7 +41,10 @@ export function startOutpaint(model, jobs, view) {
     page: model.patch_size,
   });
   const photographs = acceptPhotographs(panel, model, {
-    use: (next) => record(history.push(history.empty(), next)),
+    use(next) {
+      setNative(false);
+      record(history.push(history.empty(), next));
+    },
     close: () => record(history.empty()),
   });
 
@@ -94,7 +97,16 @@ export function startOutpaint(model, jobs, view) {
     if (job.state === "done" && job.request.image === image()?.id) attempt(alert, () => adopt(job, 0));
   });
 
-  const open = async (blob) => record(history.push(history.empty(), await uploaded(blob, model)));
+  // What the model made goes on at its own size, a photograph at the training's.
+  function setNative(native) {
+    form.elements.native.checked = native;
+    form.dispatchEvent(new Event("input"));
+  }
+
+  async function open(blob, job) {
+    setNative(job.request.native ?? true);
+    record(history.push(history.empty(), await uploaded(blob, model)));
+  }
   const step = (to) => record(history[to](images));
 
   form.addEventListener("input", draw);

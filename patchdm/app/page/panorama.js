@@ -40,7 +40,11 @@ export function startPanorama(model, jobs, view) {
   document.getElementById("panorama").addEventListener("shown", look);
 
   const size = () => ({ width: numberOf(form, "width"), height: numberOf(form, "height") });
-  form.addEventListener("input", () => showSize(document.createElement("output"), form.elements.width, size(), model));
+  const hint = document.getElementById("panorama-pixels");
+  form.addEventListener("input", () => {
+    showSize(hint, form.elements.width, size(), model);
+    if (size().height >= 2 * model.height) hint.textContent += ": landscapes will lie above each other";
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(form.querySelector("[role=alert]"), () =>

@@ -28,7 +28,9 @@ export function fillForms(model) {
   const { width, height } = document.getElementById("panorama-form").elements;
   width.value = 4 * model.width;
   height.value = model.height;
-  document.getElementById("outpaint-form").elements.right.value = model.patch_size;
+  const outpaint = document.getElementById("outpaint-form").elements;
+  outpaint.right.value = model.patch_size;
+  if (model.field) outpaint.code.value = "field"; // One can go on and on.
   const { columns, rows } = document.getElementById("sample-form").elements;
   columns.value = Math.max(1, Math.round(model.width / model.patch_size));
   rows.value = Math.max(1, Math.round(model.height / model.patch_size));

@@ -101,7 +101,8 @@ export function startViewer({ model, send }) {
 
   const sendTo = (target) =>
     attempt(alert, async () => {
-      await send(target, await download(result().url));
+      const from = job; // which the arrow keys may change meanwhile
+      await send(target, await download(result().url), from);
       dialog.close();
     });
 
