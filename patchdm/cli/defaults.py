@@ -104,22 +104,28 @@ class Settings:
 
 
 def settings(model: Path, pipe: PatchDMPipeline) -> Settings:
-    """Return what the run of a model says, or else its folder, or else the paper."""
+    """Return what the run of a model says, or else its folder, or else the paper.
+
+    Beyond the training size positions are reflected: networks that were always told where a patch
+    is make hard edges at places that they do not know (docs/results.md).
+    """
+    places = {"positions": "reflect"} if pipe.unet.config.sample_size else {}
     if run := run_of(model, pipe):
         weights = Path(run.features.weights) if run.features.weights else None
-        return _settings(Defaults.of(run), weights, rows_per_chunk=run.machine.rows_per_chunk)
+        rows = run.machine.rows_per_chunk
+        return _settings(Defaults.of(run), weights, rows_per_chunk=rows, **places)
     if pipe.config.defaults is not None:
         try:
-            return _settings(Defaults.model_validate(pipe.config.defaults), None)
+            return _settings(Defaults.model_validate(pipe.config.defaults), None, **places)
         except ValidationError as error:
             line = validation_line(error)
             log.warning("warning: %s: passed over the defaults of %s: %s", model, INDEX, line)
     code = "latent" if pipe.encoder is None else "image"
-    return Settings(PAPER_STEPS, {**PAPER_STEPS, "code": code})
+    return Settings(PAPER_STEPS | places, PAPER_STEPS | places | {"code": code})
 
 
-def _settings(found: Defaults, weights: Path | None, **chunks: int | None) -> Settings:
-    sample = found.sample.model_dump() | chunks
+def _settings(found: Defaults, weights: Path | None, **more: Any) -> Settings:
+    sample = found.sample.model_dump() | more
     inpaint = sample | found.inpaint.model_dump()
     fit = found.fit.model_dump()
     return Settings(sample, inpaint, found.solver, found.mixed_precision, fit, weights)

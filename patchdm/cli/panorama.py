@@ -178,7 +178,7 @@ def planned(
         PatchDMError: something does not fit.
     """
     pixels = None if image is None else to_tensor(np.stack([read_image(image)]))
-    usual = {"positions": "reflect", "guidance_scale": 0.0, "latent_num_inference_steps": 50}
+    usual = {"guidance_scale": 0.0, "latent_num_inference_steps": 50}
     chosen: dict[str, Any] = usual | found.sample | options
     chosen.pop("code", None)  # they are the seeds'
     num_steps, latent_steps, w = (
