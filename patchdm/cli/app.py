@@ -136,9 +136,7 @@ def panorama(
         range | None, options.seed_range("of its codes, those of `sample`; 0:9 are nine")
     ] = None,
     image: Annotated[Path | None, Option(metavar="FILE", help="to begin with, enlarged")] = None,
-    strength: Annotated[
-        float | None, options.number("share of steps made of it", "S", "0 < S <= 1", least=0)
-    ] = None,
+    strength: Annotated[float | None, options.share("share of steps made of it", "S")] = None,
     codes: Annotated[dict[str, int] | None, options.lattice()] = None,
     wrap: Annotated[str | None, options.choice("axes that close on themselves", Wrap)] = None,
     solver: Annotated[str | None, options.choice("solver of the steps", Solver)] = None,
@@ -184,7 +182,7 @@ def studio(
     host: Annotated[
         str, Option(metavar="ADDRESS", help="another than loopback needs a token, which it prints")
     ] = "127.0.0.1",
-    port: Annotated[int, options.count("0: any that is free", least=0)] = 8765,
+    port: Annotated[int, options.count("0: any that is free", least=0, most=65535)] = 8765,
     name: Annotated[
         list[str] | None, Option("--name", metavar="HOST", help="other name of this machine")
     ] = None,

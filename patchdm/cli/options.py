@@ -47,13 +47,23 @@ def option(
     return Option(*flags, parser=parse, metavar=metavar, help=meaning, **details)
 
 
-def count(meaning: str, *flags: str, least: int = 1) -> Any:
+def count(meaning: str, *flags: str, least: int = 1, most: float = math.inf) -> Any:
     """Return an option that is a whole number."""
 
     def read(text: str) -> int | None:
-        return int(text) if re.fullmatch("[0-9]+", text) and int(text) >= least else None
+        return int(text) if re.fullmatch("[0-9]+", text) and least <= int(text) <= most else None
 
-    return option(meaning, "N", read, f"at least {least}", *flags)
+    expected = f"at least {least}" if most == math.inf else f"{least} to {most}"
+    return option(meaning, "N", read, expected, *flags)
+
+
+def share(meaning: str, metavar: str) -> Any:
+    """Return an option that is a number above 0, at most 1."""
+
+    def read(text: str) -> float | None:
+        return found if 0 < (found := float(text)) <= 1 else None
+
+    return option(meaning, metavar, read, f"0 < {metavar} <= 1")
 
 
 def number(meaning: str, metavar: str, expected: str, *flags: str, least: float) -> Any:

@@ -88,6 +88,8 @@ def solve_by_blocks(
     shape = 1, channels, grid.rows * p, grid.cols * p
     blocks = list(itertools.product(_spans(grid.rows, side), _spans(grid.cols, side)))
     about = {**settings, "shape": shape, "num_steps": num_steps, "side": side}
+    if not (folder / SETTINGS).exists():
+        check_room(folder, names, math.prod(shape), spare)  # a refusal leaves nothing there
     with _journal(folder, about | {"solver": type(scheduler).__name__}) as journal:
         check_room(folder, names, math.prod(shape), spare)
         canvases = {name: _mapped(folder / name, shape) for name in names}
@@ -141,7 +143,8 @@ def check_room(folder: Path, names: tuple[str, ...], numbers: int, spare: int) -
         PatchDMError: it says how much is needed.
     """
     there = sum(_allocated(folder / name) for name in names)
-    needed, free = 4 * numbers * len(names) - there + spare, shutil.disk_usage(folder).free
+    disk = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    needed, free = 4 * numbers * len(names) - there + spare, shutil.disk_usage(disk).free
     if needed > free:
         raise PatchDMError(
             f"{folder}: found {free / 1e9:,.1f} GB of free disk, expected {needed / 1e9:,.1f}"

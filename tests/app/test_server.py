@@ -204,6 +204,8 @@ def test_a_port_and_a_folder_have_one_server(work: Path):
         port = str(taken.getsockname()[1])
         line = refusal("app", "run/data/models", "--port", port)
     assert line == f"--host, --port: found 127.0.0.1:{port}: Address already in use"
+    line = refusal("app", "run/data/models", "--port", "65536")
+    assert line == "--port: found 65536, expected 0 to 65535"
     with serve._alone(Path("studio")):
         line = refusal("app", "run/data/models", "--port", "0")
     assert line == "--out: studio: in use by another studio"

@@ -184,6 +184,8 @@ def test_a_network_without_codes():
             "--seeds: found 1, expected two or more, or --image; `patchdm sample`",
         ),
         (["--strength", "0.5"], "--strength: found 0.5 without --image"),
+        (["--strength", "1.5"], "--strength: found 1.5, expected 0 < S <= 1"),
+        (["--strength", "0"], "--strength: found 0, expected 0 < S <= 1"),
         (["--image", "no.png"], "no.png: not found"),
         (["--image", "run/params.yaml"], "run/params.yaml: found no image"),
         (["--image", "a.png"], "a.png: not found"),

@@ -152,13 +152,14 @@ def test_another_image_is_refused(unet, tmp_path: Path, change: dict[str, Any], 
 
 def test_a_full_disk_is_refused_before_anything_is_drawn(unet, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(blocks.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    folder = tmp_path / "new" / "work"
     with pytest.raises(PatchDMError, match=r"found 0\.0 GB of free disk, expected 0\.0"):
-        by_blocks(unet, tmp_path)
-    assert not (tmp_path / "x0").exists()
+        by_blocks(unet, folder)
+    assert not folder.parent.exists()
     monkeypatch.undo()
-    by_blocks(unet, tmp_path)
+    by_blocks(unet, folder)
     monkeypatch.setattr(blocks.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
-    by_blocks(unet, tmp_path)  # what is there takes no more
+    by_blocks(unet, folder)  # what is there takes no more
 
 
 def test_a_folder_of_other_files_is_left_alone(unet, tmp_path: Path):
