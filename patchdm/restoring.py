@@ -134,6 +134,7 @@ class RestoringMixin:
         def draw() -> Tensor:
             return self.to_device(self.gaussian(batch, shape, generator))
 
+        lattice = _lattice(self, height, width) if code == "field" else ()
         x_T = draw()
         if cond is None and code != "latent":
             each = generator if isinstance(generator, list) else [generator] * batch
@@ -142,7 +143,6 @@ class RestoringMixin:
                     coder, self.unet, scheduler, known, mask=hole, fit=fit, generators=each
                 )
             if cond is not None and code == "field":
-                lattice = _lattice(self, height, width)
                 others = self.sample_codes(
                     batch, generator, latent_num_inference_steps, lattice=lattice
                 )

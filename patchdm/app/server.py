@@ -23,6 +23,8 @@ from patchdm.app.work import Studio
 from patchdm.errors import PatchDMError, one_line
 
 API, OPENAPI = "/api/", "/api/openapi.json"
+MOST_ASKED = 2**20
+"""Bytes of what a job is asked for by."""
 PAGE = Path(__file__).with_name("page")
 VIEWERS_RULE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"
 """Of the one style that OpenSeadragon adds to a page."""
@@ -96,7 +98,12 @@ def refused(request: Request, hosts: frozenset[str], token: str | None) -> Respo
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host.netloc:
         return _error(403, "Origin: found another page than the studio's")
-    if token is None or not request.url.path.startswith(API):
+    path = request.url.path
+    if request.method == "POST" and path == f"{API}jobs":  # which is parsed as a whole
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > MOST_ASKED:
+            return _error(413, f"request: expected a Content-Length of at most {MOST_ASKED} bytes")
+    if token is None or not path.startswith(API):
         return None
     given = request.headers.get("authorization", "").removeprefix("Bearer ")
     given = given or request.query_params.get("token", "")

@@ -133,7 +133,9 @@ def panorama(
         pipe.scheduler = solver(pipe.scheduler, name)
     if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
-    trained = pipe.unet.config.sample_size
+    trained, p = pipe.unet.config.sample_size, pipe.unet.config.patch_size
+    if min(width, height) < p:
+        raise PatchDMError(f"--size: found {width}x{height}, expected {p}x{p}, a patch, or more")
     if image is None and trained and height >= FAR * trained[0]:
         log.warning(
             "warning: --size %dx%d is far higher than the training images, %dx%d: landscapes lie "

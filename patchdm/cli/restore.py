@@ -20,6 +20,7 @@ from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
+from patchdm.formats.large import check_in_memory
 from patchdm.formats.tensors import to_tensor, to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.solve import generators
@@ -75,11 +76,13 @@ def beyond(image: Path, margins: Mapping[str, Any]) -> Task:
     """Return the task to make pixels at "left", "top", "right" and "bottom" of an image.
 
     Raises:
-        PatchDMError: the file is no image.
+        PatchDMError: the file is no image, or the canvas has too many pixels.
     """
     pixels = read_image(image)
     height, width, _ = pixels.shape
     around = [(margins["top"], margins["bottom"]), (margins["left"], margins["right"])]
+    whole = [side + sum(margin) for side, margin in zip((height, width), around, strict=True)]
+    check_in_memory("--left, --top, --right, --bottom", *reversed(whole))
     hole = np.pad(np.zeros((height, width), bool), around, constant_values=True)
 
     def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:

@@ -17,6 +17,7 @@ from patchdm.cli.models import load_pipeline
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png
+from patchdm.formats.large import check_in_memory
 from patchdm.formats.shards import read_images, read_manifest
 from patchdm.sampling.generate import generate
 from patchdm.sampling.solvers import solver
@@ -63,6 +64,7 @@ def sample(
     if size is None and trained is None:
         raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
     sides = size or dict(zip(("height", "width"), trained, strict=True))
+    check_in_memory("--size", sides["width"], sides["height"])
     if trained and (sides["height"] >= FAR * trained[0] or sides["width"] >= FAR**2 * trained[1]):
         log.warning(
             "warning: --size %dx%d is far beyond the training size, %dx%d: one code for all of it "

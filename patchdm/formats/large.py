@@ -23,6 +23,19 @@ MOST_PNG = 100_000_000
 """Pixels of a PNG, which is written from memory."""
 
 
+def check_in_memory(option: str, width: int, height: int) -> None:
+    """Refuse an image that is made in memory and has too many pixels.
+
+    Raises:
+        PatchDMError: it names the option that asks for it.
+    """
+    if width * height > MOST_PNG:
+        raise PatchDMError(
+            f"{option}: found an image of {width}x{height} pixels, expected at most "
+            f"{MOST_PNG / 1e6:.0f} megapixels; `patchdm panorama` makes larger ones"
+        )
+
+
 def check_output(path: Path, pixels: int, *, force: bool) -> None:
     """Refuse a file that is there, unless `force`, or cannot be written, before hours of work.
 

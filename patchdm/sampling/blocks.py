@@ -88,10 +88,8 @@ def solve_by_blocks(
     shape = 1, channels, grid.rows * p, grid.cols * p
     blocks = list(itertools.product(_spans(grid.rows, side), _spans(grid.cols, side)))
     about = {**settings, "shape": shape, "num_steps": num_steps, "side": side}
-    if not (folder / SETTINGS).exists():
-        check_room(folder, names, math.prod(shape), spare)  # a refusal leaves nothing there
+    check_room(folder, names, math.prod(shape), spare)  # first: a refusal leaves nothing there
     with _journal(folder, about | {"solver": type(scheduler).__name__}) as journal:
-        check_room(folder, names, math.prod(shape), spare)
         canvases = {name: _mapped(folder / name, shape) for name in names}
         if NOISE not in journal.done:
             for top in range(0, shape[2], p):

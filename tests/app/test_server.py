@@ -221,3 +221,12 @@ def test_the_preview_is_of_the_image_at_work(client: TestClient):
     preview = pixels(client, f"/api/jobs/{seen[-1]['id']}/preview.png").astype(int)
     assert np.abs(preview - pixels(client, seen[-1]["results"][2]["url"])).max() <= 1
     assert all(1 <= each["step"] <= each["steps"] == 12 for each in seen if each["step"])
+
+
+def test_what_a_job_is_asked_for_by_is_short(client: TestClient):
+    headers = {"content-type": "application/json"}
+    long = client.post("/api/jobs", content=b" " * (2**20 + 1), headers=headers)
+    unknown = client.post("/api/jobs", content=iter([b"{}"]), headers=headers)
+    for answer in (long, unknown):
+        assert answer.status_code == 413
+        assert answer.json()["error"].startswith("request: expected a Content-Length of at most")

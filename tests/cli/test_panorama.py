@@ -47,6 +47,12 @@ def test_it_has_any_size_and_leaves_nothing_else(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("work")
+def test_a_size_below_a_patch_is_refused():
+    message = refusal("panorama", MODEL, *SEEDS, "--size", "75x7", "--out", "a.png", *STEPS)
+    assert message == "--size: found 75x7, expected 8x8, a patch, or more"
+
+
+@pytest.mark.usefixtures("work")
 def test_landscapes_above_each_other_are_told(caplog: pytest.LogCaptureFixture):
     made("wide.png")
     assert not caplog.text

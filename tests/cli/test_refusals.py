@@ -184,9 +184,19 @@ def test_inpaint_refuses_what_does_not_fit(work: Path, argv: list[str], message:
         ([], "--left, --top, --right, --bottom: found 0, expected one above 0"),
         (["--left=-3"], "--left: found -3, expected at least 0"),
         (["--top", "much"], "--top: found much, expected at least 0"),
+        (
+            ["--right", "10000000"],
+            "--left, --top, --right, --bottom: found an image of 10000035x21 pixels, expected",
+        ),
     ],
     ids=str,
 )
 def test_outpaint_refuses_what_does_not_fit(work: Path, flags: list[str], message: str):
     command = ["outpaint", "pipe", "photo.png", "--out", "out.png", *STEPS, *flags]
     assert refused(work, *command).startswith(message)
+
+
+def test_an_image_that_memory_would_not_hold_is_refused(work: Path):
+    command = ["sample", "pipe", "--seeds", "0:1", "--out", "out", *STEPS]
+    message = refused(work, *command, "--size", "100000000x100000000")
+    assert message.startswith("--size: found an image of 100000000x100000000 pixels, expected at")
