@@ -30,6 +30,7 @@ INERT = {
     Path("patchdm/console.py"): "what is shown",
     Path("patchdm/errors.py"): "what is said of mistakes",
     Path("patchdm/files.py"): "how files take their place, not what is in them",
+    Path("patchdm/locks.py"): "who works when, not what comes of it",
     Path("patchdm/memory.py"): "where tensors lie, not what is in them",
     Path("patchdm/parallel.py"): "results come in order, from however many processes",
     Path("patchdm/peaks.py"): "refuses what does not fit a device",
