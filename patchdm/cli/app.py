@@ -16,6 +16,7 @@ from typer import Argument, Option
 
 from patchdm.choices import Format, Half, Solver, Wrap
 from patchdm.cli import options, runs
+from patchdm.cli.extras import to_install
 from patchdm.console import counted, say, show_any_text
 from patchdm.errors import MISTAKES, PatchDMError, mistake
 
@@ -43,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(BROKEN_PIPE)
     except MISTAKES as error:
         if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+    except ModuleNotFoundError as error:
+        command = next(iter(sys.argv[1:] if argv is None else argv), "")
+        if (line := to_install(error, command)) is None:
             raise
         sys.exit(f"error: {line}")
     if status:
