@@ -35,6 +35,7 @@ INERT = {
     Path("patchdm/parallel.py"): "results come in order, from however many processes",
     Path("patchdm/peaks.py"): "refuses what does not fit a device",
     Path("patchdm/saved.py"): "refuses damaged folders",
+    Path("patchdm/to_diffusers.py"): "by which names diffusers finds the parts",
     Path("stages/__init__.py"): "a docstring",
     Path("stages/_common.py"): "paths, locks, signals",
     Path("stages/_declared.py"): "reads dvc.yaml",
