@@ -24,7 +24,7 @@ from patchdm.sampling.coarse import canvases_of
 from patchdm.sampling.codes import chosen_codes, sample_codes
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import solve
-from patchdm.sampling.solvers import begin
+from patchdm.sampling.solvers import begin, check_schedule, schedule_of
 from patchdm.saved import located
 from patchdm.to_diffusers import known_to_diffusers
 
@@ -84,6 +84,7 @@ class PatchDMPipeline(RunningMixin, RestoringMixin, DiffusionPipeline):
         self.register_modules(unet=unet, scheduler=scheduler, **latents, **codes)
         self.register_to_config(defaults=defaults)
         self.image_processor = VaeImageProcessor()
+        self.learnt = schedule_of(scheduler)
 
     @classmethod
     def from_pretrained(
@@ -187,6 +188,7 @@ class PatchDMPipeline(RunningMixin, RestoringMixin, DiffusionPipeline):
             callback_on_step_end_tensor_inputs,
             self._callback_tensor_inputs,
         )
+        check_schedule(self.scheduler, self.learnt)
         begin(self.scheduler, num_inference_steps)  # before anything is drawn
         begun = None if image is None else canvases_of(to_images(image), batch_size, shape)
 
