@@ -125,6 +125,16 @@ bench: install ## Measure speed and memory, one table per benchmark
 benchslow: install ## The slow benchmarks; some measure the demo's trained model
 	@for name in $(SLOW_BENCHMARKS); do python -m "benchmarks.$$name"; done
 
+.PHONY: dist
+dist: install ## Build the sdist and the wheel of it, in dist/
+	@rm -rf dist
+	python -m build --outdir dist .
+	ls -l dist
+
+.PHONY: licences
+licences: install ## List the licences of all packages that are required; fail if one forbids the use
+	@python tools/licences.py
+
 .PHONY: constraints
 constraints: install ## Pin the packages of .venv in constraints.txt
 	@pins=$$(pip freeze --exclude-editable | sed 's/+.*//')

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 
 def default_device() -> str:
-    """Return the name of the default device: "cuda" if available, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the name of the default device: "cuda", or else a Mac's "mps", or else "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def device_memory(given: float | None) -> float | None:
@@ -45,6 +47,8 @@ def precision(name: str) -> str:
         return name
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if torch.backends.mps.is_available():
+        return "no"
     able = torch.cpu.get_capabilities()
     native = able.get("amx_bf16") or able.get("avx512_bf16")
     # oneDNN may be told to use less of the CPU (ONEDNN_MAX_CPU_ISA), then bf16 is very slow.

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -53,9 +54,7 @@ def shared(
     if workers == 1:
         yield lambda items: map(function, items)
         return
-    # Not fork: this process has threads, of torch and others. The fork server imports once for all.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([getattr(function, "func", function).__module__])
+    context = own_processes(getattr(function, "func", function).__module__)
     numbers = context.SimpleQueue()
     for number in range(workers):
         numbers.put(number)
@@ -81,6 +80,19 @@ def shared(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def own_processes(module: str) -> Any:
+    """Return a way to start processes, which will need a module.
+
+    Not fork: this process has threads, of torch and others. On Linux a fork server imports the
+    module once for all; Windows has none, and macOS's libraries do not bear a fork.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
 
 
 _work: tuple[Callable[[Any], Any], int]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,18 +18,19 @@ from patchdm.grid import PatchGrid
 from patchdm.models import CodeTable, LatentMLP, PatchUNet, SemanticEncoder
 from patchdm.models.trained import read_trained
 from patchdm.restoring import Generators, ImageInput, RestoringMixin, to_images
-from patchdm.sampling.callbacks import OnStepEnd, on_step_end
+from patchdm.sampling.callbacks import OnStepEnd, RunningMixin, on_step_end
 from patchdm.sampling.checks import check_count, check_guidance, check_shapes
 from patchdm.sampling.coarse import canvases_of
 from patchdm.sampling.codes import chosen_codes, sample_codes
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import solve
-from patchdm.sampling.solvers import begin
-from patchdm.sampling.tilings import Step
+from patchdm.sampling.solvers import begin, check_schedule, schedule_of
 from patchdm.saved import located
+from patchdm.to_diffusers import known_to_diffusers
 
 
-class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
+@known_to_diffusers
+class PatchDMPipeline(RunningMixin, RestoringMixin, DiffusionPipeline):
     """Sample images of any size that is a multiple of the patch size.
 
     Every solver of diffusers that denoises pixels fits as scheduler, made `from_config` of the
@@ -83,6 +84,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
         self.register_modules(unet=unet, scheduler=scheduler, **latents, **codes)
         self.register_to_config(defaults=defaults)
         self.image_processor = VaeImageProcessor()
+        self.learnt = schedule_of(scheduler)
 
     @classmethod
     def from_pretrained(
@@ -103,16 +105,6 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             PatchDMError: a folder is missing or of another kind.
         """
         return cls(**read_trained(image_model, latent_model))
-
-    @property
-    def guidance_scale(self) -> float:
-        """The w of the call that is running; a callback may change `_guidance_scale`."""
-        return self._guidance_scale
-
-    @property
-    def num_timesteps(self) -> int:
-        """Solver steps of the call that is running."""
-        return self._num_timesteps
 
     @torch.no_grad()
     def __call__(
@@ -174,7 +166,8 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             rows_per_chunk, cols_per_chunk: patches worked on at once; see `predict_eps`.
             latent_num_inference_steps: solver steps of the codes.
             callback_on_step_end: called with (pipeline, step, time step, tensors) after each step;
-                the tensors it returns replace those of the call.
+                the tensors it returns replace those of the call; `pipeline._interrupt = True` ends
+                it with what is there.
             callback_on_step_end_tensor_inputs: which it gets, of "latents" (x_t) and "cond".
 
         Returns:
@@ -195,6 +188,7 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             callback_on_step_end_tensor_inputs,
             self._callback_tensor_inputs,
         )
+        check_schedule(self.scheduler, self.learnt)
         begin(self.scheduler, num_inference_steps)  # before anything is drawn
         begun = None if image is None else canvases_of(to_images(image), batch_size, shape)
 
@@ -287,11 +281,6 @@ class PatchDMPipeline(RestoringMixin, DiffusionPipeline):
             raise ValueError("`code` is 'training', expected 'latent': there is no table of them")
         draws = self.gaussian(batch_size, (count,), generator)
         return chosen_codes(self.code_table, draws)
-
-    def show_steps(self, steps: Sequence[Step]) -> Iterable[Step]:
-        """Show a progress bar over the steps of a call."""
-        self._num_timesteps = len(steps)
-        return self.progress_bar(steps)
 
     def finished(
         self, x_0: Tensor, output_type: str, return_dict: bool

@@ -22,7 +22,7 @@ from patchdm.sampling.fields import drifting
 from patchdm.sampling.inpaint import checked_mask, inpaint
 from patchdm.sampling.outpaint import canvas_around
 from patchdm.sampling.solve import Predict
-from patchdm.sampling.solvers import begin, check_solver, solver
+from patchdm.sampling.solvers import begin, check_schedule, solver
 from patchdm.sampling.tilings import Step
 
 HALF = 127.5
@@ -58,6 +58,7 @@ class Host(Protocol):
     finished: Callable[..., ImagePipelineOutput | tuple[Any]]
     gaussian: Callable[..., Tensor]
     inpaint: Callable[..., Any]
+    learnt: dict[str, Any]
     sample_codes: Callable[..., Tensor]
     show_steps: Callable[[Sequence[Step]], Iterable[Step]]
     to_device: Callable[[Tensor], Tensor]
@@ -126,7 +127,7 @@ class RestoringMixin:
         check_count("resamplings", resamplings)
         check_count("blend_width", blend_width, least=0)
         hole = checked_mask(_mask_tensor(mask), known)
-        check_solver(self.scheduler)
+        check_schedule(self.scheduler, self.learnt)
         scheduler = solver(self.scheduler, "ddim")
         begin(scheduler, num_inference_steps)
         self._guidance_scale = guidance_scale

@@ -64,6 +64,29 @@ def test_callbacks_change_tensors_and_guidance(pipe):
     assert not torch.allclose(guided, images(pipe, guidance_scale=1.0), atol=1e-3)
 
 
+def test_a_callback_ends_a_call(pipe, capfd: pytest.CaptureFixture[str]):
+    seen = []
+
+    def stop_at(last: int):
+        def stop(caller, index, _t, tensors):
+            seen.append(tensors["latents"])
+            caller._interrupt = index == last
+            return tensors
+
+        return stop
+
+    pipe.set_progress_bar_config(disable=False)
+    ended = images(pipe, callback_on_step_end=stop_at(1), output_type="latent")
+    assert pipe.interrupt
+    assert len(seen) == 2
+    assert torch.equal(ended, seen[-1])
+    assert "2/3" in capfd.readouterr().err
+    whole = images(pipe, callback_on_step_end=stop_at(9), output_type="latent")
+    assert not pipe.interrupt
+    assert len(seen) == 5
+    assert not torch.equal(ended, whole)
+
+
 def test_callback_objects_name_their_tensors(pipe):
     class Doubling(diffusers.callbacks.PipelineCallback):
         tensor_inputs = ["cond", "latents"]  # noqa: RUF012

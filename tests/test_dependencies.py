@@ -42,10 +42,12 @@ EXTRAS = {extra: names(texts) for extra, texts in PROJECT["optional-dependencies
 def declared(package: str) -> set[str]:
     """Return the distributions that a package of ours may import."""
     match package:
-        case "patchdm" | "stages":
-            return DECLARED | EXTRAS["heif"]  # which it does without
+        case "patchdm":  # tests/test_installs.py sees what does without the extras
+            return DECLARED | EXTRAS["heif"] | EXTRAS["pipeline"] | EXTRAS["app"]
+        case "stages":
+            return DECLARED | EXTRAS["pipeline"]
         case "pipelines":
-            return DECLARED.union(*(EXTRAS[runner] for runner in RUNNERS))
+            return DECLARED.union(*(EXTRAS[extra] for extra in ("pipeline", *RUNNERS)))
     return DECLARED.union(*EXTRAS.values())
 
 

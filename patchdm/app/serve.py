@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import secrets
@@ -20,6 +19,7 @@ from patchdm.app.server import studio_app
 from patchdm.app.work import Studio
 from patchdm.cli.restore import restorer
 from patchdm.errors import PatchDMError
+from patchdm.locks import lock
 
 LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -53,7 +53,7 @@ def serve(
         PatchDMError: the address or the folder is in use, or the model is not readable.
     """
     listening = _listening(host, port)
-    lock = _alone(folder)
+    alone = _alone(folder)
     token = None if _is_loopback(host) else secrets.token_urlsafe(24)
     loaded = restorer(model, device, None)
     images = images_of(model, loaded.pipe, photographs)
@@ -66,20 +66,18 @@ def serve(
     if browser:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    with lock:
+    with alone:
         uvicorn.Server(config).run(sockets=[listening])
 
 
 def _alone(folder: Path) -> IO[str]:
     """Return the lock of a folder, whose jobs another server would do, too."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise PatchDMError(f"--out: {folder}: in use by another studio") from None
-    return lock
+    file = (folder / ".lock").open("w")
+    if not lock(file):
+        file.close()
+        raise PatchDMError(f"--out: {folder}: in use by another studio")
+    return file
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -6,7 +6,6 @@ Heavy imports stand inside the functions, so that help and refusals come at once
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,12 @@ from typer import Argument, Option
 
 from patchdm.choices import Format, Half, Solver, Wrap
 from patchdm.cli import options, runs
+from patchdm.cli.extras import to_install
 from patchdm.console import counted, say, show_any_text
 from patchdm.errors import MISTAKES, PatchDMError, mistake
+
+BROKEN_PIPE = 128 + 13
+"""Exit status of what SIGPIPE ends, a signal that Windows has no name for."""
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(runs.app)
@@ -38,9 +41,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         # Python would flush once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(BROKEN_PIPE)
     except MISTAKES as error:
         if (line := mistake(error)) is None:
+            raise
+        sys.exit(f"error: {line}")
+    except ModuleNotFoundError as error:
+        command = next(iter(sys.argv[1:] if argv is None else argv), "")
+        if (line := to_install(error, command)) is None:
             raise
         sys.exit(f"error: {line}")
     if status:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-import multiprocessing
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -14,6 +13,7 @@ from pathlib import Path
 from patchdm.errors import PatchDMError
 from patchdm.fetch.arrival import MAX_BYTES, Arrival, check_image
 from patchdm.formats.raw import Photograph, environment, name_of_key
+from patchdm.parallel import own_processes
 
 _BATCH = 1024
 _PATIENCE = 600
@@ -23,8 +23,7 @@ _PATIENCE = 600
 def scan(folder: Path, source: str) -> Iterator[Arrival]:
     """Check every image of an LMDB in the order of keys; refuse an LMDB without a readable end."""
     left = environment(folder).stat()["entries"]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context = own_processes(__name__)
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_send_all, args=(str(folder), source, there), daemon=True)
     process.start()

@@ -8,7 +8,6 @@ same call goes on behind them.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import math
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
+from patchdm.locks import locked
 from patchdm.sampling.coarse import Rows, first_step
 from patchdm.sampling.denoise import Denoiser
 from patchdm.sampling.solve import noised
@@ -150,7 +150,10 @@ def check_room(folder: Path, names: tuple[str, ...], numbers: int, spare: int) -
 
 
 def _allocated(path: Path) -> int:
-    return path.stat().st_blocks * 512 if path.exists() else 0
+    if not path.exists():
+        return 0
+    found = path.stat()  # Windows counts no blocks, and gives a mapped file its room at once
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
 
 
 def _remember(scheduler: SchedulerMixin, index: int, last: Tensor | None) -> None:
@@ -195,11 +198,9 @@ def _journal(folder: Path, settings: Mapping[str, Any]) -> Iterator[_Journal]:
         raise PatchDMError(
             f"{folder}: found {others[0]}, expected a new folder, or one that an image was begun in"
         )
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise PatchDMError(f"{folder}: another process is at work there") from None
+    with locked(folder / LOCK) as mine:
+        if not mine:
+            raise PatchDMError(f"{folder}: another process is at work there")
         about, text = folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True)
         if about.exists() and about.read_text() != text:
             begun, wanted = json.loads(about.read_text()), json.loads(text)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 from diffusers import DiffusionPipeline
 from torch import Tensor
@@ -14,6 +14,42 @@ from patchdm.sampling.tilings import Step
 
 OnStepEnd = Callable[[DiffusionPipeline, int, Tensor, dict[str, Any]], dict[str, Any]]
 """(pipeline, step, time step, tensors) -> the tensors to go on with, as in diffusers."""
+
+
+class _Host(Protocol):
+    """What a pipeline has for the mixin."""
+
+    progress_bar: Callable[[Sequence[Step]], Any]
+    _guidance_scale: float
+    _interrupt: bool
+    _num_timesteps: int
+
+
+class RunningMixin:
+    """What a pipeline says of the call that is running, by the names that diffusers has."""
+
+    @property
+    def guidance_scale(self: _Host) -> float:
+        """The w of classifier-free guidance; a callback may change `_guidance_scale`."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self: _Host) -> int:
+        """Solver steps."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self: _Host) -> bool:
+        """Whether a callback has set `_interrupt`, so that no further step is made."""
+        return self._interrupt
+
+    def show_steps(self: _Host, steps: Sequence[Step]) -> Iterator[Step]:
+        """Yield the steps under a progress bar, until the call is interrupted."""
+        self._num_timesteps, self._interrupt = len(steps), False
+        for step in self.progress_bar(steps):
+            if self._interrupt:
+                return
+            yield step
 
 
 def on_step_end(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from diffusers import (
     DDIMScheduler,
@@ -22,6 +23,9 @@ SOLVERS: Mapping[str, type[SchedulerMixin]] = {
     "unipc": UniPCMultistepScheduler,
 }
 """Name in params.yaml -> diffusers scheduler."""
+
+
+_LEARNT = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
 
 
 def solver(scheduler: SchedulerMixin, name: str) -> SchedulerMixin:
@@ -78,6 +82,27 @@ def check_solver(scheduler: SchedulerMixin) -> None:
             f"`scheduler` is a {type(scheduler).__name__}, expected a solver of the model's own "
             "noise schedule, such as DDIM, DPM-Solver++ or UniPC"
         )
+
+
+def schedule_of(scheduler: SchedulerMixin) -> dict[str, Any]:
+    """Return what a network learnt of a scheduler, and every solver of it must have, too."""
+    config = scheduler.config
+    return {key: config[key] for key in _LEARNT if config.get(key) is not None}
+
+
+def check_schedule(scheduler: SchedulerMixin, learnt: Mapping[str, Any]) -> None:
+    """Raise a ValueError if a scheduler has another noise schedule or prediction than was learnt.
+
+    Such as one that was not made `from_config`: its images would be noise.
+    """
+    check_solver(scheduler)
+    for key, found in schedule_of(scheduler).items():
+        if key in learnt and found != learnt[key]:
+            name = type(scheduler).__name__
+            raise ValueError(
+                f"`scheduler` has {key} {found!r}, expected {learnt[key]!r} as the model learnt: "
+                f"make it by {name}.from_config(pipe.scheduler.config)"
+            )
 
 
 def _check_times(name: str, timesteps: Tensor, num_train_timesteps: int) -> None:

@@ -8,7 +8,6 @@ process that holds its lock, and no file is trusted but by its hash.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import itertools
@@ -28,6 +27,7 @@ from patchdm.errors import PatchDMError
 from patchdm.files import replacing, sha256
 from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.shards import COLUMNS, MANIFEST, png_name
+from patchdm.locks import locked
 
 Draw = Callable[[Iterable[Sequence[int]]], Iterator[Pixels]]
 """Batches of seeds -> their images batch by batch, (n, H, W, 3)."""
@@ -114,9 +114,9 @@ def write_shards(
         for start in range(0, len(seeds), shard_size)
     ]
     while True:
-        with _locked(out / PROGRESS / "lock", fcntl.LOCK_SH):
+        with locked(out / PROGRESS / "lock", shared=True, wait=True):
             _finish_free(shards, draw, batch_size, on_progress)
-        with _locked(out / PROGRESS / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB) as last:
+        with locked(out / PROGRESS / "lock") as last:
             if not last:
                 return False
             if _merge(out, shards):
@@ -131,7 +131,7 @@ def _finish_free(
     while True:
         held = []
         for shard in shards:
-            with _locked(shard.lock, fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
+            with locked(shard.lock) as mine:
                 if mine:
                     _finish(shard, draw, batch_size, done, on_progress)
                     done += len(shard.seeds)
@@ -149,7 +149,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         (out / PROGRESS).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise PatchDMError(f"{out}: found a file, expected a folder") from None
-    with _locked(out / PROGRESS / "begin.lock", fcntl.LOCK_EX):
+    with locked(out / PROGRESS / "begin.lock", wait=True):
         if path.is_file():
             _compare(path, settings)
             return
@@ -174,18 +174,6 @@ def _compare(path: Path, settings: dict[str, Any]) -> None:
                 f"{path}: the folder was begun with {key} {before}, now it is {now}; "
                 "expected the same settings or another folder"
             )
-
-
-@contextlib.contextmanager
-def _locked(path: Path, operation: int) -> Iterator[bool]:
-    """Hold a lock; yield whether it was to be had. The kernel frees it when a process dies."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, operation)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _finish(

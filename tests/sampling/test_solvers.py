@@ -7,7 +7,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin
+from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, SchedulerMixin
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -15,6 +15,7 @@ from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.models import PatchUNet
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.solvers import begin
+from tests.small_pipeline import images, pipeline
 
 P = 16
 SPREAD = 0.2
@@ -129,3 +130,24 @@ def test_solvers_that_add_noise(name: str):
     assert abs(x_0.std() / SPREAD - 1) < 0.1
     assert abs((x_T * x_0).mean()) < 0.5 * SPREAD, "noise was replaced"
     assert torch.equal(x_0, solved(name)[1]), "all noise comes from the generator"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"beta_schedule": "squaredcos_cap_v2"}, "beta_schedule 'squaredcos_cap_v2', expected '"),
+        ({"prediction_type": "v_prediction"}, "prediction_type 'v_prediction', expected 'epsilon'"),
+        ({"num_train_timesteps": 100}, "num_train_timesteps 100, expected 1000"),
+    ],
+    ids=str,
+)
+def test_schedules_that_were_not_learnt_are_named(change: dict[str, Any], message: str):
+    pipe = pipeline()
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, **change)
+    with pytest.raises(ValueError, match=f"`scheduler` has {message}"):
+        images(pipe)
+    photograph = torch.zeros(1, 3, P, 2 * P)
+    with pytest.raises(ValueError, match="EulerDiscreteScheduler.from_config"):
+        pipe.inpaint(photograph, torch.ones(P, 2 * P, dtype=torch.bool))
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipeline().scheduler.config)
+    images(pipe)
