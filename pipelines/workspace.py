@@ -76,21 +76,32 @@ def workspace(root: Path, preset: str, params: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise FlowError(f"{folder}: another flow works there, wait for it or end it") from None
-        if not folder.is_dir():
-            with replacing(folder) as fresh:
-                git(root, "clone", "--quiet", str(root), str(fresh))
-        git(folder, "fetch", "--quiet", str(root), "HEAD")
-        git(folder, "reset", "--quiet", "FETCH_HEAD")
-        # DVC's record of what has run stays, and with it all that is not of the commit.
-        git(folder, "checkout", "--quiet", "--", ".", ":!dvc.lock")
-        git(folder, "clean", "-fdq", "--exclude", "dvc.lock")
-        with replacing(folder / PARAMS) as fresh:
-            fresh.write_text(params, encoding="utf-8")
-        if (root / SOURCES).is_dir() and not (folder / SOURCES).exists():
-            (folder / SOURCES).parent.mkdir(exist_ok=True)
-            (folder / SOURCES).symlink_to((root / SOURCES).resolve())
-        _share_storage(root, folder)
+        lay_out(root, folder, params)
         yield folder
+
+
+def lay_out(root: Path, folder: Path, params: str) -> None:
+    """Make a folder a clone of a repository at its commit, with a params.yaml of its own.
+
+    An older clone follows the commit, and keeps what DVC has recorded of its run.
+
+    Raises:
+        FlowError: Git or DVC refuses.
+    """
+    if not folder.is_dir():
+        with replacing(folder) as fresh:
+            git(root, "clone", "--quiet", str(root), str(fresh))
+    git(folder, "fetch", "--quiet", str(root), "HEAD")
+    git(folder, "reset", "--quiet", "FETCH_HEAD")
+    # DVC's record of what has run stays, and with it all that is not of the commit.
+    git(folder, "checkout", "--quiet", "--", ".", ":!dvc.lock")
+    git(folder, "clean", "-fdq", "--exclude", "dvc.lock")
+    with replacing(folder / PARAMS) as fresh:
+        fresh.write_text(params, encoding="utf-8")
+    if (root / SOURCES).is_dir() and not (folder / SOURCES).exists():
+        (folder / SOURCES).parent.mkdir(exist_ok=True)
+        (folder / SOURCES).symlink_to((root / SOURCES).resolve())
+    _share_storage(root, folder)
 
 
 @contextlib.contextmanager

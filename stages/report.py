@@ -58,8 +58,8 @@ def report(params: Params) -> None:
             gallery.development(paths.PATCHDM_CURVES / "sheets"),
         ]
         shown = [row for section in sections for row in section.photographs]
-        bundled = params.data.source == "bundled"
-        authors = inputs.read_authors(Path(params.data.location)) if bundled else {}
+        credited = params.data.source in ("bundled", "folder")
+        authors = inputs.read_authors(Path(params.data.location)) if credited else {}
         sections.append(gallery.credits_of(store, shown, authors))
         versions = {"Python": platform.python_version()}
         versions |= {name: version(name) for name in LIBRARIES}

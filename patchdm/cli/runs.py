@@ -5,7 +5,11 @@ Heavy imports stand inside the functions, so that help and refusals come at once
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shlex
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +18,14 @@ from typer import Argument, Option
 
 from patchdm.cli import options
 from patchdm.config import load_params, params_hash
-from patchdm.console import counted
+from patchdm.console import counted, progress, say
 from patchdm.errors import PatchDMError
 from patchdm.files import replacing
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
+RUNS = Path("runs")
+"""Where `fit` lays out runs, unless it is told where."""
 DATA = (Path("data/raw"), Path("data/patches"))
 PLAN_NOTES = """
 Hours: at {rate:.3g} TFLOP/s achieved ({device}); photographs at {transfer:g} MB/s (assumed),
@@ -48,6 +54,17 @@ def _preset(name: str) -> Path:
 
 
 Preset = Annotated[Path, Argument(parser=_preset, help="a file of presets/, without .yaml")]
+
+
+def _run(name: str) -> Path:
+    """Return a params file by its path, such as params.yaml, or that of a preset."""
+    return Path(name) if Path(name).suffix in (".yaml", ".yml") else _preset(name)
+
+
+ParamsFile = Annotated[
+    Path,
+    Argument(metavar="NAME", parser=_run, help="a preset, or a params file: FOLDER/params.yaml"),
+]
 
 
 @params_group.command("use")
@@ -98,7 +115,7 @@ def _rate(meaning: str, metavar: str, unit: str) -> Any:
 
 @app.command()
 def plan(
-    name: Preset,
+    name: ParamsFile,
     rate: Annotated[
         float, _rate("what the device achieves, in TFLOP/s", "TFLOPS", "TFLOP/s")
     ] = 100,
@@ -108,7 +125,8 @@ def plan(
         float, _rate("extracted per second by a worker", "N", "photographs/s")
     ] = 25,
 ) -> None:
-    """Count what a preset costs, from parameters to hours."""
+    """Count what a preset or a params.yaml costs, from parameters to hours."""
+    params, preset = load_params(name), name.parent == PRESETS
     from patchdm import peaks
     from patchdm.cli.cost import data_cost, disk_bytes, fetched
     from patchdm.cli.here import check_disk, measured_tflops
@@ -116,8 +134,10 @@ def plan(
     from patchdm.devices import device_memory
     from patchdm.fetch.sources import count
 
-    params = load_params(name)
-    paper = PAPER.get(name.stem)
+    if not preset and params.data.is_local:  # what is relative is so to the folder of the run
+        location = {"location": str(name.parent / params.data.location)}
+        params = params.model_copy(update={"data": params.data.model_copy(update=location)})
+    label, paper = name.stem if preset else "", PAPER.get(name.stem) if preset else None
     photographs = paper.photographs if paper else count(params.data)
     load = workload(params, photographs)
     found = peaks.peaks(params, load.training_images)
@@ -127,8 +147,8 @@ def plan(
     table = tabulate(params, load, found, rate, paper)
     rates = {"megabytes": transfer, "photographs_a_second": extraction}
     workers = params.machine.workers
-    disk = disk_bytes(name.stem, params, found, load.store_bytes)
-    data = data_cost(name.stem, params.data, photographs, disk, workers=workers, **rates)
+    disk = disk_bytes(label, params, found, load.store_bytes)
+    data = data_cost(label, params.data, photographs, disk, workers=workers, **rates)
     print(f"{'':34}{name.stem:>14} {'':6}{'PAPER.md' if paper else ''}".rstrip())
     for row in [*table.itertuples(), *data.assign(paper="").itertuples()]:
         digits = 2 if row.unit else 0
@@ -141,3 +161,49 @@ def plan(
         check_disk(Path(), disk)
     if (memory := device_memory(params.machine.device_memory)) is not None:
         peaks.check_memory(params, load.training_images, memory)
+
+
+@app.command()
+def fit(
+    photographs: Annotated[Path, options.argument("folder of photographs")],
+    *,
+    size: Annotated[dict[str, int], options.size("of the images that the model makes")],
+    hours: Annotated[float, options.number("for the whole run", "H", "above 0", least=math.ulp(0))],
+    out: Annotated[
+        Path | None, options.output("a new folder for the run; default: runs/ and its name", "DIR")
+    ] = None,
+    run: Annotated[bool, Option("--run", help="start it")] = False,
+) -> None:
+    """Choose the run that fits photographs, size, hours and this machine, and say why."""
+    if not photographs.is_dir():
+        raise PatchDMError(f"{photographs}: found a file, expected a folder of photographs")
+    from patchdm.cli import fit as command
+
+    folder = out or RUNS / photographs.resolve().name
+    with contextlib.ExitStack() as stack:
+
+        def on_start(total: int) -> Callable[[int], None]:
+            return stack.enter_context(progress("look", total, "photographs"))
+
+        for line in command.fit(photographs, size, hours, folder, tell=say, on_start=on_start):
+            stack.close()  # the bar of photographs
+            print(line, flush=True)
+    place = shlex.quote(str(folder))
+    print(f"{folder}/params.yaml: written; `cd {place} && dvc repro` runs it, also after a kill")
+    if run:
+        sys.exit(command.run(folder))
+
+
+@app.command()
+def watch(
+    run: Annotated[Path, Argument(metavar="[RUN]", help="its folder; default: this one")] = Path(),
+    every: Annotated[int, options.count("seconds between two versions of the page")] = 15,
+) -> None:
+    """Follow a training on a page: curves, newest samples, time left. It disturbs nothing."""
+    if not (run / PARAMS).is_file():
+        raise PatchDMError(f"{run}: found no {PARAMS}, expected the folder of a run")
+    from patchdm.cli.watch import PAGE, watch
+
+    say(f"{run / PAGE}: open it in a browser; Ctrl-C ends this, not the training")
+    for line in watch(run, every):
+        print(line, flush=True)

@@ -156,8 +156,11 @@ def read_findings(folder: Path) -> dict[str, int]:
 
 
 def read_authors(location: Path) -> dict[str, str]:
-    """Return who made the photographs of an archive, as the CSV next to it says: file -> author."""
-    path = location.with_suffix(".csv")
+    """Return who made the photographs of an archive or a folder: file -> author.
+
+    The CSV next to the archive says it, or credits.csv in the folder.
+    """
+    path = location / "credits.csv" if location.is_dir() else location.with_suffix(".csv")
     table = read_frame(path, ["file"]).fillna("") if path.is_file() else pd.DataFrame()
     return dict(zip(table["file"], table["author"], strict=True)) if "author" in table else {}
 

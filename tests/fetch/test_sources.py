@@ -296,3 +296,31 @@ def test_keys_that_do_not_fit_are_named(
 def test_every_source_of_params_has_its_module(source: str) -> None:
     module = importlib.import_module(f"patchdm.fetch.sources.{source}")
     assert callable(module.open_listing)
+
+
+def test_credits_of_a_folder_name_licences(tmp_path: Path) -> None:
+    files = {"a/x.jpg": encoded(photograph(0)), "y.jpg": encoded(photograph(1))}
+    location = write_folder(tmp_path / "mine", files)
+    (location / "credits.csv").write_text("file,author,licence\na/x.jpg,Ada,CC0-1.0\ny.jpg,Bob,\n")
+    raw = arrive(tmp_path / "target", "folder", location)
+    licences = raw.manifest.set_index("image")["licence"]
+    assert licences.to_dict() == {"a/x.jpg": "CC0-1.0", "y.jpg": "unknown"}
+    assert set(raw.files) == {"a/x.jpg", "y.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,licence\n", "found the columns ['file', 'licence'], expected ['file', 'author', "),
+        ("name,author,licence\n", "found the columns ['name', 'author', 'licence'], expected"),
+        ("file,author,licence\nx.jpg,Ada\n", "found ['x.jpg', 'Ada'], expected the columns"),
+        ("file,author,licence\nx.jpg,A,B\nx.jpg,A,B\n", "x.jpg is listed twice, expected once"),
+        ("", "no readable CSV: found no header"),
+    ],
+)
+def test_wrong_credits_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    location = write_folder(tmp_path / "mine", {"x.jpg": encoded(photograph(0))})
+    (location / "credits.csv").write_text(text)
+    with pytest.raises(PatchDMError) as error:
+        count(data_section("folder", location))
+    assert str(error.value).startswith(f"{location / 'credits.csv'}: {message}")

@@ -17,6 +17,7 @@ from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.report.inputs import (
     Metrics,
     count_parameters,
+    read_authors,
     read_curves,
     read_frame,
     read_metrics,
@@ -168,3 +169,9 @@ def test_bad_input_is_named_in_one_line(
     with pytest.raises(PatchDMError, match=message) as error:
         read(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_authors_of_a_folder_are_in_its_credits(tmp_path: Path):
+    assert read_authors(tmp_path) == {}
+    (tmp_path / "credits.csv").write_text("file,author,licence\na/x.jpg,Ada,CC0-1.0\ny.jpg,,\n")
+    assert read_authors(tmp_path) == {"a/x.jpg": "Ada", "y.jpg": ""}

@@ -12,13 +12,17 @@ from pathlib import Path
 from patchdm.config.data import Data
 from patchdm.errors import PatchDMError
 from patchdm.fetch.arrival import copy
+from patchdm.fetch.credits import CREDITS, read_licences
 from patchdm.fetch.names import PassedOver, is_system
 from patchdm.fetch.sources.listing import Listed, Listing, Workspace, one_by_one
 
 
 @contextmanager
 def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
-    """Yield every photograph below a folder, links followed, in the order of their paths."""
+    """Yield every photograph below a folder, links followed, in the order of their paths.
+
+    Their licences are those of its credits.csv, if it has one.
+    """
     location = workspace.root / data.location
     if not location.is_dir():
         raise PatchDMError(f"{location}: data.location is no folder, source `folder` needs one")
@@ -26,7 +30,8 @@ def open_listing(data: Data, workspace: Workspace) -> Iterator[Listing]:
     paths = sorted(_Walk(location, passed_over).photographs())
     if not paths:
         raise PatchDMError(f"{location}: found no image, {str(passed_over) or 'it is empty'}")
-    photographs = (_listed(location, path) for path in paths)
+    licences = read_licences(location)
+    photographs = (_listed(location, path, licences) for path in paths)
     yield one_by_one(photographs, len(paths), workspace, passed_over)
 
 
@@ -69,6 +74,8 @@ class _Walk:
                 self._folders += [path for path in linked if path.is_symlink()]
             for name in sorted(files):
                 path = Path(folder, name)
+                if self._name(path) == CREDITS:
+                    continue
                 if not self._passed_over.takes(self._name(path)):
                     continue
                 if not os.path.isfile(path):  # noqa: PTH113 - which raises without permission
@@ -86,14 +93,15 @@ class _Walk:
             raise PatchDMError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
-def _listed(location: Path, path: Path) -> Listed:
+def _listed(location: Path, path: Path, licences: dict[str, str]) -> Listed:
     image = path.relative_to(location).as_posix()
     try:
         status = path.stat()
         version = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
     except OSError:  # `_copy` reports it
         version = ""
-    return Listed(image, str(path), image, partial(_copy, path), version)
+    licence = licences.get(image, "unknown")
+    return Listed(image, str(path), image, partial(_copy, path), version, licence)
 
 
 def _copy(path: Path, target: Path) -> None:
