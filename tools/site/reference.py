@@ -88,8 +88,9 @@ def params(root: Path) -> str:
             value = _yaml(values[section][key])
             parts.append(f"`{section}.{key}` {{ #{section}.{key} }}")
             meaning = one_paragraph(about.get("description"))
-            takes = f"*{in_words(about)}; demo:* `{value}`"
-            parts.append(f":   {meaning} {takes}\n" if meaning else f":   {takes}\n")
+            takes = f"Takes {in_words(about)}. Demo: `{value}`."
+            parts.append(f":   {meaning}\n{{ .meaning }}\n" if meaning else "")
+            parts.append(f":   {takes}\n{{ .takes }}\n")
     return "\n".join(parts)
 
 
@@ -175,12 +176,9 @@ def python(root: Path) -> str:
         parts.append(f"## {heading}\n")
         for name, members in names.items():
             parts.append(f"::: {name}\n    options:\n      heading_level: 3")
-            if members:
-                shown = "".join(f"\n        - {each}" for each in members)
-                parts.append(
-                    f"      inherited_members: [{', '.join(members)}]\n      members:{shown}"
-                )
-            parts.append("")
+            listed = f"[{', '.join(members)}]"
+            parts.append(f"      inherited_members: {listed}" if members else "")
+            parts.append(f"      members: {listed if members else 'false'}\n")
     return "\n".join(parts)
 
 
