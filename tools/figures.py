@@ -32,7 +32,7 @@ STYLE = (
 )
 
 
-def rect(  # noqa: PLR0917
+def rect(
     x: float, y: float, width: float, height: float, fill: str = "none", line: str = "none",
     *, opacity: float = 1, dash: str = "", thick: float = 1.5, round_: float = 0,
 ) -> str:  # fmt: skip
@@ -85,7 +85,7 @@ def landscape(x: float, y: float, scale: float = 1) -> str:
     return f'<g transform="translate({x:g} {y:g}) scale({scale:g})">{"".join(shapes)}</g>'
 
 
-def grid(  # noqa: PLR0917
+def grid(
     x: float, y: float, cols: int, rows: int, side: float, colour: str, *, dash: str = ""
 ) -> str:
     """Return a grid of squares."""
@@ -258,7 +258,7 @@ def drawing(title: str, width: int, height: int, parts: Iterable[str]) -> str:
     """Return an SVG file."""
     head = '<marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
     head += 'orient="auto"><path d="M0 0 L8 4 L0 8Z" style="fill:var(--soft)"/></marker>'
-    name = title.split()[-1].lower()
+    name = title.rpartition(" ")[2].lower()
     body = "".join(parts).replace("#head", f"#head-{name}")
     body = body.replace('id="c', f'id="{name}-c').replace("url(#c", f"url(#{name}-c")
     return (

@@ -175,12 +175,11 @@ def test_the_studio_answers(reader: Path):
         url = next(found[1] for found in told if found)
         text = "\n".join(each.text for each in blocks("console") if "curl" in each.text)
         script = re.sub("http://127.0.0.1:8765", url, text)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script], cwd=reader, capture_output=True, text=True
-        )
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(command, cwd=reader, capture_output=True, text=True, check=False)
     finally:
         server.terminate()
         server.wait(30)
     assert done.returncode == 0, done.stderr
-    assert '"error"' not in re.sub(r'"error": ?(null|"")', "", done.stdout), done.stdout
+    assert '{"error"' not in done.stdout
     assert (reader / "0.png").read_bytes().startswith(b"\x89PNG")

@@ -23,9 +23,8 @@ def test_it_is_small_and_valid():
 @pytest.mark.slow
 def test_it_runs(tmp_path: Path):
     notebook = nbformat.read(NOTEBOOK, 4)
-    NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place).execute()
     pictures = [
         output
         for cell in notebook.cells

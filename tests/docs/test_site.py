@@ -49,7 +49,7 @@ def test_a_section_that_is_gone_is_named():
         sections.text_of(REPO, gone)
 
 
-def test_commands_are_all_there(capsys: pytest.CaptureFixture):
+def test_commands_are_all_there(capsys: pytest.CaptureFixture[str]):
     page = reference.commands()
     main(["sample", "--help"])
     options = re.findall(r"(?m)^  (--[a-z-]+)", capsys.readouterr().out)
@@ -97,7 +97,7 @@ def test_lists_get_what_python_markdown_wants():
 class Served(http.server.SimpleHTTPRequestHandler):
     """A file server that says nothing."""
 
-    def log_message(self, *_: object) -> None:  # type: ignore[override]
+    def log_message(self, *_: object) -> None:
         pass
 
 
@@ -105,8 +105,17 @@ class Served(http.server.SimpleHTTPRequestHandler):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Build the site and serve it; yield its URL."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     handler = functools.partial(Served, directory=str(folder))

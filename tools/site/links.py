@@ -39,9 +39,7 @@ def pictures(markdown: str, origin: str) -> set[str]:
     return {_resolved(match[3].partition("#")[0], origin) for match in found}
 
 
-def relinked(  # noqa: D417
-    markdown: str, origin: str, page: str, root: Path, moved: Mapping[str, str]
-) -> str:
+def relinked(markdown: str, origin: str, page: str, root: Path, moved: Mapping[str, str]) -> str:
     """Return a page whose links lead to pages and pictures of the site.
 
     Args:
@@ -91,13 +89,13 @@ def indented(markdown: str) -> str:
         lines: list[str] = []
         inside = False
         for line in text.split("\n"):
+            before = lines[-1] if lines else ""
             item = line.startswith("- ")
-            if item and not inside and lines and lines[-1].strip():
+            if item and not inside and before:
                 lines.append("")
-            if item or (line.strip() and not line.startswith(" ") and not lines[-1:] == [""]):
-                inside = item or (inside and bool(line.strip()))
-            elif line.strip() and not line.startswith(" "):
-                inside = False
+            if line and not line.startswith(" "):
+                # A line at the margin goes on with an item, unless a blank line is before it.
+                inside = item or (inside and bool(before) and not before.startswith(" "))
             lines.append(f"  {line}" if inside and re.match("  [^ ]", line) else line)
         return "\n".join(lines)
 

@@ -17,14 +17,27 @@ from patchdm.cli.app import app
 from patchdm.config import Params
 from tools.site.schema import in_words, one_paragraph
 
+_COMMANDS = """\
+The list is made of the code that reads the options; `patchdm COMMAND --help` shows the same. A
+mistake is one line, and the exit status is 1 (2 for syntax). `patchdm --version` prints
+the version.
+"""
+_PARAMS = """\
+A run is its `params.yaml`. It has every key; an unknown, missing or mistyped key is an error of one
+line. `patchdm params check` checks a file, `patchdm params use NAME` writes a preset over it. Below
+each key: what it takes, and its value in the demo.
+"""
+_HTTP = f"""\
+The list is made of the OpenAPI document, which a studio serves at `{OPENAPI}`, and as a page
+at `/docs`. [The studio](../studio.md#http-api) has examples with curl.
+"""
+
 
 def commands() -> str:
     """Return the page of all commands, from the functions that Typer reads."""
     parts = [
         "# Commands\n",
-        "Made of the code that reads the options: `patchdm COMMAND --help` says the same. "
-        "A mistake is one line, and the exit status is 1 (2: of syntax). "
-        "`patchdm --version` prints the version.\n",
+        _COMMANDS,
     ]
     group: Any = typer.main.get_command(app)
     parts += list(_commands(group.commands, "patchdm"))
@@ -77,9 +90,7 @@ def params(root: Path) -> str:
     sections = Params.model_json_schema()["$defs"]
     parts = [
         "# params.yaml\n",
-        "A run is its `params.yaml`. It has every key; an unknown, missing or mistyped key is an "
-        "error of one line. `patchdm params check` checks a file, `patchdm params use NAME` "
-        "writes a preset over it. Below each key: what it takes, and its value in the demo.\n",
+        _PARAMS,
     ]
     for section, field in Params.model_fields.items():
         schema = sections[getattr(field.annotation, "__name__", "")]
@@ -108,8 +119,7 @@ def http() -> str:
     document = server.openapi()
     parts = [
         "# HTTP API of the studio\n",
-        f"Made of the OpenAPI document that a studio has at `{OPENAPI}` (and as a page at "
-        "`/docs`). [The studio](../studio.md#http-api) has examples with curl.\n",
+        _HTTP,
         "## Requests\n",
     ]
     common: set[tuple[str, str]] = set.intersection(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ _TYPES = {
     "boolean": "`true` or `false`",
     "null": "`null`",
     "object": "object",
+    "binary": "bytes",
 }
 _LIMITS = (
     ("minimum", "at least {}"),
@@ -28,17 +28,13 @@ def in_words(schema: Mapping[str, Any], named: Callable[[str], str] = str) -> st
         return named(str(reference).rpartition("/")[2])
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         return " or ".join(in_words(each, named) for each in choices)
-    if "const" in schema:
-        return f"`{json.dumps(schema['const'])}`"
-    if "enum" in schema:
-        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return _count(schema) + in_words(schema.get("items", {}), named)
-    if schema.get("format") == "binary":
-        return "bytes"
-    kind = _TYPES.get(schema.get("type", ""), "anything")
+    kind = "binary" if schema.get("format") == "binary" else schema.get("type", "")
     limits = [text.format(f"{schema[key]:g}") for key, text in _LIMITS if key in schema]
-    return " ".join([kind, " and ".join(limits)]).strip()
+    return f"{_TYPES.get(kind, 'anything')} {' and '.join(limits)}".strip()
 
 
 def _count(schema: Mapping[str, Any]) -> str:
