@@ -18,6 +18,7 @@ from patchdm.cli.app import app, main
 from patchdm.config import Params
 from patchdm.saved import BUNDLED
 from tests.docs.blocks import Block, blocks
+from tests.photographs import BUNDLED as PHOTOGRAPHS
 
 NOT_RUN = {
     "it installs this environment": (
@@ -167,7 +168,10 @@ def test_the_studio_answers(reader: Path):
     out = reader / "kept"
     command = [sys.executable, "-m", "patchdm", "app", "--port", "0", "--no-browser"]
     server = subprocess.Popen(
-        [*command, "--out", str(out)], stderr=subprocess.PIPE, text=True, env=os.environ
+        [*command, "--out", str(out), "--photographs", str(PHOTOGRAPHS)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
     )
     try:
         assert server.stderr is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import re
 import subprocess
 import sys
@@ -115,9 +116,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--site-dir",
         str(folder),
     ]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stderr
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}  # of an edition that is not installed
+    done = subprocess.run(command, cwd=REPO, env=quiet, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     handler = functools.partial(Served, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -153,7 +154,7 @@ def test_the_site_has_no_dead_link_and_asks_nobody_else(site: str):
             url = todo.pop()
             if url in anchors:
                 continue
-            answer = page.request.get(url) if url.endswith(".ipynb") else page.goto(url)
+            answer = page.goto(url) if url.endswith(".html") else page.request.get(url)
             assert answer is not None
             anchors[url] = set()
             if not answer.ok:
