@@ -23,7 +23,7 @@ def on_config(config: Any) -> Any:
     for page, part in OPTIONAL.items():
         if (ROOT / "docs" / page).exists():
             (pages,) = (each[part] for each in config.nav if part in each)
-            pages.insert(0, page)
+            pages.insert(pages.index("index.md") + 1 if "index.md" in pages else 0, page)
     return config
 
 
