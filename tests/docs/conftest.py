@@ -33,7 +33,8 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(REPO / "presets/showcase.yaml", folder / "params.yaml")
     for name in ("presets", "data/bundled"):
         (folder / name).symlink_to(REPO / name)
-    (folder / "PATH").mkdir()
+    for name in ("PATH", "Pictures/sea"):
+        (folder / name).mkdir(parents=True)
     image = photograph(3, 256, 128)
     mask = np.zeros_like(image)
     mask[32:96, 64:160] = 255
@@ -48,6 +49,7 @@ def reader(laid_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """Work in such a folder of one's own."""
     shutil.copytree(laid_out, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
 
