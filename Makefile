@@ -115,6 +115,11 @@ format: install ## Fix what ruff can fix
 BENCHMARKS := $(sort $(notdir $(basename $(wildcard benchmarks/[a-z]*.py))))
 SLOW_BENCHMARKS := coarse evaluation outward panoramas resolution solvers tilings
 
+.PHONY: docs
+docs: install ## Build the documentation site in site/; `python -m http.server -d site` serves it
+	@python -m tools.figures
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+
 .PHONY: bench
 bench: install ## Measure speed and memory, one table per benchmark
 	@for name in $(filter-out straightforward gpu evaluation_at_scale $(SLOW_BENCHMARKS),$(BENCHMARKS)); do

@@ -53,13 +53,13 @@ def declared(package: str) -> set[str]:
 
 def undeclared(package: str, modules: set[str]) -> dict[str, list[str]]:
     """Return imported modules -> their distributions, of which none is declared."""
-    ours = OUR_PACKAGES | {"benchmarks", ""}
+    ours = OUR_PACKAGES | {"benchmarks", "tools", ""}
     tops = {module.partition(".")[0] for module in modules} - ours - sys.stdlib_module_names
     found = {top: [normal(name) for name in DISTRIBUTIONS.get(top, [])] for top in sorted(tops)}
     return {top: owners for top, owners in found.items() if not declared(package) & set(owners)}
 
 
-@pytest.mark.parametrize("package", sorted(OUR_PACKAGES | {"benchmarks"}))
+@pytest.mark.parametrize("package", sorted(OUR_PACKAGES | {"benchmarks", "tools"}))
 def test_every_import_is_declared(package: str):
     files = sorted((REPO / package).rglob("*.py"))
     assert files
