@@ -145,7 +145,7 @@ def predicting(
     tiling: str = "shifted",
     guidance_scale: float = 0.0,
 ) -> int:
-    """Return the bytes that a network takes to predict one canvas, beside weights, canvas and result.
+    """Return the bytes that a network takes to predict a canvas, beside weights, canvas and result.
 
     Args:
         unet: the network, where it computes.

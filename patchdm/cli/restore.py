@@ -266,7 +266,7 @@ def _tell_of_size(
         )
     tell(
         f"canvas: {width}x{height} pixels, {width * height // p**2:,} patches of {p}, "
-        f"{needed / 1e9:.1f} GB of memory"
+        f"{needed / 1e9:.2g} GB of memory"
     )
     code = (loaded.found.inpaint | options)["code"]
     if code != "field" and is_far(height, width, trained):

@@ -151,10 +151,10 @@ def test_an_option_without_its_value_takes_no_other():
 def test_a_second_model_is_refused(tmp_dir: Path):
     (tmp_dir / "I").touch()
     for argv in (
-        ["sample", "M", "N", "--seeds", "0:1"],
-        ["outpaint", "M", "N", "I", "--left", "1"],
+        ["sample", "M", "N", "--seeds", "0:1", "--out", "x"],
+        ["outpaint", "M", "N", "I", "--left", "1", "--out", "x.png"],
     ):
-        message = refusal(*argv, "--out", "x.png")
+        message = refusal(*argv)
         assert message == "model: found M and N, expected one folder"
 
 
