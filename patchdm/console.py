@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -85,6 +85,14 @@ def counted(name: str, unit: str) -> Iterator[Callable[[int], Callable[[int], No
     """Show progress once the units of the whole work are known; yield what is told them."""
     with contextlib.ExitStack() as stack:
         yield lambda total: stack.enter_context(progress(name, total, unit))
+
+
+def stepped(name: str, unit: str, steps: Sequence[int]) -> Iterator[int]:
+    """Yield the steps of a work under their progress."""
+    with progress(name, len(steps), unit) as advance_to:
+        for done, step in enumerate(steps, 1):
+            yield step
+            advance_to(done)
 
 
 def warn(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The memory of this process: freed tensors stay with it, for its next ones."""
+"""The memory of this process, where freed tensors stay for its next ones, and of the machine."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def return_freed_memory() -> None:
     """Return the memory of freed tensors to the system after all; without glibc nothing happens."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def total_memory() -> float | None:
+    """Return the bytes that the machine has in all; None: it does not say, as Windows."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError):
+        return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -21,9 +21,11 @@ from patchdm.config import Params
 from patchdm.devices import cast, precision
 from patchdm.diffusion.schedules import image_scheduler, latent_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.models import PatchUNet
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.parts import meta_networks
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.denoise import BAND_NUMBERS, predict_eps, row_numbers
 from patchdm.sampling.generate import sampling_options
 from patchdm.sampling.solvers import solver
 from patchdm.training.ema import Ema
@@ -34,6 +36,8 @@ USABLE = 0.9
 """Share of a device's memory that tensors may fill."""
 _STEPS = 3
 """Of a solver: the first, the last, and one between, after which a canvas costs the same."""
+_BANDS = 3
+"""Of a canvas, likewise."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -130,6 +134,41 @@ def check_memory(params: Params, images: int, memory: float) -> None:
                 f"{what} needs {needed / 1e9:.3g} GB, expected at most {limit / 1e9:.3g}, "
                 f"{USABLE:.0%} of the device's (machine.device_memory): {cure}"
             )
+
+
+def predicting(
+    unet: PatchUNet,
+    height: int,
+    width: int,
+    *,
+    rows_per_chunk: int | None = None,
+    tiling: str = "shifted",
+    guidance_scale: float = 0.0,
+) -> int:
+    """Return the bytes that a network takes to predict a canvas, beside weights, canvas and result.
+
+    Args:
+        unet: the network, where it computes.
+        height, width: of the canvas in pixels, multiples of the patch size.
+        rows_per_chunk, tiling, guidance_scale: as in `predict_eps`.
+    """
+    p = unet.config.patch_size
+    rows = rows_per_chunk or height // p
+    if unet.device.type == "cpu":
+        rows = max(1, BAND_NUMBERS // row_numbers(unet, width // p))
+    shown = min(height, (_BANDS * rows + 1) * p)  # a higher canvas takes no more
+    with torch.device("meta"):
+        network = PatchUNet.from_config(unet.config)
+    nn.Module.to(network, unet.dtype)  # as in `cast`
+    options: dict[str, Any] = {
+        "tiling": tiling,
+        "guidance_scale": guidance_scale,
+        "rows_per_chunk": rows,
+    }
+    with torch.no_grad(), torch.device("meta"), LiveBytes("meta") as live:
+        x_t = torch.empty(1, unet.config.in_channels, shown, width)
+        predict_eps(network, x_t, torch.zeros(1), None, **options)
+    return live.peak - 2 * x_t.nbytes
 
 
 def _training(params: Params, images: int, micro: int) -> tuple[int, int]:

@@ -120,6 +120,11 @@ def test_every_line_is_read_back(name: str, total: int, unit: str, steps: list[t
         assert read_line(str(line)) == line
 
 
+def test_steps_are_counted(capsys: pytest.CaptureFixture[str]):
+    assert list(console.stepped("fit", "steps", range(3, 6))) == [3, 4, 5]
+    assert capsys.readouterr().err == "fit: 3 of 3 steps, done in 0 s\n"
+
+
 def test_lines_are_ascii(meter: Meter, clock: Clock):
     work(meter, clock, 0, 400, each=100, seconds=50)
     assert str(meter.line()).isascii()

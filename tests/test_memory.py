@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from patchdm.memory import total_memory
 from tests.conftest import REPO
 
 PAGES = """
@@ -53,3 +54,9 @@ def test_freed_memory_is_used_again():
 def test_the_users_allocator_stays_as_it_is(name: str, value: str):
     first, second = pages_of_a_block(**{name: value})
     assert second > first / 2
+
+
+def test_the_machine_says_how_much_it_has(monkeypatch: pytest.MonkeyPatch):
+    assert 1e8 < (total_memory() or 0) < 1e14
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert total_memory() is None

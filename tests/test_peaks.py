@@ -20,11 +20,13 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.peaks import LiveBytes, Peaks, check_memory
 from patchdm.pipeline import PatchDMPipeline
+from patchdm.sampling.denoise import predict_eps
 from patchdm.sampling.generate import sampling_options
 from patchdm.training.image import ImageTraining
 from patchdm.training.sheets import IMAGES, sample_sheet
 from tests.conftest import REPO
 from tests.fake_cuda import fake_cuda
+from tests.networks import small_unet
 from tests.stages.tiny import tiny_params, write_tiny_store
 from tests.training.whole import train
 
@@ -97,6 +99,17 @@ def test_training_takes_what_its_loop_takes(
     found = peaks.peaks(params, 18)
     assert found.training == close(live.peak)
     assert found.state == close(between[0])
+
+
+@pytest.mark.parametrize("tiling", ["shifted", "blend"])
+@pytest.mark.parametrize(("height", "width"), [(32, 4096), (1024, 64), (512, 2048)])
+def test_a_prediction_takes_what_it_takes_on_a_cpu(tiling: str, height: int, width: int):
+    unet = small_unet()
+    with torch.no_grad(), LiveBytes("cpu") as live:
+        x_t = torch.zeros(1, 3, height, width)
+        predict_eps(unet, x_t, torch.zeros(1), torch.zeros(1, 6), tiling=tiling)
+    found = peaks.predicting(unet, height, width, tiling=tiling)
+    assert found == close(live.peak - 2 * x_t.nbytes)
 
 
 def test_images_add_up():

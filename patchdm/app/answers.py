@@ -77,7 +77,8 @@ class Job(Answer):
     error: str | None
     place: int = Field(description="jobs before it")
     done: int = Field(description="images made so far")
-    step: int = Field(description="of the image at work")
+    phase: Literal["", "fit"] = Field(description="fit: a code is fitted to the photograph")
+    step: int = Field(description="of the image at work, or of the fit")
     steps: int
     seconds_left: float | None
     preview: str | None = Field(description="URL of the image at work, as PNG")

@@ -10,7 +10,8 @@ from fastapi import HTTPException
 
 from patchdm.app.requests import MOST_PIXELS, Inpaint, Outpaint, Panorama, Sample, Solving
 from patchdm.app.work import Studio
-from patchdm.errors import one_line
+from patchdm.cli.sizes import check_patch
+from patchdm.errors import PatchDMError, one_line
 from patchdm.sampling.blocks import CANVASES
 from patchdm.sampling.generate import check_sampling
 
@@ -57,8 +58,12 @@ def _check_sampling(studio: Studio, asked: Any) -> None:
         raise HTTPException(422, f"{asked.kind}: found a model without codes")
     if width * height > MOST_PIXELS:
         raise HTTPException(422, f"size: found {width}x{height}, expected {MOST_PIXELS} pixels")
-    if isinstance(asked, Panorama):
-        p = unet.config.patch_size  # what is beyond the size is cut off
+    p = unet.config.patch_size
+    try:
+        check_patch("size", width, height, p)
+    except PatchDMError as error:
+        raise HTTPException(422, one_line(error)) from None
+    if isinstance(asked, Panorama):  # what is beyond the size is cut off
         height, width, options["wrap"] = -(-height // p) * p, -(-width // p) * p, asked.wrap
         if type(scheduler) not in CANVASES:
             raise HTTPException(422, f"solver: found {asked.solver}, expected ddim or dpm-solver++")

@@ -42,7 +42,11 @@ class Result:
 
 @dataclass
 class Job:
-    """What was asked for, and how far it is; `version` grows with every change."""
+    """What was asked for, and how far it is; `version` grows with every change.
+
+    Phase "fit" is that in which a code is fitted to a photograph, whose steps are told then; in ""
+    an image is made.
+    """
 
     id: str
     kind: str
@@ -52,6 +56,7 @@ class Job:
     state: str = "queued"
     error: str | None = None
     results: list[Result] = field(default_factory=list)
+    phase: str = ""
     step: int = 0
     steps: int = 0
     seconds_left: float | None = None
@@ -184,7 +189,7 @@ class Jobs:
                 log.exception("job %s", job.id)
                 state, error = "failed", "an unexpected error; the server's log has it"
             with self._changed:
-                job.state, job.error, job.seconds_left = state, error, None
+                job.state, job.error, job.phase, job.seconds_left = state, error, "", None
                 self._keep(job)
 
 

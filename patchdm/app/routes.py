@@ -221,7 +221,9 @@ def about(studio: Studio) -> dict[str, Any]:
 def shown(job: Job, jobs: Jobs) -> dict[str, Any]:
     """Return a job as the page sees it."""
     url = f"/api/jobs/{job.id}"
-    found = {name: getattr(job, name) for name in ("step", "steps", "seconds_left")} | job.record()
+    found = {
+        name: getattr(job, name) for name in ("phase", "step", "steps", "seconds_left")
+    } | job.record()
     results = [_result(result, url) for result in job.results]
     preview = f"{url}/preview.png?{job.version}" if job.preview and job.state == "running" else None
     more = {"place": jobs.place(job), "done": len(results), "preview": preview, "results": results}

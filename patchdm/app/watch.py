@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from PIL import Image
@@ -54,6 +54,7 @@ def watched(
                 clock.append(Clock(rounds * step.count))
             jobs.told(
                 job,
+                phase="",
                 step=step.index + 1,
                 steps=step.count,
                 seconds_left=clock[0].at(done * step.count + step.index + 1),
@@ -70,6 +71,13 @@ def watched(
         yield
     finally:
         del pipe.denoiser, pipe.unet.encode
+
+
+def fitted(job: Job, jobs: Jobs, steps: Sequence[int]) -> Iterator[int]:
+    """Yield the steps of the fit of a code, and tell a job of them."""
+    for number, step in enumerate(steps):
+        jobs.told(job, phase="fit", step=number, steps=len(steps), seconds_left=None)
+        yield step
 
 
 def x_0(scheduler: Any, x_t: Tensor, predicted: Tensor, t: Tensor, row: int) -> Tensor:

@@ -14,7 +14,8 @@ from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
 from patchdm.app.nearest import Finder
 from patchdm.app.photographs import Images
 from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving, Vary
-from patchdm.app.watch import watched
+from patchdm.app.watch import fitted, watched
+from patchdm.cli.codes import Show
 from patchdm.cli.panorama import planned
 from patchdm.cli.restore import Restorer, beyond, masked
 from patchdm.devices import one_thread
@@ -70,7 +71,8 @@ class Studio:
         if isinstance(asked, Solving):
             self.pipe.scheduler = self.scheduler(asked)
         ways = {Sample: self._samples, Interpolate: self._explored, Vary: self._explored}
-        way: Any = ways.get(type(asked), self._versions)
+        versions = functools.partial(self._versions, functools.partial(fitted, job, jobs))
+        way: Any = ways.get(type(asked), versions)
         self._row = 0
         seen: Any = watched(self.pipe, job, jobs, self._rounds(asked, left), lambda: self._row)
         if isinstance(asked, Panorama):  # which tells of blocks
@@ -156,7 +158,9 @@ class Studio:
         yield 0, seeds.start, pixels, command
         shutil.rmtree(work)
 
-    def _versions(self, asked: Any, left: list[int]) -> Iterator[tuple[int, int, Pixels, str]]:
+    def _versions(
+        self, show_fit: Show, asked: Any, left: list[int]
+    ) -> Iterator[tuple[int, int, Pixels, str]]:
         image = self.upload(asked.image)
         if isinstance(asked, Inpaint):
             task, verb, more = masked(image, self.upload(asked.mask)), "inpaint", "IMAGE MASK"
@@ -169,9 +173,11 @@ class Studio:
         options = {names[name]: value for name, value in chosen.items()}
         flags = "".join(f" --{name} {value}" for name, value in chosen.items())
         flags += " --native" if asked.native else ""
+        self.loaded.needed(task, native=asked.native, **options)  # which refuses too much
+        options |= {"native": asked.native, "show_fit": show_fit}
         for number in left:
             seed = asked.seeds[number]
-            pixels = self.loaded.restored(task, seed, native=asked.native, **options)
+            pixels = self.loaded.restored(task, seed, **options)
             command = f"patchdm {verb} {self._model()}{more} --seeds {seed}:{seed + 1}{flags}"
             yield number, seed, pixels, f"{command} --out FILE"
 

@@ -5,6 +5,7 @@ Heavy imports stand inside the functions, so that help and refusals come at once
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -17,11 +18,13 @@ from typer import Argument, Option
 from patchdm.choices import Format, Half, Solver, Wrap
 from patchdm.cli import options, runs
 from patchdm.cli.extras import to_install
-from patchdm.console import counted, say, show_any_text
+from patchdm.console import counted, say, show_any_text, stepped
 from patchdm.errors import MISTAKES, PatchDMError, mistake
 
 BROKEN_PIPE = 128 + 13
 """Exit status of what SIGPIPE ends, a signal that Windows has no name for."""
+
+SHOW_FIT = functools.partial(stepped, "fit", "steps")
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(runs.app)
@@ -101,7 +104,7 @@ def sample(
     model: options.Model = None,
     *,
     seeds: Annotated[range, options.seed_range("one image each; 0:16 are the seeds 0 to 15")],
-    out: Annotated[Path, options.output("folder of the images", "DIR")],
+    out: Annotated[Path, options.folder("of the images", "DIR")],
     size: Annotated[dict[str, int] | None, options.size()] = None,
     solver: Annotated[str | None, options.choice("solver of the steps", Solver)] = None,
     batch: Annotated[int, options.count("images denoised together")] = 8,
@@ -177,7 +180,7 @@ def panorama(
         for path in panorama(
             folder, size, seeds, out, on_start,
             tell=say, lattice=lattice, solver_name=solver, viewed=viewer, force=force, image=image,
-            **chosen,
+            show_fit=SHOW_FIT, **chosen,
         ):  # fmt: skip
             print(f"{path}: done")
 
@@ -233,7 +236,9 @@ def inpaint(
     paths, folder = options.versions(out, seeds, image, mask), _model(model)
     from patchdm.cli.restore import masked, restore
 
-    for path in restore(folder, masked(image, mask), paths, tell=say, **options.given(others)):
+    chosen = options.given(others)
+    task = masked(image, mask)
+    for path in restore(folder, task, paths, tell=say, show_fit=SHOW_FIT, **chosen):
         print(f"{path}: done")
 
 
@@ -258,7 +263,9 @@ def outpaint(
     paths, folder = options.versions(out, seeds, image), _model(model)
     from patchdm.cli.restore import beyond, restore
 
-    for path in restore(folder, beyond(image, margins), paths, tell=say, **options.given(others)):
+    chosen = options.given(others)
+    task = beyond(image, margins)
+    for path in restore(folder, task, paths, tell=say, show_fit=SHOW_FIT, **chosen):
         print(f"{path}: done")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,14 +16,25 @@ from patchdm.sampling.encode import CodeFit, code_of_image
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 
+Show = Callable[[Sequence[int]], Iterable[int]]
+"""Wraps the steps of a fit, as a progress bar does."""
+
 
 def codes_of_regions(
-    pipe: PatchDMPipeline, found: Settings, image: Tensor, rows: int, columns: int, seed: int
+    pipe: PatchDMPipeline,
+    found: Settings,
+    image: Tensor,
+    rows: int,
+    columns: int,
+    seed: int,
+    *,
+    show: Show = iter,
 ) -> Tensor | None:
     """Return the codes of the regions of an image (1, 3, h, w), (1, rows, columns, code_dim).
 
     A region is a row-th of the height and a column-th of the width, around its place on the
     lattice and within the image, at the size of the training images. None: the model has none.
+    `show` wraps the steps of the fit.
 
     Raises:
         PatchDMError: the model does not say how large its images are, or how codes are fitted.
@@ -47,7 +60,7 @@ def codes_of_regions(
         solver(pipe.scheduler, "ddim"),
         regions,
         mask=torch.zeros(len(regions), 1, *size, dtype=torch.bool, device=pipe.device),
-        fit=None if pipe.encoder else code_fit(found, pipe),
+        fit=None if pipe.encoder else code_fit(found, pipe, show),
         generators=generators(range(seed, seed + len(regions))),
     )
     return codes.reshape(1, rows, columns, -1)
@@ -59,8 +72,8 @@ def _starts(length: int, count: int) -> list[int]:
     return [round(spare * index / max(count - 1, 1)) for index in range(count)]
 
 
-def code_fit(found: Settings, pipe: PatchDMPipeline) -> CodeFit:
-    """Return how a code is fitted to an image.
+def code_fit(found: Settings, pipe: PatchDMPipeline, show: Show = iter) -> CodeFit:
+    """Return how a code is fitted to an image, its steps wrapped by `show`.
 
     Raises:
         PatchDMError: the model does not say.
@@ -68,4 +81,4 @@ def code_fit(found: Settings, pipe: PatchDMPipeline) -> CodeFit:
     if found.fit is None:
         raise PatchDMError("--code: found image, expected latent without a run's params.yaml")
     backbone = load_backbone(pipe.code_table.config.backbone, found.weights, "cpu")
-    return CodeFit(backbone.features, **found.fit)
+    return CodeFit(backbone.features, **found.fit, show=show)

@@ -20,6 +20,8 @@ from patchdm.choices import Code, Positions, Precision, Tiling, checked_position
 from patchdm.errors import PatchDMError
 
 MODELS = Path("data/models")
+FILES = ".png", ".tif", ".dzi"
+"""Names of the files that `patchdm panorama` writes: `patchdm.formats.large.SUFFIXES`."""
 CODE = "global code: of the image, from the latent model, or from one to others: field"
 DEVICE = "as torch names it; default: a GPU, if there is one"
 GUIDANCE = "of (1 + W) eps(cond) - W eps(none); 0: none"
@@ -138,6 +140,21 @@ def output(meaning: str, metavar: str) -> Any:
         return None if text.startswith("-") else Path(text)
 
     return option(meaning, metavar, read, "a path without a leading -")
+
+
+def folder(meaning: str, metavar: str) -> Any:
+    """Return an option that is a folder to write to, and no image file."""
+
+    def read(text: str) -> Path | None:
+        path = Path(text)
+        if path.suffix in FILES and not path.is_dir():
+            raise BadParameter(
+                f"found {text}, expected a folder; for a file `patchdm panorama --size WxH "
+                f"--seeds FIRST:END --out {text}`"
+            )
+        return None if text.startswith("-") else path
+
+    return option(f"folder {meaning}", metavar, read, "a path without a leading -")
 
 
 def argument(meaning: str) -> Any:

@@ -15,10 +15,10 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 
 from patchdm import viewer
-from patchdm.cli.codes import codes_of_regions
+from patchdm.cli.codes import Show, codes_of_regions
 from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
-from patchdm.cli.sample import FAR
+from patchdm.cli.sizes import FAR, check_patch
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing, sha256
@@ -110,7 +110,7 @@ def panorama(
         tell: called with a line about the work ahead.
         viewed: write NAME.html too, which shows NAME.dzi.
         force: replace a file.
-        size, seeds, lattice, image, **options: of `planned`.
+        size, seeds, lattice, image, show_fit, **options: of `planned`.
 
     Raises:
         PatchDMError: something does not fit.
@@ -133,9 +133,8 @@ def panorama(
         pipe.scheduler = solver(pipe.scheduler, name)
     if name := mixed_precision or found.mixed_precision:
         cast(pipe.unet, name)
-    trained, p = pipe.unet.config.sample_size, pipe.unet.config.patch_size
-    if min(width, height) < p:
-        raise PatchDMError(f"--size: found {width}x{height}, expected {p}x{p}, a patch, or more")
+    trained = pipe.unet.config.sample_size
+    check_patch("--size", width, height, pipe.unet.config.patch_size)
     if image is None and trained and height >= FAR * trained[0]:
         log.warning(
             "warning: --size %dx%d is far higher than the training images, %dx%d: landscapes lie "
@@ -163,6 +162,7 @@ def planned(
     *,
     image: Path | None = None,
     strength: float = 0.5,
+    show_fit: Show = iter,
     **options: Any,
 ) -> Panorama:
     """Return an image that can be made.
@@ -174,6 +174,7 @@ def planned(
         lattice: "columns" and "rows" of the codes over the image, in reading order.
         image: what the canvas begins as, enlarged; its codes are those of the image's regions.
         strength: share of the steps that are then made, the last ones.
+        show_fit: wraps the steps of the fit of those codes.
         **options: of the pipeline's call.
 
     Raises:
@@ -204,7 +205,7 @@ def planned(
         check_guidance(pipe.unet, w)
         field, (rows, columns) = None, (lattice["rows"], lattice["columns"])  # without codes
         if pixels is not None:
-            field = codes_of_regions(pipe, found, pixels, rows, columns, seeds[0])
+            field = codes_of_regions(pipe, found, pixels, rows, columns, seeds[0], show=show_fit)
         elif pipe.latent is not None:
             field = codes_of_seeds(pipe, seeds, latent_steps).view(1, rows, columns, -1)
         denoiser = pipe.denoiser(shape, field, **chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from patchdm.cli.codes import code_fit
+from patchdm.cli.codes import Show, code_fit
 from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
+from patchdm.cli.sizes import is_far, memory_of
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
 from patchdm.formats.images import Pixels, read_image, save_png
 from patchdm.formats.large import check_in_memory
 from patchdm.formats.tensors import to_tensor, to_uint8
+from patchdm.peaks import USABLE, predicting
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.solve import generators
 
@@ -30,18 +33,26 @@ WHITE = 127.5
 LARGER = 2
 """Times the pixels of a training image, from which on a photograph is worked on at that size."""
 
+MARGINS = "--left, --top, --right, --bottom"
+CANVAS_BYTES, IMAGE_BYTES = 160, 40
+"""For a pixel of the canvas that is worked on: some ten tensors of three float32, and what finds
+the nearest known pixels. For one of the whole image: its bytes, its mask, three such tensors."""
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Task:
     """An image, and where pixels are to be made.
 
     Attributes:
+        asked: what names its size in errors.
         canvas: the image and its surroundings, (H, W, 3) uint8 in sRGB.
         hole: (H, W), True where pixels are made.
         photograph: (height, width) of the image alone.
         make: pipeline, options of its `inpaint` -> the canvas (1, 3, H, W) at its own size.
     """
 
+    asked: str
     canvas: Pixels
     hole: NDArray[np.bool_]
     photograph: tuple[int, int]
@@ -69,7 +80,7 @@ def masked(image: Path, mask: Path) -> Task:
     def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:
         return _made(pipe, _tensor(pixels), torch.from_numpy(hole), options)
 
-    return Task(pixels, hole, (height, width), make)
+    return Task(str(image), pixels, hole, (height, width), make)
 
 
 def beyond(image: Path, margins: Mapping[str, Any]) -> Task:
@@ -82,13 +93,13 @@ def beyond(image: Path, margins: Mapping[str, Any]) -> Task:
     height, width, _ = pixels.shape
     around = [(margins["top"], margins["bottom"]), (margins["left"], margins["right"])]
     whole = [side + sum(margin) for side, margin in zip((height, width), around, strict=True)]
-    check_in_memory("--left, --top, --right, --bottom", *reversed(whole))
+    check_in_memory(MARGINS, *reversed(whole))
     hole = np.pad(np.zeros((height, width), bool), around, constant_values=True)
 
     def make(pipe: PatchDMPipeline, options: dict[str, Any]) -> Tensor:
         return pipe.outpaint(_tensor(pixels), **margins, **options)[0]
 
-    return Task(np.pad(pixels, [*around, (0, 0)]), hole, (height, width), make)
+    return Task(MARGINS, np.pad(pixels, [*around, (0, 0)]), hole, (height, width), make)
 
 
 @dataclass(frozen=True)
@@ -98,13 +109,22 @@ class Restorer:
     pipe: PatchDMPipeline
     found: Settings
 
-    def restored(self, task: Task, seed: int, *, native: bool = False, **options: Any) -> Pixels:
+    def restored(
+        self,
+        task: Task,
+        seed: int,
+        *,
+        native: bool = False,
+        show_fit: Show = iter,
+        **options: Any,
+    ) -> Pixels:
         """Return the version of a seed, (H, W, 3) uint8.
 
         Args:
             task, seed: what to make.
             native: work on the pixels as they are, however much larger than the training's an image
                 is; what is further away from the hole than a training image is large is left out.
+            show_fit: wraps the steps of the fit of a code.
             options: of the pipeline's `inpaint`; what is left out is as the model says.
 
         Raises:
@@ -112,7 +132,7 @@ class Restorer:
         """
         chosen: dict[str, Any] = self.found.inpaint | {"output_type": "latent"} | options
         if chosen["code"] != "latent" and self.pipe.encoder is None and self.pipe.code_table:
-            chosen["fit"] = code_fit(self.found, self.pipe)
+            chosen["fit"] = code_fit(self.found, self.pipe, show_fit)
         chosen["generator"] = generators([seed])
         size = None if native else self.smaller(task)
         try:
@@ -143,6 +163,41 @@ class Restorer:
         height, width = (max(1, round(side * shrink / p)) * p for side in task.hole.shape)
         return height, width
 
+    def canvas(self, task: Task, *, native: bool) -> tuple[int, int]:
+        """Return the size (height, width) that a task is worked on at, of whole patches."""
+        if not native and (size := self.smaller(task)):
+            return size
+        part = self.near(task) if native else None
+        height, width = (task.hole if part is None else task.hole[part]).shape
+        p = self.pipe.unet.config.patch_size
+        return -(-height // p) * p, -(-width // p) * p
+
+    def needed(self, task: Task, *, native: bool = False, **options: Any) -> float:
+        """Return the bytes of memory that a task takes, about; arguments as of `restored`.
+
+        Raises:
+            PatchDMError: they are more than the device has.
+        """
+        chosen = self.found.inpaint | options
+        names = "rows_per_chunk", "tiling", "guidance_scale"
+        height, width = self.canvas(task, native=native)
+        network = predicting(
+            self.pipe.unet,
+            height,
+            width,
+            **{name: chosen[name] for name in names if name in chosen},
+        )
+        needed = network + CANVAS_BYTES * height * width + IMAGE_BYTES * task.hole.size
+        memory = memory_of(self.pipe.device)
+        if memory is not None and needed > USABLE * memory:
+            rows, cols = task.hole.shape
+            raise PatchDMError(
+                f"{task.asked}: found an image of {cols}x{rows} pixels, worked on as "
+                f"{width}x{height}, which takes {needed / 1e9:.3g} GB of memory, expected at most "
+                f"{USABLE * memory / 1e9:.3g}, {USABLE:.0%} of the device's: make fewer pixels"
+            )
+        return needed
+
     def near(self, task: Task) -> tuple[slice, slice] | None:
         """Return the rows and columns that matter to a hole; None: all do."""
         if (trained := self.pipe.unet.config.sample_size) is None:
@@ -170,6 +225,7 @@ def restore(
     paths: Mapping[int, Path],
     *,
     tell: Callable[[str], None],
+    show_fit: Show = iter,
     native: bool = False,
     device: str | None = None,
     mixed_precision: str | None = None,
@@ -177,23 +233,48 @@ def restore(
 ) -> Iterator[Path]:
     """Write one version per seed as a PNG file; yield its path.
 
-    `tell` is called with a line where an image is worked on at another size. Sampled pixels are
-    sRGB: known ones are converted to it, and the PNG needs no profile.
+    `tell` is called with a line of the canvas that is worked on, and one before it where that is of
+    another size than the image. `show_fit` is as in `Restorer.restored`. Sampled pixels are sRGB:
+    known ones are converted to it, and the PNG needs no profile.
 
     Raises:
         PatchDMError: something does not fit.
     """
     loaded = restorer(model, device, mixed_precision)
     loaded.pipe.set_progress_bar_config(disable=None)  # but in a terminal
-    if not native and (size := loaded.smaller(task)):
-        trained, (height, width) = loaded.pipe.unet.config.sample_size, task.hole.shape
-        tell(
-            f"model: makes images of {trained[1]}x{trained[0]}, so {width}x{height} pixels are "
-            f"worked on as {size[1]}x{size[0]}; --native: as they are"
-        )
+    _tell_of_size(loaded, task, tell, native=native, **options)
     for seed, path in paths.items():
-        save_png(path, loaded.restored(task, seed, native=native, **options))
+        save_png(path, loaded.restored(task, seed, native=native, show_fit=show_fit, **options))
         yield path
+
+
+def _tell_of_size(
+    loaded: Restorer, task: Task, tell: Callable[[str], None], *, native: bool, **options: Any
+) -> None:
+    """Say how large what is worked on is; refuse what memory does not hold, warn of what is far."""
+    config = loaded.pipe.unet.config
+    trained, p = config.sample_size, config.patch_size
+    (height, width), needed = (
+        loaded.canvas(task, native=native),
+        loaded.needed(task, native=native, **options),
+    )
+    if not native and loaded.smaller(task):
+        rows, cols = task.hole.shape
+        tell(
+            f"model: makes images of {trained[1]}x{trained[0]}, so {cols}x{rows} pixels are "
+            f"worked on as {width}x{height}; --native: as they are"
+        )
+    tell(
+        f"canvas: {width}x{height} pixels, {width * height // p**2:,} patches of {p}, "
+        f"{needed / 1e9:.2g} GB of memory"
+    )
+    code = (loaded.found.inpaint | options)["code"]
+    if code != "field" and is_far(height, width, trained):
+        log.warning(
+            "warning: %s: a canvas of %dx%d is far beyond the training size, %dx%d: one code for "
+            "all of it repeats itself; --code field drifts to others",
+            task.asked, width, height, *reversed(trained),
+        )  # fmt: skip
 
 
 def _made(pipe: PatchDMPipeline, canvas: Tensor, hole: Tensor, options: dict[str, Any]) -> Tensor:

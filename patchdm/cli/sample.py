@@ -14,6 +14,7 @@ from PIL import Image
 
 from patchdm.cli.defaults import settings
 from patchdm.cli.models import load_pipeline
+from patchdm.cli.sizes import check_patch, is_far
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError
 from patchdm.formats.images import contact_sheet, save_png
@@ -26,8 +27,6 @@ GRID_IMAGES = 64
 """Most images of a contact sheet."""
 GRID_SIDE = 512
 """Longest side of an image there, in pixels."""
-FAR = 2
-"""Times the training height at which horizons stack; widths repeat at its square."""
 log = logging.getLogger(__name__)
 
 
@@ -64,8 +63,9 @@ def sample(
     if size is None and trained is None:
         raise PatchDMError(f"--size: missing, {model} does not say how large its images are")
     sides = size or dict(zip(("height", "width"), trained, strict=True))
+    check_patch("--size", sides["width"], sides["height"], pipe.unet.config.patch_size)
     check_in_memory("--size", sides["width"], sides["height"])
-    if trained and (sides["height"] >= FAR * trained[0] or sides["width"] >= FAR**2 * trained[1]):
+    if is_far(sides["height"], sides["width"], trained):
         log.warning(
             "warning: --size %dx%d is far beyond the training size, %dx%d: one code for all of it "
             "repeats itself; `patchdm panorama` has many, or begins with an --image",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -33,12 +33,14 @@ class CodeFit:
         num_steps: optimiser steps; 0 leaves the code where the features put it.
         windows: windows, time steps and noises drawn for each image a step.
         learning_rate: of Adam.
+        show: wraps the optimiser steps, as a progress bar does.
     """
 
     features: Callable[[Pixels], NDArray[np.float32]]
     num_steps: int
     windows: int
     learning_rate: float
+    show: Callable[[Sequence[int]], Iterable[int]] = iter
 
     @classmethod
     def of(cls, features: Callable[[Pixels], NDArray[np.float32]], config: Applications) -> Self:
@@ -90,7 +92,7 @@ def code_of_image(
     codes = code.start(features).float().requires_grad_()
     optimizer = torch.optim.Adam([codes], lr=fit.learning_rate)
     planes = torch.cat([filled, (~mask).to(filled)], dim=1).repeat_interleave(fit.windows, dim=0)
-    for _ in range(fit.num_steps):
+    for _ in fit.show(range(fit.num_steps)):
         each = codes.repeat_interleave(fit.windows, dim=0)
         # Offloading puts other memory into a weight after its use: the gradient keeps the first.
         with saved_tensors_hooks(torch.detach, lambda saved: saved):

@@ -95,6 +95,7 @@ def test_a_burst_is_queued_and_none_is_lost(studio: Studio, monkeypatch: pytest.
     ("job", "status", "line"),
     [
         ({"width": 33}, 422, "width is 33, expected multiples of the patch size 8"),
+        ({"width": 4}, 422, f"size: found 4x{HEIGHT}, expected 8x8, a patch, or more"),
         ({"seeds": []}, 422, "sample.seeds: List should have at least 1 item after validation"),
         ({"seeds": [-1]}, 422, "sample.seeds.0: Input should be greater than or equal to 0"),
         ({"steps": 2000}, 422, "sample.steps: Input should be less than or equal to 1000"),

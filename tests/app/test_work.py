@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from patchdm.app import work as working
 from patchdm.app.work import Studio
+from patchdm.cli import restore as restoring
 from patchdm.cli.app import main
 from patchdm.formats.images import read_image
 from tests.app.asking import ended, given, pixels, posted
@@ -75,6 +76,8 @@ def test_a_panorama_is_that_of_its_command(client: TestClient, studio: Studio):
     main(["panorama", "run/data/models", *command[3:-1], "p.png"])
     np.testing.assert_array_equal(pixels(client, result["url"]), read_image(Path("p.png")))
     assert not list(studio.folder.glob("*/work"))
+    low = client.post("/api/jobs", json=job | {"height": 7})
+    assert low.json()["error"] == "size: found 75x7, expected 8x8, a patch, or more"
     unipc = client.post("/api/jobs", json=job | {"solver": "unipc"})
     assert unipc.json()["error"] == "solver: found unipc, expected ddim or dpm-solver++"
     stopped = posted(client, job | {"steps": 1000})
@@ -128,16 +131,30 @@ def test_restoring_counts_its_steps_and_stops_while_it_fits_a_code(
     image, mask = given(client, "photo.png"), given(client, "mask.png")
     job = {"kind": "inpaint", "image": image, "mask": mask, "seeds": [0], "steps": 3}
     found = ended(client, posted(client, job))
-    assert (found["step"], found["steps"]) == (3, 3)  # each made `resamplings` times
+    assert (found["phase"], found["step"], found["steps"]) == (
+        "",
+        3,
+        3,
+    )  # each made `resamplings` times
     fit = dict(studio.loaded.found.fit or {}) | {"num_steps": 10**6}
     endless = dataclasses.replace(studio.loaded.found, fit=fit)
     monkeypatch.setattr(studio, "loaded", dataclasses.replace(studio.loaded, found=endless))
     fitting = posted(client, job)
-    while client.get(f"/api/jobs/{fitting['id']}").json()["state"] != "running":
+    url = f"/api/jobs/{fitting['id']}"
+    while not (seen := client.get(url).json())["step"]:
         time.sleep(0.01)
-    time.sleep(0.5)
-    client.delete(f"/api/jobs/{fitting['id']}")
-    assert ended(client, fitting)["state"] == "cancelled"
+    assert (seen["phase"], seen["steps"], seen["preview"]) == ("fit", 10**6, None)
+    client.delete(url)
+    stopped = ended(client, fitting)
+    assert (stopped["state"], stopped["phase"]) == ("cancelled", "")
+
+
+def test_what_the_device_would_not_hold_fails(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(restoring, "memory_of", lambda _: 1e5)
+    job = {"kind": "outpaint", "image": given(client, "photo.png"), "right": 16000, "seeds": [4]}
+    found = ended(client, posted(client, job))
+    assert found["state"] == "failed"
+    assert "found an image of 16035x21 pixels, worked on as 16040x24" in found["error"]
 
 
 def test_a_restored_photograph_is_that_of_its_command(client: TestClient):

@@ -137,7 +137,7 @@ def test_options_stand_anywhere(tmp_dir: Path, monkeypatch: pytest.MonkeyPatch, 
     main(["inpaint", *argv])
     model = Path("M" if "M" in argv else "data/models")
     options = {"num_inference_steps": 2} if "--steps" in argv else {}
-    del calls[0][1]["tell"]
+    del calls[0][1]["tell"], calls[0][1]["show_fit"]
     assert calls == [((model, (Path("I"), Path("K")), {0: Path("x.png")}), options)]
 
 
@@ -151,10 +151,10 @@ def test_an_option_without_its_value_takes_no_other():
 def test_a_second_model_is_refused(tmp_dir: Path):
     (tmp_dir / "I").touch()
     for argv in (
-        ["sample", "M", "N", "--seeds", "0:1"],
-        ["outpaint", "M", "N", "I", "--left", "1"],
+        ["sample", "M", "N", "--seeds", "0:1", "--out", "x"],
+        ["outpaint", "M", "N", "I", "--left", "1", "--out", "x.png"],
     ):
-        message = refusal(*argv, "--out", "x.png")
+        message = refusal(*argv)
         assert message == "model: found M and N, expected one folder"
 
 
@@ -283,6 +283,7 @@ def test_as_a_command(repository: Path):
 REFUSED = [
     "sample --seeds 5 --out x",
     "sample --seeds 0:1 --out x --size 32",
+    "sample --seeds 0:1 --out x.tif",
     "sample --seeds 0:1 --out x --steps 0",
     "sample --seeds 0:1 --out x --guidance -1",
     "sample --seeds 0:1 --out x --solver euler",

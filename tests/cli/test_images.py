@@ -233,6 +233,40 @@ def test_a_size_far_beyond_training_is_told(caplog: pytest.LogCaptureFixture):
 
 
 @pytest.mark.usefixtures("work")
+def test_the_canvas_of_outpainting_is_told(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    command = ["outpaint", "pipe", "photo.png", "--out", "out.png", *STEPS]
+    main([*command, "--right", "9"])
+    assert "canvas: 48x24 pixels, 18 patches of 8, 0.0" in capsys.readouterr().err
+    assert not caplog.text
+    main([*command, "--right", "100", "--code", "latent"])
+    assert "a canvas of 136x24 is far beyond the training size, 32x16: one code" in caplog.text
+    caplog.clear()
+    photo = Image.open("photo.png").resize((96, 48))
+    photo.save("large.png")
+    main(["outpaint", "pipe", "large.png", "--right", "90", "--out", "out.png", *STEPS])
+    said = capsys.readouterr().err
+    assert "so 186x48 pixels are worked on as 64x16" in said
+    assert "canvas: 64x16 pixels, 16 patches of 8," in said
+    main(["outpaint", "pipe", "large.png", "--right", "9", "--native", "--out", "out.png", *STEPS])
+    assert "canvas: 48x48 pixels, 36 patches of 8," in capsys.readouterr().err  # what is near
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("command", ["inpaint", "outpaint", "panorama"])
+def test_the_fit_of_a_code_is_shown(command: str, capsys: pytest.CaptureFixture[str]):
+    what = {
+        "inpaint": ["photo.png", "mask.png", "--seeds", "0:2"],
+        "outpaint": ["photo.png", "--right", "9", "--seeds", "0:2"],
+        "panorama": ["--image", "photo.png", "--size", "40x24", "--solver", "ddim"],
+    }[command]
+    main([command, "run/data/models", *what, "--out", "out.png", *STEPS])
+    said = capsys.readouterr().err
+    assert said.count("fit: 1 of 1 steps, done in ") == (1 if command == "panorama" else 2)
+
+
+@pytest.mark.usefixtures("work")
 def test_inpainting_follows_the_precision_of_the_run():
     command = ["inpaint", "run/data/models", "photo.png", "mask.png", "--out", "out.png"]
     made = {}

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from patchdm.cli import options, restore
 from patchdm.cli.app import main
+from patchdm.formats import large
 from patchdm.formats.images import save_png
 from patchdm.pipeline import PatchDMPipeline
 from tests.cli.runs import MODELS, STEPS, refusal, refused, snapshot
@@ -26,6 +28,7 @@ from tests.cli.runs import MODELS, STEPS, refusal, refused, snapshot
         (["--seeds=-1:3"], "--seeds: found -1:3, expected"),
         (["--seeds", f"0:{2**64}"], "--seeds: found 0:18446744073709551616, expected"),
         (["--size", "33x16"], "width is 33, expected multiples of the patch size 8"),
+        (["--size", "4x16"], "--size: found 4x16, expected 8x8, a patch, or more"),
         (["--size", "32x0"], "--size: found 32x0, expected WIDTHxHEIGHT"),
         (["--size", "32"], "--size: found 32, expected WIDTHxHEIGHT, e.g. 1024x512"),
         (["--size=-8x16"], "--size: found -8x16, expected"),
@@ -45,7 +48,12 @@ from tests.cli.runs import MODELS, STEPS, refusal, refused, snapshot
         (["--positions", "left"], "--positions: found left, expected extrapolate, rescale"),
         (["--format", "jpeg"], "--format: found jpeg, expected png, webdataset"),
         (["--device", "abacus"], "--device: found abacus"),
-        (["--out", "photo.png"], "photo.png: found a file, expected a folder"),
+        (["--out", "run/params.yaml"], "run/params.yaml: found a file, expected a folder"),
+        (["--out", "photo.png"], "--out: found photo.png, expected a folder; for a file `patchdm"),
+        (
+            ["--out", "new/big.tif"],
+            "--out: found new/big.tif, expected a folder; for a file `patchdm panorama --size WxH",
+        ),
         (["--out", "photo.png/deep"], "photo.png/deep: found a file, expected a folder"),
         (["--out", "run"], "run: found data, expected a new or empty folder, or one of samples"),
     ],
@@ -194,6 +202,30 @@ def test_inpaint_refuses_what_does_not_fit(work: Path, argv: list[str], message:
 def test_outpaint_refuses_what_does_not_fit(work: Path, flags: list[str], message: str):
     command = ["outpaint", "pipe", "photo.png", "--out", "out.png", *STEPS, *flags]
     assert refused(work, *command).startswith(message)
+
+
+@pytest.mark.parametrize("command", ["inpaint", "outpaint"])
+def test_a_canvas_that_the_device_would_not_hold_is_refused(
+    work: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    what = {"inpaint": ["mask.png"], "outpaint": ["--right", "8000"]}[command]
+    monkeypatch.setattr(restore, "memory_of", lambda _: 1e5)
+    message = refused(work, command, "pipe", "photo.png", *what, "--out", "out.png", *STEPS)
+    begin, size, worked_on = {
+        "inpaint": ("photo.png", "35x21", "40x24"),
+        "outpaint": ("--left, --top, --right, --bottom", "8035x21", "8040x24"),
+    }[command]
+    found = f"{begin}: found an image of {size} pixels, worked on as {worked_on}, which takes "
+    assert message.startswith(found)
+    assert message.endswith("expected at most 9e-05, 90% of the device's: make fewer pixels")
+
+
+def test_a_folder_may_have_the_name_of_a_file(work: Path):
+    message = refusal("sample", "pipe", "--seeds", "0:1", "--out", "mine.tif", *STEPS)
+    assert message.endswith("`patchdm panorama --size WxH --seeds FIRST:END --out mine.tif`")
+    assert options.FILES == large.SUFFIXES
+    (work / "mine.tif").mkdir()
+    main(["sample", "pipe", "--seeds", "0:1", "--out", "mine.tif", *STEPS])  # a folder of theirs
 
 
 def test_an_image_that_memory_would_not_hold_is_refused(work: Path):

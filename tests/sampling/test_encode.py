@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +146,22 @@ def test_the_code_of_an_image_depends_on_its_seed_alone(model):
         alone = find(model, x0[image : image + 1], 5, seeds=[7 + image])
         torch.testing.assert_close(alone, together[image : image + 1], atol=1e-4, rtol=0.0)
     assert (find(model, x0, 5) - together).abs().max() > 0.01
+
+
+def test_steps_of_the_fit_are_shown(model):
+    unet, table = model
+    x0, shown = colours(), []
+
+    def show(steps: Sequence[int]) -> Iterator[int]:
+        for step in steps:
+            yield step
+            shown.append((step, len(steps)))
+
+    options = {"mask": known_everywhere(x0), "generators": generators(range(IMAGES))}
+    fit = CodeFit(features_of, num_steps=3, windows=8, learning_rate=0.05, show=show)
+    found = code_of_image(table, unet, paper_scheduler(), x0, fit=fit, **options)
+    assert shown == [(0, 3), (1, 3), (2, 3)]
+    assert torch.equal(found, find(model, x0, steps=3))
 
 
 def test_every_collage_mode_can_be_asked():

@@ -36,7 +36,7 @@ export function timeLeft(seconds) {
 /** The part of a job that is done, from 0 to 1. */
 export function fraction(job) {
   if (job.state === "done") return 1;
-  const begun = job.steps ? Math.min(1, (job.step ?? 0) / job.steps) : 0;
+  const begun = job.steps && !job.phase ? Math.min(1, (job.step ?? 0) / job.steps) : 0;
   return job.total ? Math.min(1, (job.done + begun) / job.total) : 0;
 }
 
@@ -48,7 +48,8 @@ export function stateLine(job) {
   if (job.state === "cancelled") return job.done ? `Cancelled, ${made} made` : "Cancelled";
   if (job.state === "failed") return job.done ? `Failed, ${made} made` : "Failed";
   const parts = [`Image ${Math.min(job.done + 1, job.total)} of ${job.total}`];
-  if (job.steps) parts.push(`step ${job.step ?? 0} of ${job.steps}`);
+  const what = job.phase === "fit" ? "fit of its code, step" : "step";
+  if (job.steps) parts.push(`${what} ${job.step ?? 0} of ${job.steps}`);
   parts.push(timeLeft(job.seconds_left));
   return parts.filter(Boolean).join(", ");
 }
