@@ -13,10 +13,11 @@ from patchdm.memory import total_memory
 from tests.conftest import REPO
 
 PAGES = """
-import resource
+import ctypes, resource
 import numpy as np
 from patchdm.memory import keep_freed_memory
 keep_freed_memory()
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of one size, to be counted
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(2**23)
