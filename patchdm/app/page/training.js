@@ -15,6 +15,7 @@ export function startTraining(model) {
   const panel = document.getElementById("training");
   const said = document.getElementById("training-said");
   const alert = panel.querySelector("[role=alert]");
+  const name = document.getElementById("training-run");
   const list = document.getElementById("training-list");
   const shown = new Map();
   let timer = null;
@@ -28,6 +29,8 @@ export function startTraining(model) {
     showError(alert, error);
     said.hidden = error !== null || trainings.length > 0;
     said.textContent = run === null ? NO_RUN : NONE;
+    name.hidden = run === null;
+    name.textContent = `Run ${run}, as it was at ${new Date().toLocaleTimeString()}; looked at every ${EVERY / 1000} seconds.`;
     for (const training of trainings) {
       if (!shown.has(training.stage)) shown.set(training.stage, new Shown(training));
       shown.get(training.stage).draw(training);
