@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import venv
 import zipfile
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 
 from patchdm.formats.images import read_image, save_png
 from tests.conftest import REPO
+from tests.photographs import BUNDLED
 from tests.served import model_of_studio
 
 VERSION = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
@@ -113,6 +115,30 @@ def test_the_wheel_has_what_commands_read(wheel: Path):
     assert len(needed) > 200
     assert not set(needed) - names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "tools"))]
+
+
+@pytest.mark.slow
+def test_the_wheel_lays_out_a_run(wheel: Path, tmp_path: Path):
+    """The wheel in an environment of its own, whose other packages are those of this one."""
+    venv.create(tmp_path / "venv", with_pip=False)
+    place = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "venv")}))
+    command = [sys.executable, "-m", "pip", "--python", tmp_path / "venv", "install", "--no-deps"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    subprocess.run([*command, "--quiet", wheel], env=kept, check=True)
+    (place / "others.pth").write_text(sysconfig.get_path("purelib"))
+    photographs = tmp_path / "sea"
+    with zipfile.ZipFile(BUNDLED) as archive:
+        archive.extractall(photographs, archive.namelist()[:12])
+    patchdm = tmp_path / "venv/bin/patchdm"
+    fit = [patchdm, "fit", photographs, "--size", "64x32", "--hours", "10"]
+    done = subprocess.run(fit, cwd=tmp_path, env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "runs/sea/params.yaml: written" in done.stdout
+    python = tmp_path / "venv/bin/python"
+    stages = [python, "-m", "dvc", "repro", "extract_patches"]
+    environment = kept | {"PATH": f"{python.parent}{os.pathsep}{kept['PATH']}"}
+    subprocess.run(stages, cwd=tmp_path / "runs/sea", env=environment, check=True)
+    assert (tmp_path / "runs/sea/data/patches").is_dir()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -102,13 +103,25 @@ def run(folder: Path) -> int:
 
 
 def repository() -> Path:
-    """Return the repository whose stages a run uses: this folder, or the one of this package."""
-    for root in (Path.cwd(), Path(patchdm.__file__).resolve().parents[1]):
+    """Return what runs are laid out from: the repository here, that of this package, or a wheel's.
+
+    Raises:
+        PatchDMError: the installation has none.
+    """
+    for root in (Path.cwd(), Path(patchdm.__file__).resolve().parents[1], *_installed()):
         if (root / "dvc.yaml").is_file() and (root / "presets").is_dir():
             return root
     raise PatchDMError(
-        f"{Path.cwd()}: no dvc.yaml and presets/ here, run in the root of a clone of the repository"
+        f"{Path.cwd()}: no dvc.yaml and presets/ here, nor in the installation of patchdm, "
+        "expected a clone of the repository or a wheel"
     )
+
+
+def _installed() -> Iterator[Path]:
+    """Yield the folder of the files that the wheel brings beside the packages."""
+    for path in importlib.metadata.files("patchdm") or ():
+        if path.parts[-3:] == ("share", "patchdm", "dvc.yaml"):
+            yield Path(str(path.locate())).resolve().parent
 
 
 def this_machine() -> Machine:

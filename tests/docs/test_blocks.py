@@ -27,14 +27,14 @@ NOT_RUN = {
     "minutes to hours; test_smoke.py runs the whole pipeline": (
         r"make (demo|study|paper) ?.*|dvc repro|patchdm params use demo"
     ),
-    "the reader's own files": r"mkdir -p data/sources/mine|(cp|cd runs|patchdm fit)[ /].*",
+    "the reader's own files": r"(cd runs|patchdm fit)[ /].*",
     "network: the hub; cli/test_hub.py has one": r"patchdm (sample OWNER/NAME|push) .*",
     "network: git and remotes; pipelines/test_remotes.py has both": (
         r"make remote .*|dvc (push|pull|repro --pull).*|git .*|cd patchdm"
     ),
     "services that stay; pipelines/ tests all": (
         r"make (server|serve)|export (PREFECT|RAY)_.*|prefect .*|dask .*|ray .*|"
-        r"python -m pipelines\..*|tensorboard .*"
+        r"python -m pipelines\..*"
     ),
     "GPUs; stages/test_processes.py trains in two processes": r"(accelerate launch|torchrun) .*",
     "17 minutes and 3.6 GB; cli/test_panorama.py makes small ones": (

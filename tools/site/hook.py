@@ -13,18 +13,7 @@ from tools.site import reference, sections
 from tools.site.links import DeadLinkError, indented, pictures, relinked
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONAL = {"install.md": "Start", "own-photographs.md": "Tutorials"}
-"""Pages that may be in docs -> the part of the navigation that they come first in."""
 FIGURE = re.compile(r'<img alt="([^"]*)" src="[^"]*figures/([a-z]+)\.svg" ?/?>')
-
-
-def on_config(config: Any) -> Any:
-    """Add the pages that are there to the navigation."""
-    for page, part in OPTIONAL.items():
-        if (ROOT / "docs" / page).exists():
-            (pages,) = (each[part] for each in config.nav if part in each)
-            pages.insert(pages.index("index.md") + 1 if "index.md" in pages else 0, page)
-    return config
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -34,6 +34,7 @@ PAGES = {
     "results/reproducible.md": Sections("How reproducible", "README.md", ("How reproducible",)),
     "method/parity.md": Sections("Is this Patch-DM?", "README.md", ("Is this Patch-DM?",)),
     "glossary.md": Sections("Glossary", "CONTRIBUTING.md", ("Words",)),
+    "changes.md": Sections("Changelog", "CHANGELOG.md"),
     "contributing.md": Sections(
         "Contributing", "CONTRIBUTING.md", ("To add something", "Rules", "Tests")
     ),
