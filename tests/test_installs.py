@@ -143,6 +143,21 @@ def test_the_studio_needs_its_extra_alone(work: Path):
     assert done.stderr.splitlines()[-1] == "error: out/.lock: Is a directory"
 
 
+def test_curves_of_a_training_need_an_extra_that_the_studio_lacks():
+    program = PROGRAM + "from patchdm.app.training import can_draw\nprint(can_draw())"
+    assert run(program, absent=others("app")).stdout == "False\n"
+    program = PROGRAM + (
+        "from patchdm.app.training import can_draw\nimport patchdm.report.live\nprint(can_draw())"
+    )
+    drawing = {
+        module
+        for module, names in packages_distributions().items()
+        if {normal(each) for each in names} & installed_with({"matplotlib"})
+    }
+    absent = ",".join(sorted({*others("app").split(",")} - drawing))
+    assert run(program, absent=absent).stdout == "True\n"
+
+
 def test_extras_have_their_modules():
     distributions = packages_distributions()
     for extra, modules in MODULES.items():

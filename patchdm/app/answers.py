@@ -41,6 +41,7 @@ class Model(Answer):
     code: bool = Field(description="whether codes are sampled, as exploring needs")
     field: bool = Field(description="whether the code of an image can drift to others")
     photographs: bool = Field(description="whether the photographs of the training are known")
+    training: bool = Field(description="whether trainings can be shown, as `pipeline` is installed")
     limit_pixels: int = Field(description="of an image that is made")
     upload_bytes: int = Field(description="of an image that is uploaded")
 
@@ -109,6 +110,38 @@ class Nearest(Answer):
     compared: int = Field(description="photographs that were compared")
     total: int = Field(description="photographs there are")
     images: int = Field(description="photographs, their parts and mirror images, compared")
+
+
+class Picture(Answer):
+    """Curves, or the newest sheet of samples, of a training."""
+
+    name: str = Field(examples=["sheet"])
+    title: str
+    caption: str
+    width: int
+    height: int
+    url: str = Field(description="of the PNG, another one when it changes")
+
+
+class Training(Answer):
+    """A training, and how far it is."""
+
+    stage: str = Field(examples=["train_patchdm"])
+    title: str
+    unit: str = Field(description="what it counts", examples=["images"])
+    seen: int
+    total: int
+    state: Literal["running", "stopped", "done"]
+    pace: str = Field(examples=["5,000 of 150,000 images, 100/s, 24 min left"])
+    pictures: list[Picture] = Field(description="the newest sheet, if there is one, then curves")
+
+
+class Trainings(Answer):
+    """The trainings of a run that have begun."""
+
+    run: str | None = Field(description="name of its folder; null: the studio is in no run")
+    error: str | None = Field(description="why the rest is as it was before, or empty")
+    trainings: list[Training]
 
 
 def problems(**why: str) -> dict[int | str, dict[str, Any]]:

@@ -19,6 +19,7 @@ from patchdm.app.answers import problems
 from patchdm.app.checks import check, checked_name
 from patchdm.app.jobs import OPEN, Job, Jobs, Result
 from patchdm.app.requests import MOST_PIXELS, Asked
+from patchdm.app.training import can_draw
 from patchdm.app.work import Studio
 from patchdm.choices import Solver, Tiling
 from patchdm.errors import PatchDMError, one_line
@@ -30,6 +31,7 @@ SECONDS_BETWEEN_LOOKS = 0.1
 WITHOUT = (
     "model: came without its photographs; `patchdm app --photographs FOLDER` says where they are"
 )
+NO_CURVES = "training: found no matplotlib, `pip install 'patchdm[pipeline]'`"
 PNG: dict[str, Any] = {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
 
 router = APIRouter(
@@ -183,6 +185,32 @@ async def nearest(
     return asdict(found)
 
 
+@router.get(
+    "/training",
+    response_model=answers.Trainings,
+    responses=problems(_404="the extra `pipeline` is not installed"),
+)
+async def trainings(studio: TheStudio, request: Request) -> dict[str, Any]:
+    """How far the trainings of the run are that the studio, or its model, is in."""
+    if not can_draw():
+        raise HTTPException(404, NO_CURVES)
+    async with request.app.state.looking:
+        return await asyncio.to_thread(studio.trainings.look)
+
+
+@router.get(
+    "/training/{stage}/{name}.png",
+    response_class=Response,
+    responses=problems(_404="no such picture") | {200: PNG},
+)
+def training_picture(stage: str, name: str, studio: TheStudio) -> Response:
+    """Curves of a training, or its newest sheet of samples, as they last were."""
+    found = studio.trainings.png(stage, name)
+    if found is None:
+        raise HTTPException(404, "picture: not found")
+    return Response(found, media_type="image/png")
+
+
 def _path(job: Job, jobs: Jobs, number: int) -> Path:
     """Return where an image of a job lies."""
     for result in job.results:
@@ -213,6 +241,7 @@ def about(studio: Studio) -> dict[str, Any]:
         "code": studio.pipe.latent is not None,
         "field": studio.loaded.drifts,
         "photographs": studio.finder is not None,
+        "training": can_draw(),
         "limit_pixels": MOST_PIXELS,
         "upload_bytes": UPLOAD_BYTES,
     }

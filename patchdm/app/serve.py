@@ -16,6 +16,7 @@ import uvicorn
 
 from patchdm.app.photographs import images_of
 from patchdm.app.server import studio_app
+from patchdm.app.training import run_folder
 from patchdm.app.work import Studio
 from patchdm.cli.restore import restorer
 from patchdm.errors import PatchDMError
@@ -57,7 +58,7 @@ def serve(
     token = None if _is_loopback(host) else secrets.token_urlsafe(24)
     loaded = restorer(model, device, None)
     images = images_of(model, loaded.pipe, photographs)
-    studio = Studio(loaded, name, folder, images)
+    studio = Studio(loaded, name, folder, images, run_folder(model))
     hosts = LOCAL | {host} | frozenset(names)
     app = studio_app(studio, hosts=hosts, token=token)
     shown = f"[{host}]" if ":" in host else host

@@ -51,7 +51,7 @@ def studio_app(studio: Studio, *, hosts: frozenset[str], token: str | None) -> F
     app = FastAPI(title="Patch-DM studio", docs_url=None, redoc_url=None, openapi_url=OPENAPI)
     kept: TypeAdapter[Any] = TypeAdapter(Asked)
     app.state.studio = studio
-    app.state.finding = asyncio.Lock()
+    app.state.finding, app.state.looking = asyncio.Lock(), asyncio.Lock()
 
     def work(job: Job, jobs: Jobs) -> None:
         studio.perform(kept.validate_python(job.request), job, jobs)

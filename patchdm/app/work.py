@@ -14,6 +14,7 @@ from patchdm.app.jobs import CancelledError, Clock, Job, Jobs, Result
 from patchdm.app.nearest import Finder
 from patchdm.app.photographs import Images
 from patchdm.app.requests import Inpaint, Interpolate, Panorama, Request, Sample, Solving, Vary
+from patchdm.app.training import Trainings
 from patchdm.app.watch import fitted, watched
 from patchdm.cli.codes import Show
 from patchdm.cli.panorama import planned
@@ -35,12 +36,18 @@ class Studio:
     Attributes:
         model: a name for commands, such as OWNER/NAME; "" for the bundled model.
         finder: of the photographs that it learnt from; None: they are not known.
+        trainings: those of the run that it is in, or its model.
         folder: of jobs and uploads.
         size: height and width of its images; of one patch, where the model does not say.
     """
 
     def __init__(
-        self, loaded: Restorer, model: str, folder: Path, images: Images | None = None
+        self,
+        loaded: Restorer,
+        model: str,
+        folder: Path,
+        images: Images | None = None,
+        run: Path | None = None,
     ) -> None:
         self.loaded, self.pipe, self.model, self.folder = loaded, loaded.pipe, model, folder
         self.pipe.set_progress_bar_config(disable=True)
@@ -49,6 +56,7 @@ class Studio:
         p = self.pipe.unet.config.patch_size
         self.size: tuple[int, int] = self.pipe.unet.config.sample_size or (p, p)
         self.finder = None if images is None else Finder(images, self.size)
+        self.trainings = Trainings(run)
 
     def upload(self, name: str) -> Path:
         """Return where an image that was given lies."""

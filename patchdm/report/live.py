@@ -107,28 +107,32 @@ def render(run: Path, found: Sequence[Training], refresh: float) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    shown = [(each, _pictures(each)) for each in found]
+    shown = [(each, pictures(each)) for each in found]
     clock = time.strftime("%H:%M:%S")
     return environment.from_string(template).render(
         name=run.resolve().name, shown=shown, refresh=round(refresh), clock=clock
     )
 
 
-def _pictures(training: Training) -> list[Picture]:
-    """Return the newest sheet, then the curves."""
-    pictures = []
+def pictures(training: Training) -> list[Picture]:
+    """Return the newest sheet, then the curves, which may be missing as long as it runs.
+
+    Raises:
+        PatchDMError: a curve or sheet is damaged, or just being written.
+    """
+    found = []
     sheets = sorted((training.folder / "sheets").glob("[0-9]*.png"))
     if sheets:
         image = figures.picture(read_image(sheets[-1]))
         title = f"{int(sheets[-1].stem):,} {training.unit} seen"
-        pictures.append(Picture("sheet", title, "Samples of the averaged weights.", image))
+        found.append(Picture("sheet", title, "Samples of the averaged weights.", image))
     try:
-        return pictures + curve_pictures(
+        return found + curve_pictures(
             training.folder / "curves", training.title, f"{training.unit} seen"
         )
     except PatchDMError:  # not all curves have begun
         if training.running:
-            return pictures
+            return found
         raise
 
 

@@ -16,7 +16,7 @@ from tests.browser import CUT_OFF, MARKS
 
 pytestmark = MARKS
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-TABS = ("sample", "inpaint", "outpaint", "panorama", "explore")
+TABS = ("sample", "inpaint", "outpaint", "panorama", "explore", "training")
 
 
 def violations(page: Page) -> list[Any]:
@@ -36,6 +36,7 @@ def test_axe_finds_nothing(site: Site, scheme: str, size: tuple[int, int]):
     for tab in TABS:
         page.click(f"#tab-{tab}")
         assert violations(page) == [], tab
+    page.click("#tab-explore")
     fill(page, "explore", count=2, steps=1)
     page.click("#explore-go")
     ready(page, "explore", 2)
@@ -137,5 +138,5 @@ def test_nothing_is_cut_off_and_everything_has_a_name(site: Site, size: tuple[in
     page.goto(f"{site.url}docs")
     until(page, "document.documentElement.dataset.ready")
     assert page.evaluate(CUT_OFF) == []
-    assert page.locator("#operations h2").count() == 11
+    assert page.locator("#operations h2").count() == 13
     assert "Interpolate" in page.inner_text("#schemas")

@@ -46,6 +46,9 @@ export const getModel = () => json("GET", "/api/model");
 /** Return the photographs of the training that an image of a job is nearest to. */
 export const getNearest = (url) => json("GET", url.replace(/\.png$/, "/nearest"));
 
+/** Return how far the trainings of the studio's run are: {run, error, trainings}. */
+export const getTrainings = () => json("GET", "/api/training");
+
 /** Return the description of this API. */
 export const getDescription = () => json("GET", "/api/openapi.json");
 

@@ -12,6 +12,7 @@ import { startQueue } from "./queue.js";
 import { startSample } from "./sample.js";
 import { fillForms } from "./settings.js";
 import { startTabs } from "./tabs.js";
+import { startTraining } from "./training.js";
 import { startViewer } from "./viewer.js";
 import { size } from "./words.js";
 
@@ -37,6 +38,7 @@ async function start(notice) {
   panels.outpaint = startOutpaint(model, jobs, view);
   panels.panorama = startPanorama(model, jobs, view);
   panels.explore = startExplore(model, jobs, view);
+  startTraining(model);
   go = startTabs(document.getElementById("tabs"));
 
   startQueue(jobs, {

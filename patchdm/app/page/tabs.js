@@ -2,7 +2,7 @@
 
 /** Make the tabs work; return a function that selects one by the id of its panel. */
 export function startTabs(list) {
-  const tabs = [...list.querySelectorAll("[role=tab]")];
+  const tabs = [...list.querySelectorAll("[role=tab]:not([hidden])")];
   const named = (id) => tabs.find((tab) => tab.getAttribute("aria-controls") === id);
 
   function select(id) {
