@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from patchdm.config import Params, params_hash
 from patchdm.pipeline import PatchDMPipeline
@@ -57,6 +58,17 @@ def card(
     }
     parts = (f"## {title}\n\n{text}\n" for title, text in sections.items() if text)
     return f"---\n{header.to_yaml()}\n---\n\n# {name}\n\n" + "\n".join(parts)
+
+
+def renewed(text: str, pipe: PatchDMPipeline, *, licence: str | None) -> str:
+    """Return a card with the networks of a pipeline, and another licence, if one is given."""
+    section = f"## Model\n\n{_model(pipe)}\n\n"
+    text = re.sub(r"(?ms)^## Model\n.*?(?=^## |\Z)", lambda _: section, text, count=1)
+    if licence is None:
+        return text
+    found = ModelCard(text, ignore_metadata_errors=True)
+    setattr(found.data, "license", licence)  # noqa: B010 - mypy knows no keys of it
+    return str(found)
 
 
 def _use(name: str, pipe: PatchDMPipeline) -> str:

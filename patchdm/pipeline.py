@@ -95,7 +95,8 @@ class PatchDMPipeline(RunningMixin, RestoringMixin, DiffusionPipeline):
         Raises:
             PatchDMError: there is no such model, or a file is damaged.
         """
-        return super().from_pretrained(located(pretrained_model_name_or_path, options), **options)
+        folder = located(pretrained_model_name_or_path, options)
+        return super().from_pretrained(folder, **{"use_safetensors": True} | options)
 
     @classmethod
     def from_stages(cls, image_model: Path, latent_model: Path | None) -> Self:

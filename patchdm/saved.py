@@ -92,6 +92,11 @@ def located(name: str | Path | None, options: dict[str, Any]) -> Path:
 
         given = {key: options.pop(key) for key in _OF_HUB if key in options}
         folder = hub.download(found[1], **{"revision": found[2], **given})
+    if not folder.is_dir():
+        raise PatchDMError(
+            f"{name}: {'found a file' if folder.exists() else 'not found'}, expected a folder of "
+            "save_pretrained or OWNER/NAME of the hub"
+        )
     check_sums(folder)
     return folder
 

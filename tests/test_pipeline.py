@@ -287,7 +287,7 @@ def test_parts_that_do_not_fit():
         ({"batch_size": 1.0}, "`batch_size` is 1.0, expected a whole number"),
         ({"num_inference_steps": 0}, "`num_inference_steps` is 0, expected a whole number"),
         ({"num_inference_steps": True}, "`num_inference_steps` is True, expected a whole number"),
-        ({"num_inference_steps": 1001}, "DDIMScheduler takes no 1001 steps: "),
+        ({"num_inference_steps": 1001}, "`num_inference_steps` is 1001, expected at most 1000"),
         ({"latent_num_inference_steps": 0}, "`latent_num_inference_steps` is 0, expected"),
         ({"guidance_scale": -0.5}, "`guidance_scale` is -0.5, expected 0 or more"),
         ({"guidance_scale": float("nan")}, "`guidance_scale` is nan, expected 0 or more"),

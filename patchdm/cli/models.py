@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
-from diffusers.utils.logging import disable_progress_bar
+from diffusers.utils.logging import disable_progress_bar, set_verbosity
 
 from patchdm.config import Params, load_params
 from patchdm.devices import default_device
@@ -15,7 +15,7 @@ from patchdm.errors import PatchDMError, one_line
 from patchdm.memory import keep_freed_memory
 from patchdm.models.build import build_unet
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.saved import INDEX, read_index
+from patchdm.saved import INDEX, parts, read_index
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         PatchDMError: a part is missing or damaged, or there is no such device.
     """
     disable_progress_bar()
+    set_verbosity(logging.CRITICAL)  # its errors are raised, too
     keep_freed_memory()
     if (model / INDEX).is_file():
         pipe = _saved(model)
@@ -36,6 +37,12 @@ def load_pipeline(model: Path, device: str | None) -> PatchDMPipeline:
         latent = model / "latent"  # empty without a global code
         has_code = any(latent.glob("*"))
         pipe = PatchDMPipeline.from_stages(model / "patchdm", latent if has_code else None)
+    coded = pipe.code_table is not None or pipe.encoder is not None
+    if coded and pipe.latent is None:
+        log.warning(
+            "warning: %s: found no latent model, from which codes are drawn: samples have none",
+            model,
+        )
     try:
         return pipe.to(device or default_device())
     except (RuntimeError, AssertionError) as error:
@@ -82,7 +89,9 @@ def _describes(run: Params, pipe: PatchDMPipeline) -> bool:
 
 def _saved(model: Path) -> PatchDMPipeline:
     """Load a folder of `save_pretrained`."""
-    read_index(model, str(model))
+    for part in parts(read_index(model, str(model))):
+        if not (model / part).is_dir():
+            raise PatchDMError(f"{model / part}: not found, expected a part that {INDEX} names")
     try:
         pipe = PatchDMPipeline.from_pretrained(model, local_files_only=True)
     except (OSError, ValueError, TypeError, AttributeError, ImportError) as error:

@@ -96,7 +96,7 @@ def seed_range(meaning: str, **details: Any) -> Any:
         seeds = range(int(match[1]), int(match[2])) if match else range(0)
         return seeds if seeds and seeds.stop <= sys.maxsize else None  # so that they have a `len`
 
-    expected = "FIRST:END with FIRST below END, such as 0:16"
+    expected = f"FIRST:END with FIRST below END, at most {sys.maxsize}, such as 0:16"
     return option(meaning, "FIRST:END", read, expected, **details)
 
 

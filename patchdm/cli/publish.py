@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from patchdm import hub
-from patchdm.card import card
+from patchdm.card import card, renewed
 from patchdm.cli.defaults import Defaults
 from patchdm.cli.models import load_pipeline, run_of
 from patchdm.config import Params
@@ -22,7 +22,7 @@ from patchdm.files import replacing, sha256
 from patchdm.formats.raw import MANIFEST, read_manifest
 from patchdm.models import CodeTable
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.saved import CARD, INDEX, check_sums, read_index, write_sums
+from patchdm.saved import CARD, INDEX, SUMS, check_sums, read_index, write_sums
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def save(model: Path, out: Path, *, name: str, half: str | None, licence: str | 
     The codes of single training images are left out: sampling and fitting need none.
 
     Args:
-        model: as in `load_pipeline`; its own card is taken, if it has one.
+        model: as in `load_pipeline`; its own card is taken, if it has one, but for the networks.
         out: a new folder.
         name: by which the model is then loaded, for the card.
         half: "bf16" or "fp16", in which weights are stored; None: as they are loaded.
@@ -48,6 +48,7 @@ def save(model: Path, out: Path, *, name: str, half: str | None, licence: str | 
         raise PatchDMError(f"{out}: exists, expected a new folder")
     pipe = load_pipeline(model, "cpu")
     run = run_of(model, pipe)
+    pipe.register_to_config(_name_or_path="")  # of this host
     if run:
         pipe.register_to_config(defaults=Defaults.of(run).model_dump(mode="json"))
     _compact(pipe, half)
@@ -63,10 +64,10 @@ def push(
 ) -> str:
     """Upload a model and its card; return the URL of the commit.
 
-    A folder of `save_pretrained` with a card is uploaded as it is, every other model as `save`
-    writes it. All else is as in `save` and `hub.upload`.
+    A folder of `save` is uploaded as it is, every other model as `save` writes it. All else is as
+    in `save` and `hub.upload`.
     """
-    if (model / INDEX).is_file() and (model / CARD).is_file():
+    if licence is None and all((model / name).is_file() for name in (INDEX, CARD, SUMS)):
         read_index(model, str(model))
         check_sums(model)
         return hub.upload(model, repository, private=private, branch=branch)
@@ -98,9 +99,9 @@ def _compact(pipe: PatchDMPipeline, half: str | None) -> None:
 def _card(
     model: Path, pipe: PatchDMPipeline, run: Params | None, name: str, licence: str | None
 ) -> str:
-    """Return the card that a model has, or one made from what its run has left."""
+    """Return a model's own card, true of what is saved, or one from what its run has left."""
     if (model / CARD).is_file():
-        return (model / CARD).read_text(encoding="utf-8")
+        return renewed((model / CARD).read_text(encoding="utf-8"), pipe, licence=licence)
     root = model.resolve().parents[1]
     metrics = _metrics(root / "reports/metrics.json", model / _WEIGHTS) if run else {}
     photographs: dict[Any, int] = {}

@@ -34,7 +34,10 @@ def read_trained(image_model: Path, latent_model: Path | None) -> dict[str, Any]
         if not folder.is_dir():
             raise PatchDMError(f"no readable model: {folder}: not found, expected a folder")
     try:
-        read = {name: kind.from_pretrained(folder) for name, (kind, folder) in places.items()}
+        read = {
+            name: kind.from_pretrained(folder, use_safetensors=True)
+            for name, (kind, folder) in places.items()
+        }
     except (OSError, ValueError) as error:
         raise PatchDMError(f"no readable model: {one_line(error)}") from None
     read["unet"].to(memory_format=torch.channels_last)  # the faster layout

@@ -58,7 +58,9 @@ def begin(scheduler: SchedulerMixin, num_steps: int, first: int = 0) -> Tensor:
     """
     check_count("num_inference_steps", num_steps)
     check_solver(scheduler)
-    name = type(scheduler).__name__
+    name, most = type(scheduler).__name__, scheduler.config.num_train_timesteps
+    if num_steps > most:
+        raise ValueError(f"`num_inference_steps` is {num_steps}, expected at most {most}")
     try:
         scheduler.set_timesteps(num_steps)
     except (ValueError, IndexError, TypeError) as error:
@@ -66,7 +68,7 @@ def begin(scheduler: SchedulerMixin, num_steps: int, first: int = 0) -> Tensor:
     if hasattr(scheduler, "set_begin_index"):
         # Else it looks for its place by the time, which several of Karras' steps may share.
         scheduler.set_begin_index(first)
-    _check_times(name, scheduler.timesteps, scheduler.config.num_train_timesteps)
+    _check_times(name, scheduler.timesteps, most)
     return scheduler.timesteps
 
 

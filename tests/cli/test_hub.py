@@ -239,6 +239,9 @@ def test_a_saved_folder_is_pushed_as_it_is(hub: Hub):
     assert hub.pushed == {f"{SEA}@v2": expected}
     main(["push", "pipe", SEA])  # which has no card
     assert {CARD, SUMS} <= set(hub.pushed[f"{SEA}@main"])
+    Path("saved", SUMS).unlink()
+    main(["push", "saved", SEA, "--revision", "v3"])
+    assert {CARD, SUMS} <= set(hub.pushed[f"{SEA}@v3"])
 
 
 @pytest.mark.parametrize(

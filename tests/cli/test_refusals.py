@@ -34,7 +34,7 @@ from tests.cli.runs import MODELS, STEPS, refusal, refused, snapshot
         (["--size=-8x16"], "--size: found -8x16, expected"),
         (["--steps", "0"], "--steps: found 0, expected at least 1"),
         (["--steps", "many"], "--steps: found many, expected at least 1"),
-        (["--steps", "1001"], "DDIMScheduler takes no 1001 steps: "),
+        (["--steps", "1001"], "`num_inference_steps` is 1001, expected at most 1000"),
         (["--guidance=-1"], "--guidance: found -1, expected at least 0"),
         (["--guidance", "nan"], "--guidance: found nan, expected at least 0"),
         (["--batch", "0"], "--batch: found 0, expected at least 1"),

@@ -20,7 +20,7 @@ from patchdm.errors import PatchDMError
 from patchdm.files import sha256
 from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.saved import CARD, SUMS
+from patchdm.saved import CARD, INDEX, SUMS
 from tests.cli.runs import STEPS, hashes, hole, refused
 from tests.conftest import REPO
 from tests.photographs import contents
@@ -157,6 +157,57 @@ def test_the_card_has_what_the_run_has_left(work: Path):
     assert "## Metrics" not in (save("full/data/models", "other") / CARD).read_text()
     (work / "saved" / CARD).write_text("# By hand")
     assert (save("saved", "third") / CARD).read_text() == "# By hand"
+
+
+@pytest.mark.usefixtures("work")
+def test_a_card_that_goes_on_stays_true():
+    first = save(RUN, "first", "--license", "apache-2.0")
+    (first / CARD).write_text((first / CARD).read_text() + "\n## By hand\n\nKept.\n")
+    folder = save("first", "second", "--half", "bf16", "--license", "cc0-1.0")
+    text = (folder / CARD).read_text()
+    assert "license: cc0-1.0\n" in text
+    assert text.count("## Model") == 1
+    assert "bfloat16" in text
+    assert "float32" not in text
+    assert text.endswith("\n## By hand\n\nKept.\n")
+    assert "first" not in (folder / INDEX).read_text()
+
+
+@pytest.mark.usefixtures("work")
+def test_without_a_latent_model_samples_have_no_code(caplog: pytest.LogCaptureFixture):
+    shutil.copytree("pipe", "alone")
+    index = Path("alone", INDEX)
+    nothing = {key: [None, None] for key in ("latent", "latent_scheduler")}
+    index.write_text(json.dumps(json.loads(index.read_text()) | nothing))
+    sampled("alone", out="out")
+    assert "warning: alone: found no latent model" in caplog.text
+
+
+def test_a_part_that_is_missing_is_named(work: Path):
+    shutil.copytree("pipe", "lacking")
+    shutil.rmtree("lacking/latent_scheduler")
+    answer = refused(work, "sample", "lacking", "--seeds", "0:1", "--out", "out")
+    assert answer.startswith("lacking/latent_scheduler: not found, expected a part that ")
+
+
+def test_weights_of_other_formats_are_not_loaded(work: Path):
+    shutil.copytree("pipe", "other")
+    (work / "other" / WEIGHTS).rename(work / "other" / Path(WEIGHTS).with_suffix(".bin"))
+    answer = refused(work, "sample", "other", "--seeds", "0:1", "--out", "out")
+    assert "no readable model" in answer
+    assert "safetensors" in answer
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    ("name", "found"), [("nothere", "not found"), ("photo.png", "found a file")]
+)
+def test_names_of_no_model_are_refused_in_python(name: str, found: str):
+    Path("photo.png").touch()
+    with pytest.raises(
+        PatchDMError, match=f"^{name}: {found}, expected a folder of save_pretrained"
+    ):
+        PatchDMPipeline.from_pretrained(name)
 
 
 @pytest.mark.usefixtures("work")

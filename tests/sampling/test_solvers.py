@@ -151,3 +151,10 @@ def test_schedules_that_were_not_learnt_are_named(change: dict[str, Any], messag
         pipe.inpaint(photograph, torch.ones(P, 2 * P, dtype=torch.bool))
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipeline().scheduler.config)
     images(pipe)
+
+
+@pytest.mark.parametrize("solver", [DPMSolverMultistepScheduler, EulerDiscreteScheduler])
+def test_more_steps_than_were_trained_are_refused(solver: type[SchedulerMixin]):
+    scheduler = solver.from_config(paper_scheduler().config)
+    with pytest.raises(ValueError, match="`num_inference_steps` is 1001, expected at most 1000"):
+        begin(scheduler, 1001)
