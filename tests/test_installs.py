@@ -26,6 +26,9 @@ from tests.absent import without
 without(sys.argv.pop(1).split(","))
 """
 COMMAND = PROGRAM + "from patchdm.cli.app import main\nmain()"
+COMMANDS = (
+    PROGRAM + "from patchdm.cli.app import main\nfor command in sys.argv[1:]: main(command.split())"
+)
 
 
 def installed_with(names: set[str]) -> set[str]:
@@ -96,22 +99,19 @@ def test_help_needs_no_extra():
     assert done.stdout.count("Usage: ") == 6 + len(names)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "sample pipe --seeds 0:2 --steps 2 --out out --grid",
-        "inpaint pipe photo.png mask.png --steps 2 --out out.png",
-        "outpaint pipe photo.png --right 8 --steps 2 --out out.png",
-        "panorama pipe --seeds 0:2 --size 48x16 --steps 2 --out out.png",
-        "save run/data/models out",
+def test_the_library_alone_is_enough(work: Path):
+    done = run(
+        COMMANDS,
+        "sample pipe --seeds 0:2 --steps 2 --out samples --grid",
+        "inpaint pipe photo.png mask.png --steps 2 --out whole.png",
+        "outpaint pipe photo.png --right 8 --steps 2 --out wider.png",
+        "panorama pipe --seeds 0:2 --size 48x16 --steps 2 --out wide.png",
+        "save run/data/models saved",
         "params check run/params.yaml",
-    ],
-    ids=lambda text: text.partition(" ")[0],
-)
-def test_the_library_alone_is_enough(work: Path, command: str):
-    assert (work / "run").is_dir()
-    done = run(COMMAND, *command.split())
+    )
     assert done.returncode == 0, done.stderr
+    made = ("samples/grid.png", "whole.png", "wider.png", "wide.png", "saved/README.md")
+    assert [name for name in made if not (work / name).is_file()] == []
 
 
 @pytest.mark.parametrize(

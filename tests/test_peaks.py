@@ -102,7 +102,10 @@ def test_training_takes_what_its_loop_takes(
 
 
 @pytest.mark.parametrize("tiling", ["shifted", "blend"])
-@pytest.mark.parametrize(("height", "width"), [(32, 4096), (1024, 64), (512, 2048)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(32, 4096), (1024, 64), pytest.param(512, 2048, marks=pytest.mark.slow)],
+)
 def test_a_prediction_takes_what_it_takes_on_a_cpu(tiling: str, height: int, width: int):
     unet = small_unet()
     with torch.no_grad(), LiveBytes("cpu") as live:

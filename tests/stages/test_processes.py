@@ -76,7 +76,10 @@ def assert_none_left(processes: list[psutil.Process]) -> None:
     assert alive == []
 
 
-@pytest.mark.parametrize(("mixed_precision", "micro_batch_size"), [("no", 4), ("bf16", None)])
+@pytest.mark.parametrize(
+    ("mixed_precision", "micro_batch_size"),
+    [("no", 4), pytest.param("bf16", None, marks=pytest.mark.slow)],
+)
 def test_two_processes_train_as_one(place, mixed_precision: str, micro_batch_size: int | None):
     """Twenty steps with dropout: the same bytes."""
     found = []
