@@ -58,6 +58,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def in_gb(count: float) -> str:
+    """Write bytes in gigabytes: one digit behind the point, below 1 three that count."""
+    gb = count / 1e9
+    return f"{gb:,.1f} GB" if gb >= 1 else f"{gb:.3g} GB"
+
+
 def _refusal(error: BaseException | None, fresh: Path) -> int | None:
     """Return the error number if the cause is a disk that cannot be written.
 

@@ -170,19 +170,23 @@ def panorama(
             raise PatchDMError(f"--strength: found {strength} without --image")
     elif not image.exists():
         raise PatchDMError(f"{image}: not found")
+    seeds = seeds or range(1)
+    lattice = codes or {"columns": len(seeds) if image is None else 1, "rows": 1}
+    from patchdm.cli.request import check_panorama
+
+    check_panorama(size, seeds, out, lattice=lattice, image=image, viewed=viewer, force=force)
     folder = _model(model)
     from patchdm.cli.panorama import panorama
 
     chosen = options.given(others) | options.given({"wrap": wrap, "strength": strength})
-    seeds = seeds or range(1)
-    lattice = codes or {"columns": len(seeds) if image is None else 1, "rows": 1}
     with counted("panorama", "blocks") as on_start:
-        for path in panorama(
+        written = panorama(
             folder, size, seeds, out, on_start,
-            tell=say, lattice=lattice, solver_name=solver, viewed=viewer, force=force, image=image,
+            tell=say, lattice=lattice, solver_name=solver, viewed=viewer, image=image,
             show_fit=SHOW_FIT, **chosen,
-        ):  # fmt: skip
-            print(f"{path}: done")
+        )  # fmt: skip
+    for path in written:
+        print(f"{path}: done")
 
 
 @app.command("app")

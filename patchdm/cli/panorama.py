@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from patchdm import viewer
 from patchdm.cli.codes import Show, codes_of_regions
 from patchdm.cli.defaults import Settings, settings
 from patchdm.cli.models import load_pipeline
+from patchdm.cli.request import work_of
 from patchdm.cli.sizes import FAR, check_patch
 from patchdm.devices import cast
-from patchdm.errors import PatchDMError, one_line
-from patchdm.files import replacing, sha256
+from patchdm.errors import FULL, PatchDMError, one_line
+from patchdm.files import in_gb, replacing, sha256
 from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.formats.tensors import to_tensor, to_uint8
@@ -94,7 +96,6 @@ def panorama(
     lattice: dict[str, int],
     viewed: bool,
     solver_name: str | None = None,
-    force: bool = False,
     image: Path | None = None,
     device: str | None = None,
     mixed_precision: str | None = None,
@@ -104,29 +105,17 @@ def panorama(
 
     Args:
         model, device, mixed_precision, solver_name: as in `patchdm.cli.sample.sample`.
-        out: a file, see `patchdm.formats.large`; beside it NAME.work while the image is made.
+        out: a file, see `check_panorama`; beside it NAME.work while the image is made.
         on_start: called with the number of steps times blocks; returns what to call with how many
             are done.
         tell: called with a line about the work ahead.
         viewed: write NAME.html too, which shows NAME.dzi.
-        force: replace a file.
         size, seeds, lattice, image, show_fit, **options: of `planned`.
 
     Raises:
         PatchDMError: something does not fit.
     """
-    width, height = size["width"], size["height"]
-    work = out.with_name(f"{out.name}.work")
-    large.check_output(out, width * height, force=force or work.exists())
-    if viewed and out.suffix != ".dzi":
-        raise PatchDMError(f"--viewer: found --out {out}, expected NAME.dzi")
-    if image is None and lattice["columns"] * lattice["rows"] != len(seeds):
-        raise PatchDMError(
-            f"--codes: found {lattice['columns']}x{lattice['rows']}, expected as many as --seeds: "
-            f"{len(seeds)}"
-        )
-    if image is not None:
-        read_image(image)  # before the model is
+    width, height, work = size["width"], size["height"], work_of(out)
     pipe = load_pipeline(model, device)
     found = settings(model, pipe)
     if name := solver_name or found.solver:
@@ -137,20 +126,34 @@ def panorama(
     check_patch("--size", width, height, pipe.unet.config.patch_size)
     if image is None and trained and height >= FAR * trained[0]:
         log.warning(
-            "warning: --size %dx%d is far higher than the training images, %dx%d: landscapes lie "
-            "above each other; with --image there is one",
+            "warning: --size %dx%d is twice as high as the training images, %dx%d, or more: "
+            "landscapes lie above each other; with --image there is one",
             width, height, *reversed(trained),
         )  # fmt: skip
     plan = planned(pipe, found, size, seeds, lattice, image=image, **options)
-    tell(f"panorama: {plan.blocks} blocks, {plan.needed / 1e9:,.1f} GB in {work} while it is made")
-    write_pixels(plan.made(work, on_start(plan.blocks)), width, height, work / "pixels")
-    return_freed_memory()  # of the network's steps, for what libvips takes
-    large.write_large(work / "pixels", width, height, out)
+    tell(f"panorama: {plan.blocks} blocks of work, {in_gb(plan.needed)} in {work} meanwhile")
+    with _room_in(work):
+        write_pixels(plan.made(work, on_start(plan.blocks)), width, height, work / "pixels")
+        return_freed_memory()  # of the network's steps, for what libvips takes
+        large.write_large(work / "pixels", width, height, out)
     written = [out]
     if viewed:
         written.append(write_page(out, width, height, options.get("wrap", "none")))
     shutil.rmtree(work)
     return written
+
+
+@contextlib.contextmanager
+def _room_in(work: Path) -> Iterator[None]:
+    """Name the folder where a disk is full, which the system does not for files that are mapped."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL or error.filename is not None:
+            raise
+        raise PatchDMError(
+            f"{work}: no space left on the disk; the same command goes on when there is"
+        ) from None
 
 
 def planned(

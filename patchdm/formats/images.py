@@ -178,7 +178,7 @@ def _begin(file: Path | BinaryIO) -> str:
         begin = opened_file.read(12)
     if begin[4:8] == b"ftyp" and begin[8:11] in (b"hei", b"hev", b"mif") and not HAS_HEIF:
         return "it is HEIC, which `pip install pillow-heif` lets this program read"
-    return f"it begins with {begin!r}"
+    return f"it begins with {repr(begin)[1:]}"
 
 
 def _orientation(image: Image.Image) -> int:

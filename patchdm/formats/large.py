@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from patchdm.errors import PatchDMError
+from patchdm.errors import PatchDMError, one_line
 from patchdm.files import replacing
 from patchdm.formats.images import save_png
 
@@ -63,12 +63,22 @@ def write_large(raw: Path, width: int, height: int, path: Path) -> None:
 
     Of a DeepZoom image the tiles are in NAME_files, beside NAME.dzi. Its parts are made beside the
     raw file, on the disk of `path`.
+
+    Raises:
+        PatchDMError: libvips cannot write it, as on a full disk.
     """
     if path.suffix == ".png":
         import numpy as np  # noqa: PLC0415
 
         save_png(path, np.memmap(raw, np.uint8, "r", shape=(height, width, 3)))
         return
+    try:
+        _write_by_libvips(raw, width, height, path)
+    except _libvips().Error as error:
+        raise PatchDMError(f"{path}: libvips cannot write it: {one_line(error)}") from None
+
+
+def _write_by_libvips(raw: Path, width: int, height: int, path: Path) -> None:
     image = _libvips().Image.rawload(str(raw), width, height, 3).copy(interpretation="srgb")
     if path.suffix == ".tif":
         with replacing(path) as fresh:

@@ -22,7 +22,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
+from patchdm.files import in_gb, replacing
 from patchdm.locks import locked
 from patchdm.sampling.coarse import Rows, first_step
 from patchdm.sampling.denoise import Denoiser
@@ -145,7 +145,7 @@ def check_room(folder: Path, names: tuple[str, ...], numbers: int, spare: int) -
     needed, free = 4 * numbers * len(names) - there + spare, shutil.disk_usage(disk).free
     if needed > free:
         raise PatchDMError(
-            f"{folder}: found {free / 1e9:,.1f} GB of free disk, expected {needed / 1e9:,.1f}"
+            f"{folder}: found {in_gb(free)} of free disk, expected {in_gb(needed)} or more"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from patchdm.cli.app import main
+from patchdm.errors import PatchDMError
 from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
@@ -57,7 +59,7 @@ def test_landscapes_above_each_other_are_told(caplog: pytest.LogCaptureFixture):
     made("wide.png")
     assert not caplog.text
     made("high.png", "--size", f"{WIDTH}x{2 * HEIGHT}")
-    assert f"--size {WIDTH}x{2 * HEIGHT} is far higher than the training images" in caplog.text
+    assert f"--size {WIDTH}x{2 * HEIGHT} is twice as high as the training images" in caplog.text
 
 
 @pytest.mark.usefixtures("work")
@@ -205,6 +207,48 @@ def test_refusals(argv: list[str], message: str):
     given = ["panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS]
     assert refusal(*given, *argv).startswith(message)
     assert not Path("a.png").exists()
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--out", "a.bmp"], "--out: found a.bmp, expected a file named .png, .tif, .dzi"),
+        (["--codes", "3x2"], "--codes: found 3x2, expected as many as --seeds: 4"),
+        (["--viewer"], "--viewer: found --out a.png, expected NAME.dzi"),
+        (["--image", "text.png"], "text.png: found no image, it begins with 'text'; "),
+        (["--out", "text.png"], "--out: found text.png, expected a new file, or --force"),
+    ],
+)
+def test_it_refuses_before_it_looks_for_a_model(
+    argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+):
+    Path("text.png").write_text("text")
+    monkeypatch.setattr("patchdm.cli.app._model", lambda _: pytest.fail("it looked for a model"))
+    given = ["panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS]
+    assert refusal(*given, *argv).startswith(message)
+
+
+@pytest.mark.usefixtures("work")
+def test_a_disk_that_fills_is_named(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as of a mapped file: no name
+
+    with monkeypatch.context() as patch:
+        patch.setattr("patchdm.cli.panorama.write_pixels", full)
+        message = refusal("panorama", MODEL, *SIZE, *SEEDS, "--out", "a.png", *STEPS)
+    assert (
+        message == "a.png.work: no space left on the disk; the same command goes on when there is"
+    )
+    assert made("a.png").is_file()
+
+
+def test_what_libvips_cannot_write_is_one_line(tmp_path: Path):
+    (tmp_path / "raw").write_bytes(bytes(10))
+    with pytest.raises(
+        PatchDMError, match=r"a\.tif: libvips cannot write it: .*file has been trunc"
+    ):
+        large.write_large(tmp_path / "raw", 20, 20, tmp_path / "a.tif")
 
 
 @pytest.mark.usefixtures("work")

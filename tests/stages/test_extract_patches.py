@@ -205,7 +205,7 @@ def test_images_that_are_no_images_are_damaged_though_the_manifest_knows_them() 
     quarantine = pd.read_csv(PATCHES / "quarantine.csv")
     (reason,) = quarantine["reason"]
     assert reason.startswith(
-        "data/raw/scene2.jpg: found no image, it begins with b'GIF89a'; expected JPEG, PNG, "
+        "data/raw/scene2.jpg: found no image, it begins with 'GIF89a'; expected JPEG, PNG, "
     )
 
 
