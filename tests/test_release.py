@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import re
@@ -93,6 +94,30 @@ def test_no_licence_forbids_the_use(
     monkeypatch.setitem(licences.KINDS, "forbids", "Apache")
     with pytest.raises(SystemExit, match="error: accelerate: found licence"):
         licences.main()
+
+
+def test_a_run_of_the_wheel_has_all_that_stages_read():
+    tools = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {
+        Path(folder, Path(file).name).relative_to("share/patchdm").as_posix()
+        for folder, files in tools["data-files"].items()
+        for pattern in files
+        for file in glob.glob(pattern, root_dir=REPO)  # noqa: PTH207 - of hidden files
+    }
+    stages = YAML(typ="safe").load(REPO / "dvc.yaml")["stages"].values()
+    kinds = ("outs", "metrics", "plots")
+    made = {next(iter(out)) if isinstance(out, dict) else out
+            for stage in stages for kind in kinds for out in stage.get(kind, [])}  # fmt: skip
+    read = {dep for stage in stages for dep in stage.get("deps", [])}
+    begun = {*made, "patchdm", "stages", "data/ablations", "reports/ablations"}
+    lacking = {
+        dep
+        for dep in read
+        if not any(dep == each or dep.startswith(f"{each}/") for each in begun)
+        and not any(file == dep or file.startswith(f"{dep}/") for file in there)
+    }
+    assert not lacking
+    assert {"dvc.yaml", ".dvc/config", "data/.gitignore", "presets/demo.yaml"} <= there
 
 
 @pytest.fixture(scope="module")
