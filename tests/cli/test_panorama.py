@@ -245,9 +245,7 @@ def test_a_disk_that_fills_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_what_libvips_cannot_write_is_one_line(tmp_path: Path):
     (tmp_path / "raw").write_bytes(bytes(10))
-    with pytest.raises(
-        PatchDMError, match=r"a\.tif: libvips cannot write it: .*file has been trunc"
-    ):
+    with pytest.raises(PatchDMError, match=r"a\.tif: libvips cannot write it: .*too short"):
         large.write_large(tmp_path / "raw", 20, 20, tmp_path / "a.tif")
 
 
