@@ -178,9 +178,9 @@ def test_a_reload_shows_the_job_that_was_shown(site: Site):
 def test_the_strip_of_jobs_covers_nothing_that_is_used(site: Site):
     page = site.page(width=1300, height=700)  # in which forms are longer than the window
     fill(page, "sample", number=1, steps=1)
-    for _ in range(7):
+    for number in range(7):
         page.click("#sample-go")
-        ready(page, "sample", 1)
+        page.wait_for_selector(f"#queue li[data-state=done] >> nth={number}")
     page.wait_for_selector("#queue ol.more")
     page.evaluate("document.querySelector('#queue ol').scrollLeft = 1e6")
     page.wait_for_selector("#queue ol:not(.more)")
