@@ -110,6 +110,7 @@ class Nearest(Answer):
     compared: int = Field(description="photographs that were compared")
     total: int = Field(description="photographs there are")
     images: int = Field(description="photographs, their parts and mirror images, compared")
+    given: bool = Field(description="whether `--photographs` named them; else they are the run's")
 
 
 class Picture(Answer):

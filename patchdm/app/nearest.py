@@ -44,6 +44,7 @@ class Found:
         usual: median distance of a photograph to the nearest other one; None: there is one alone.
         compared, total: number of photographs compared, and of all.
         images: that were compared: photographs, their parts and mirror images.
+        given: whether the user named the photographs, of which the model may not know all.
     """
 
     photographs: list[Neighbour]
@@ -51,6 +52,7 @@ class Found:
     compared: int
     total: int
     images: int
+    given: bool
 
 
 class Finder:
@@ -93,7 +95,7 @@ class Finder:
         found = [self._neighbour(small, number, parts) for number in chosen]
         found.sort(key=lambda neighbour: neighbour.distance)
         counts = len(small.names), small.total, len(small.thumbnails)
-        return Found(found, self._usual, *counts)
+        return Found(found, self._usual, *counts, self._images.given)
 
     def _neighbour(self, small: Small, number: int, parts: Pixels) -> Neighbour:
         there = _flat(small.thumbnails[[number]]).astype(float)

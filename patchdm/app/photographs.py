@@ -55,7 +55,13 @@ class Small:
 
 
 class Images(Protocol):
-    """Training images."""
+    """Training images.
+
+    Attributes:
+        given: whether the user named them; else they are those of the model's run, to the image.
+    """
+
+    given: bool
 
     def small(self) -> Small:
         """Return their thumbnails, which takes seconds or minutes."""
@@ -66,6 +72,8 @@ class Images(Protocol):
 
 class OfRun:
     """The training images of a run's patch store, all views of a photograph where they are few."""
+
+    given = False
 
     def __init__(self, store: PatchStore) -> None:
         self._store = store
@@ -101,6 +109,8 @@ class OfFiles:
     Raises:
         PatchDMError: there are none.
     """
+
+    given = True
 
     def __init__(self, path: Path, height: int, width: int) -> None:
         self._path, self._size = path, (width, height)

@@ -124,8 +124,8 @@ def pictures(training: Training) -> list[Picture]:
     sheets = sorted((training.folder / "sheets").glob("[0-9]*.png"))
     if sheets:
         image = figures.picture(read_image(sheets[-1]))
-        title = f"{int(sheets[-1].stem):,} {training.unit} seen"
-        found.append(Picture("sheet", title, "Samples of the averaged weights.", image))
+        title = f"Samples after {int(sheets[-1].stem):,} {training.unit}"
+        found.append(Picture("sheet", title, "By the averaged weights.", image))
     try:
         return found + curve_pictures(
             training.folder / "curves", training.title, f"{training.unit} seen"

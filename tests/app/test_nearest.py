@@ -68,6 +68,7 @@ def test_a_job_says_what_it_is_near_to(own: Path, loaded: Restorer, work: Path):
         assert distances == sorted(distances)
         assert distances[0] > 0
         assert found["usual"] > 0
+        assert not found["given"]
         pictures = [each["picture"][:23] for each in found["photographs"]]
         assert pictures == ["data:image/jpeg;base64,"] * COUNT
         assert str(work) not in json.dumps(found)
@@ -99,7 +100,7 @@ def test_photographs_are_named_by_the_command(
         assert found.photographs[0].name == name
         assert found.usual is not None
         assert found.photographs[0].distance < found.usual / 2
-    assert (found.compared, found.total) == (12, 13)
+    assert (found.compared, found.total, found.given) == (12, 13, True)
 
 
 def test_of_many_photographs_some_are_compared(

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
+from playwright.sync_api import Page
 
 from patchdm.app.nearest import Finder
 from patchdm.app.photographs import OfFiles
@@ -91,6 +93,9 @@ def test_borders_move_outwards_again_and_again(site: Site):
 def test_a_panorama_is_made_and_looked_around_in(site: Site):
     page = site.page()
     page.click("#tab-panorama")
+    fill(page, "panorama", width=10**4, height=10**4)
+    too_many = "10000 × 10000 pixels, more than the 16,777,216 that this server makes"
+    assert page.inner_text("#panorama-pixels") == too_many
     fill(page, "panorama", first=1, codes=3, width=75, height=2 * HEIGHT, steps=2)
     assert "landscapes will lie above each other" in page.inner_text("#panorama-pixels")
     fill(page, "panorama", height=20)
@@ -99,7 +104,12 @@ def test_a_panorama_is_made_and_looked_around_in(site: Site):
     page.click("#panorama-go")
     ready(page, "panorama", 1)
     page.wait_for_selector("#panorama-view[data-open] canvas")
+    box = page.locator("#panorama-view").bounding_box()
+    assert box is not None
+    assert box["width"] / box["height"] == pytest.approx(75 / 20, rel=0.01)
     page.click("#panorama-results .open")
+    assert page.inner_text("#viewer-title") == "Seeds 1 to 3"
+    assert page.is_hidden("#copy-seed")
     made = downloaded(page, "#viewer-download", Path("p.png"))
     assert made.shape == (20, 75, 3)
     assert "--seeds 1:4" in page.inner_text("#viewer-command")
@@ -138,6 +148,69 @@ def test_a_job_goes_on_without_its_page_and_is_cancelled_within_a_step(site: Sit
     ready(other, "sample", 1)
 
 
+def test_a_reload_shows_the_job_that_was_shown(site: Site):
+    def shown(page: Page) -> str | None:
+        page.wait_for_selector("html[data-ready]")
+        page.wait_for_selector("#sample-results[data-job]")
+        return page.get_attribute("#sample-results", "data-job")
+
+    page = site.page()
+    fill(page, "sample", number=1, steps=1000, columns=8, rows=4)
+    page.click("#sample-go")
+    page.wait_for_selector("#sample-results[data-state=running]")
+    first = shown(page)
+    other = site.page()
+    assert shown(other) == first
+    fill(other, "sample", number=1, steps=2)
+    other.click("#sample-go")
+    other.wait_for_selector("#sample-results[data-state=queued]")
+    second = shown(other)
+    for each in (page, other):
+        each.reload()
+    assert (shown(page), shown(other), shown(site.page())) == (first, second, first)
+    page.click("#sample-results .cancel")
+    page.wait_for_selector("#sample-results[data-state=cancelled]")
+    ready(other, "sample", 1)
+    page.reload()
+    assert (shown(page), shown(site.page())) == (first, second)
+
+
+def test_the_strip_of_jobs_covers_nothing_that_is_used(site: Site):
+    page = site.page(width=1300, height=700)  # in which forms are longer than the window
+    fill(page, "sample", number=1, steps=1)
+    for number in range(7):
+        page.click("#sample-go")
+        page.wait_for_selector(f"#queue li[data-state=done] >> nth={number}")
+    page.wait_for_selector("#queue ol.more")
+    page.evaluate("document.querySelector('#queue ol').scrollLeft = 1e6")
+    page.wait_for_selector("#queue ol:not(.more)")
+    top = "document.querySelector('#queue').getBoundingClientRect().top"
+    for tab in ("sample", "panorama", "explore"):
+        page.click(f"#tab-{tab}")
+        if tab == "explore":
+            page.select_option("#explore-form [name=way]", "around")
+        for element in page.query_selector_all("main button, main input, main select, footer a"):
+            if not element.is_visible():
+                continue
+            page.evaluate("scrollTo(0, 0)")
+            element.focus()
+            box = element.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= page.evaluate(top), element.inner_html()
+
+
+def test_an_error_goes_when_the_form_changes(site: Site):
+    page = site.page()
+    page.click("#tab-panorama")
+    page.select_option("#panorama-form [name=solver]", "unipc")
+    page.click("#panorama-go")
+    page.wait_for_selector("#panorama-form [role=alert]:visible")
+    page.select_option("#panorama-form [name=solver]", "ddim")
+    assert page.is_hidden("#panorama-form [role=alert]")
+    (refused,) = [line for line in site.complaints if "status of 422" in line]
+    site.complaints.remove(refused)
+
+
 def test_what_is_no_image_or_too_large_is_said(site: Site, tmp_path: Path):
     (tmp_path / "text.png").write_text("hello")
     with (tmp_path / "large.png").open("wb") as large:
@@ -166,7 +239,7 @@ def test_the_nearest_photographs_are_shown(site: Site, studio: Studio, landscape
     page.click("#to-nearest")
     page.wait_for_selector("#viewer-nearest img >> nth=5")
     assert page.evaluate("document.querySelector('#viewer-nearest img').naturalWidth") == WIDTH
-    assert page.inner_text("#viewer-said").startswith("Nearest of 12 photographs, by thumbnails")
+    assert page.inner_text("#viewer-said").startswith("Nearest of the given photographs (12), by")
     names = page.locator("#viewer-nearest .name span").all_inner_texts()
     assert set(names) <= {path.name for path in landscapes.iterdir()}
 

@@ -210,6 +210,7 @@ def test_the_page_follows_a_training(
     images = "[...document.querySelectorAll('#training figure img')]"
     until(page, f"{images}.length === 5 && {images}.every(each => each.naturalWidth)")
     assert page.inner_text(".state") == "Not running"
+    assert page.inner_text(".training .line") == "3,000 of 150,000 images"  # not once more
     assert page.inner_text("#training-run").startswith("Run sea, as it was at ")
     write_points(image, 75_000, time.time())
     sheet(image, 70_000, 200)
@@ -218,7 +219,7 @@ def test_the_page_follows_a_training(
         page.wait_for_selector(".training[data-state=running]")
     assert page.inner_text(".training .line").startswith("75,000 of 150,000 images, ")
     assert page.evaluate("document.querySelector('.training progress').position") == 0.5
-    page.wait_for_selector("figcaption:has-text('70,000 images seen')")
+    page.wait_for_selector("figcaption:has-text('Samples after 70,000 images')")
     assert violations(page) == []
     assert page.evaluate(CUT_OFF) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width

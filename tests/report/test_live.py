@@ -86,8 +86,8 @@ def test_the_page_shows_the_newest_sheet_and_curves(tmp_path: Path, folder: Path
         save_png(folder / f"sheets/{seen:09d}.png", np.zeros((8, 16, 3), np.uint8))
     page = render(tmp_path, trainings(tmp_path, params), 15)
     assert '<meta http-equiv="refresh" content="15">' in page
-    assert "2,000 images seen" in page
-    assert "1,000 images seen" not in page
+    assert "Samples after 2,000 images" in page
+    assert "Samples after 1,000 images" not in page
     assert page.count("<img ") == 5  # the sheet, both losses, the rate, the norm
     assert "not running" in page
     ended = render(tmp_path, trainings(tmp_path, params), 0)

@@ -1,7 +1,7 @@
 // The stage of Outpaint: an image, and a frame whose four borders are dragged outwards.
 
 import { display } from "./photograph.js";
-import { dragged, grown, keyed, placed } from "./geometry.js";
+import { dragged, FAR, grown, keyed, placed } from "./geometry.js";
 
 const STEP = 8; // pixels of an arrow key; 1 with Shift
 const SHARE = 0.7; // of the stage that is filled at rest, which leaves room to drag
@@ -57,7 +57,7 @@ export function startBorders(stage, { get, set, page }) {
     const { scale, left, top } = place;
     move(frame, whole.left, whole.top, whole.width, whole.height);
     move(picture, left, top, image.width * scale, image.height * scale);
-    picture.classList.toggle("enlarged", scale > 1);
+    picture.classList.toggle("enlarged", scale >= FAR);
     const [x, y] = [whole.left + whole.width / 2, whole.top + whole.height / 2];
     const at = {
       left: [whole.left, y],

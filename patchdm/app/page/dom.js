@@ -32,6 +32,11 @@ export async function attempt(paragraph, action) {
   }
 }
 
+/** Hide the error of a form when something in it changes: the form it was about is gone. */
+export function hideOldErrors(form) {
+  form.addEventListener("input", () => showError(form.querySelector("[role=alert]"), null));
+}
+
 /** Set an image's URL only if it changes: setting it again loads it again. */
 export function setSource(image, url) {
   if (image.getAttribute("src") !== url) image.src = url;

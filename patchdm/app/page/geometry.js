@@ -1,5 +1,8 @@
 // Sizes of pictures on the screen. Pure functions.
 
+/** CSS pixels per image pixel from which on an image is shown as squares, which is smooth before. */
+export const FAR = 8;
+
 /** Return the CSS pixels per image pixel that fit an image into a box; whole numbers above 1. */
 export function fit(width, height, boxWidth, boxHeight) {
   const scale = Math.min(boxWidth / width, boxHeight / height);

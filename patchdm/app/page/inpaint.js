@@ -53,6 +53,7 @@ export function startInpaint(model, jobs, view) {
   function record(next, again = true) {
     strokes = next;
     if (image) keepMask(image.id, { strokes });
+    showError(alert, null);
     draw(again);
   }
 

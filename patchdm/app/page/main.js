@@ -1,7 +1,7 @@
 // The page: fetches the model, starts the tabs and the queue, finds the jobs of before.
 
 import { getModel } from "./api.js";
-import { attempt, showError } from "./dom.js";
+import { attempt, hideOldErrors, showError } from "./dom.js";
 import { startExplore } from "./explore.js";
 import { startInpaint } from "./inpaint.js";
 import { Jobs } from "./jobs.js";
@@ -22,6 +22,7 @@ async function start(notice) {
   const model = await getModel();
   fillForms(model);
   keepForms(model);
+  for (const form of document.forms) hideOldErrors(form);
   document.getElementById("model").textContent =
     `${model.name}, made for ${size(model.width, model.height)} pixels, on ${model.device}`;
 
@@ -58,13 +59,14 @@ async function start(notice) {
     if (offline) showError(notice, null);
     offline = false;
   });
+  // With the first list: a page that is opened in the background asks for it only when it is seen.
+  const restore = () => {
+    for (const [tab, { results }] of Object.entries(panels)) {
+      results.restore(jobs.list.filter(({ kind }) => TAB_OF[kind] === tab));
+    }
+  };
+  jobs.addEventListener("online", restore, { once: true });
   await jobs.start();
-  // After a reload each tab shows its newest job with something to see, unless one was begun meanwhile.
-  for (const job of jobs.list) {
-    if (job.state === "cancelled" && !job.results.length) continue;
-    const panel = panels[TAB_OF[job.kind]];
-    if (panel && !panel.results.used) panel.results.show(job);
-  }
   document.documentElement.dataset.ready = "true";
 }
 

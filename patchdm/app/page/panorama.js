@@ -21,10 +21,15 @@ export function startPanorama(model, jobs, view) {
   function look() {
     const job = jobs.get(results.root.dataset.job);
     const result = job?.results[0];
-    if (!result || result.id === shown || place.closest("[hidden]:not(#panorama-view)")) return;
+    if (result && result.id === shown) return;
+    deep?.destroy();
+    deep = shown = null;
+    place.hidden = true;
+    delete place.dataset.open;
+    if (!result || place.closest("[hidden]:not(#panorama-view)")) return;
     shown = result.id;
     place.hidden = false;
-    deep?.destroy();
+    place.style.aspectRatio = `${result.width} / ${result.height}`; // within limits of the style
     deep = globalThis.OpenSeadragon({
       element: place,
       drawer: "canvas",
@@ -37,14 +42,16 @@ export function startPanorama(model, jobs, view) {
     deep.addHandler("open", () => (place.dataset.open = result.id));
   }
   jobs.addEventListener("change", look);
-  document.getElementById("panorama").addEventListener("shown", look);
+  for (const element of [document.getElementById("panorama"), results.root]) element.addEventListener("shown", look);
 
   const size = () => ({ width: numberOf(form, "width"), height: numberOf(form, "height") });
   const hint = document.getElementById("panorama-pixels");
-  form.addEventListener("input", () => {
-    showSize(hint, form.elements.width, size(), model);
-    if (size().height >= 2 * model.height) hint.textContent += ": landscapes will lie above each other";
-  });
+  const draw = () => {
+    const fits = showSize(hint, form.elements.width, size(), model);
+    if (fits && size().width && size().height >= 2 * model.height) hint.textContent += ": landscapes will lie above each other";
+  };
+  form.addEventListener("input", draw);
+  draw();
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(form.querySelector("[role=alert]"), () =>

@@ -11,6 +11,9 @@ export function startQueue(jobs, { open, notice }) {
   const strip = document.getElementById("queue");
   const list = strip.querySelector("ol");
   const items = new Map();
+  const mark = () => list.classList.toggle("more", list.scrollLeft + list.clientWidth < list.scrollWidth - 1);
+  list.addEventListener("scroll", mark);
+  addEventListener("resize", mark);
 
   function add(job) {
     const image = element("img", { alt: "", hidden: true });
@@ -52,5 +55,6 @@ export function startQueue(jobs, { open, notice }) {
       list.replaceChildren(...wanted);
     }
     strip.hidden = false;
+    mark();
   });
 }

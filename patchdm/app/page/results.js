@@ -2,7 +2,8 @@
 
 import { signed } from "./api.js";
 import { announce, attempt, element, setSource, showError } from "./dom.js";
-import { fileName, fraction, hasEnded, imageName, kindName, size, stateLine } from "./words.js";
+import { recall, remember } from "./keep.js";
+import { fileName, fraction, hasEnded, imageName, kindName, likeliest, size, stateLine } from "./words.js";
 
 /** Shows a job in an element, and what becomes of it. */
 export class Results {
@@ -31,22 +32,26 @@ export class Results {
     jobs.addEventListener("change", (event) => event.detail.id === this.#id && this.#draw(event.detail));
   }
 
-  /** Whether a job is shown. */
-  get used() {
-    return this.#id !== null;
-  }
-
   /** Show a job instead of the present one. */
   show(job) {
     this.root.hidden = false;
     if (job.id !== this.#id) {
       this.#id = job.id;
+      remember(this.root.id, job.id);
       this.#state = null;
       this.root.dataset.job = job.id;
       this.#tiles = [];
       this.grid.replaceChildren();
     }
     this.#draw(job);
+    this.root.dispatchEvent(new Event("shown"));
+  }
+
+  /** Show one of the jobs of this place, newest first: that of before a reload, or else the likeliest. */
+  restore(list) {
+    if (this.#id !== null) return; // begun meanwhile
+    const job = list.find(({ id }) => id === recall(this.root.id)) ?? likeliest(list);
+    if (job) this.show(job);
   }
 
   /** Ask for a job by an async function, and show it; a second click meanwhile asks for nothing. */

@@ -59,9 +59,13 @@ export function restoringOf(form) {
   };
 }
 
-/** Show a size; mark the field as wrong if the server does not make so many pixels. */
+/** Show a size; mark it and the field as wrong if the server does not make so many pixels. Return whether it does. */
 export function showSize(output, field, { width, height }, model) {
   const fits = width * height <= model.limit_pixels;
-  output.textContent = `${size(width, height)} pixels`;
-  field.setCustomValidity(fits ? "" : `${size(width, height)} pixels: the server makes at most ${model.limit_pixels}.`);
+  const most = fits ? "" : `, more than the ${model.limit_pixels.toLocaleString("en")} that this server makes`;
+  const line = width && height ? `${size(width, height)} pixels${most}` : "";
+  output.textContent = line;
+  output.classList.toggle("wrong", !fits);
+  field.setCustomValidity(fits ? "" : `${line}.`);
+  return fits;
 }

@@ -55,6 +55,8 @@ export function startTraining(model) {
   document.addEventListener("visibilitychange", look);
 }
 
+const grouped = (number) => number.toLocaleString("en");
+
 /** One training: words, progress, pictures. */
 class Shown {
   #pictures = new Map();
@@ -69,10 +71,11 @@ class Shown {
     this.root.dataset.stage = stage;
   }
 
-  draw({ state, pace, seen, total, pictures }) {
+  draw({ state, pace, seen, total, unit, pictures }) {
     this.root.dataset.state = state;
     this.state.textContent = STATES[state];
-    this.pace.textContent = pace;
+    // In any other state the badge says the rest.
+    this.pace.textContent = state === "running" ? pace : `${grouped(seen)} of ${grouped(total)} ${unit}`;
     this.bar.max = total;
     this.bar.value = Math.min(seen, total);
     for (const picture of pictures) {

@@ -2,7 +2,7 @@
 
 import { download, getNearest, signed } from "./api.js";
 import { attempt, element, showError } from "./dom.js";
-import { fit } from "./geometry.js";
+import { FAR } from "./geometry.js";
 import { count, fileName, imageName, kindName, size } from "./words.js";
 
 const WITHOUT =
@@ -23,10 +23,10 @@ export function startViewer({ model, send }) {
   function arrange() {
     if (!dialog.open) return;
     const box = dialog.querySelector(".show");
-    const scale = fit(result().width, result().height, box.clientWidth, box.clientHeight);
+    const scale = Math.min(box.clientWidth / result().width, box.clientHeight / result().height);
     image.style.width = `${result().width * scale}px`;
     image.style.height = `${result().height * scale}px`;
-    image.classList.toggle("enlarged", scale > 1);
+    image.classList.toggle("enlarged", scale >= FAR);
   }
 
   function draw() {
@@ -38,7 +38,7 @@ export function startViewer({ model, send }) {
     part("viewer-size").textContent = `${size(width, height)} pixels`;
     part("viewer-command").textContent = command ?? "";
     part("copy-command").hidden = !command;
-    part("copy-seed").hidden = seed === null || seed === undefined;
+    part("copy-seed").hidden = seed === null || seed === undefined || job.kind === "panorama"; // of many
     part("viewer-download").href = signed(url);
     part("viewer-download").download = fileName(job, index);
     part("viewer-previous").disabled = index === 0;
@@ -82,9 +82,11 @@ export function startViewer({ model, send }) {
     if (!dialog.open || result().id !== id) return;
     const usual =
       found.usual === null ? "" : ` A photograph differs from the nearest other one by ${level(found.usual)} (median).`;
-    said.textContent =
-      `Nearest of ${count(found.compared, "photograph")}${found.compared < found.total ? ` out of ${found.total}` : ""}, ` +
-      `by thumbnails; differences in levels of 0 to 255.${usual}`;
+    const outOf = found.compared < found.total ? ` out of ${found.total}` : "";
+    const all = found.given
+      ? `the given photographs (${found.compared}${outOf})`
+      : `${count(found.compared, "photograph")}${outOf}`;
+    said.textContent = `Nearest of ${all}, by thumbnails; differences in levels of 0 to 255.${usual}`;
     part("viewer-nearest").replaceChildren(
       ...found.photographs.map(({ name, distance, picture }) =>
         element(

@@ -16,6 +16,12 @@ export const kindName = (kind) => KINDS[kind] ?? kind;
 /** Whether a job will not change any more. */
 export const hasEnded = (job) => ENDED.includes(job.state);
 
+/** The job, of a list with the newest first, that a new page shows: at work, else with images, else any. */
+export const likeliest = (jobs) =>
+  jobs.find(({ state }) => state === "running") ??
+  jobs.find(({ results }) => results.length) ??
+  jobs.find(({ state }) => state !== "cancelled");
+
 /** A size such as "128 × 64". */
 export const size = (width, height) => `${width} × ${height}`;
 
@@ -54,9 +60,12 @@ export function stateLine(job) {
   return parts.filter(Boolean).join(", ");
 }
 
+const lastSeed = ({ request }) => request.first + request.codes - 1;
+
 /** The name of an image among those of its job. */
 export function imageName(job, index) {
   if (job.kind === "vary") return `Towards ${job.request.towards[index]}`;
+  if (job.kind === "panorama") return `Seeds ${job.request.first} to ${lastSeed(job)}`;
   const seed = job.results[index]?.seed ?? job.request?.seeds?.[index];
   if (job.kind === "interpolate" || seed === undefined || seed === null) return `${index + 1} of ${job.total}`;
   return `Seed ${seed}`;
@@ -68,6 +77,7 @@ export function fileName(job, index) {
   const { seeds: ends, towards, strength } = job.request;
   let which = result.seed;
   if (job.kind === "interpolate") which = `${ends.join("-")}-${index + 1}`;
+  if (job.kind === "panorama") which = `${result.seed}-${lastSeed(job)}`;
   if (job.kind === "vary") which = `${result.seed}-${towards[index]}-${strength}`;
   return `${job.kind}-${which}-${result.width}x${result.height}.png`;
 }
