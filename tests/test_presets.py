@@ -1,33 +1,17 @@
-"""The paper's presets say what the paper says, and each of them really runs."""
+"""The paper's presets say what the paper says; test_dry_runs.py runs them."""
 
 from __future__ import annotations
 
-import resource
-import shutil
-import time
-from collections.abc import Callable
-from functools import partialmethod
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from patchdm.cli.plan import PAPER
 from patchdm.config import Model, Params, load_params
-from patchdm.formats.images import read_image
-from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.vectors import write_vectors
-from patchdm.models import PatchUNet
 from patchdm.models.blocks import Attention
 from patchdm.models.build import build_code, build_unet
-from patchdm.pipeline import PatchDMPipeline
-from stages import _common, cache_embeddings, sample, train_latent, train_patchdm
 from tests.conftest import REPO
-from tests.stores import write_store
 
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
 
@@ -88,18 +72,6 @@ SIZE_CODE_BUDGET = {
 
 def preset(name: str) -> Params:
     return load_params(REPO / f"presets/{name}.yaml")
-
-
-def one_step(params: Params) -> Params:
-    """Cut the budgets down to one image, one code and one solver step; do not compile for it."""
-    changes = {
-        "train": {"images_seen": 1, "batch_size": 1, "micro_batch_size": 1, "compile": False},
-        "machine": {"loaders": 0},
-        "latent": {"codes_seen": 1, "batch_size": 1, "num_steps": 1},
-        "sample": {"num_images": 1, "num_steps": 1, "compile": False},
-    }
-    sections = {name: getattr(params, name).model_copy(update=changes[name]) for name in changes}
-    return params.model_copy(update=sections)
 
 
 def attention_sides(network: torch.nn.Module, run: Any) -> set[int]:
@@ -177,52 +149,3 @@ def test_backbones_of_all_patch_sizes_build(
     assert sides == {16, patch_size >> (len(multipliers) - 1)}
     assert unet(x_t, t, cond, return_dict=False)[0].shape == x_t.shape
     assert unet.config.time_channels == base
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("tmp_dir")
-@pytest.mark.parametrize("name", PAPER)
-def test_paper_presets_take_a_step_at_full_size(name: str, monkeypatch: pytest.MonkeyPatch):
-    """Run the stages for one image, one code and one solver step, without the training's sheet."""
-    params = one_step(preset(name))
-    monkeypatch.setattr(train_patchdm, "_sheet_writer", no_sheets)
-    banded = partialmethod(PatchDMPipeline.__call__, rows_per_chunk=4)  # 5 GiB, else 8
-    monkeypatch.setattr(PatchDMPipeline, "__call__", banded)
-    write_inputs(params)
-
-    torch.set_num_threads(2)
-    for stage in (train_patchdm, cache_embeddings, train_latent, sample):
-        stage_name = stage.__name__.rpartition(".")[2]
-        start = time.perf_counter()
-        AcceleratorState._reset_state()  # a stage is a process of its own
-        getattr(stage, stage_name)(params)
-        print(f"{name}, {stage_name}: {time.perf_counter() - start:.1f} s")
-    print(f"{name}: peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-
-    unet = PatchUNet.from_pretrained(_common.PATCHDM / "unet")
-    assert unet.decoder.head[2].weight.abs().sum() > 0  # it started at zero
-    assert (_common.PATCHDM / params.model.code.replace("table", "code_table")).is_dir()
-    sampled = read_image(_common.SAMPLES / "000000/000000.png")
-    assert sampled.shape == (params.data.height, params.data.width, 3)
-    assert sampled.std() > 0
-    for folder in ("data", ".state"):  # gigabytes
-        shutil.rmtree(folder)
-
-
-def no_sheets(_store: PatchStore, folder: Path, _watch: object) -> Callable[..., None]:
-    """Stand in for the training's sheets."""
-    folder.mkdir()
-    return lambda *_: None
-
-
-def write_inputs(params: Params) -> None:
-    """Write a patch store of one random image and the features of it."""
-    height, width = params.data.height, params.data.width
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (height, width, 3), np.uint8)
-    plan = pd.DataFrame({"source": ["a.png"], "view": [0], "split": ["train"]})
-    Path("data").mkdir()
-    write_store(_common.PATCHES, plan, [image])
-    features = generator.standard_normal((1, params.model.code_dim))
-    backbone = {"backbone": params.features.backbone, "weights_hash": "0"}
-    write_vectors(_common.FEATURES, np.arange(1), features, backbone)

@@ -153,8 +153,8 @@ def objects() -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_more_than_a_page_of_a_real_server(tmp_path: Path, store: S3) -> None:
-    location, data = f"s3://{BUCKET}/many", {"endpoint": store.url, "transfers": 8}
-    raw = arrive(tmp_path / "target", "s3", location, **data)
+    location, data = f"s3://{BUCKET}/many", {"endpoint": store.url}
+    raw = arrive(tmp_path / "target", "s3", location, transfers=8, **data)
     assert raw.files == {
         key.removeprefix("many/"): content
         for key, content in objects().items()
@@ -162,7 +162,7 @@ def test_more_than_a_page_of_a_real_server(tmp_path: Path, store: S3) -> None:
     }
     assert count(data_section("s3", location, **data)) == MANY
     with pytest.raises(PatchDMError, match=r"cannot be listed: .*AccessDenied"):
-        arrive(tmp_path / "other", "s3", location, **data, credentials="anonymous")
+        arrive(tmp_path / "other", "s3", location, transfers=8, **data, credentials="anonymous")
 
 
 @pytest.mark.slow
