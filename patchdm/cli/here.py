@@ -16,6 +16,7 @@ from patchdm.config import Params
 from patchdm.devices import device_for, precision, threads
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
+from patchdm.files import in_gb
 from patchdm.models.build import build_code, build_unet
 from patchdm.peaks import micro_batch, training_inputs
 from patchdm.training.image import ImageTraining
@@ -78,8 +79,8 @@ def check_disk(folder: Path, needed: float) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PatchDMError(
-            f"{folder.resolve()}: found {free / 1e9:,.0f} GB of free disk, expected "
-            f"{needed / 1e9:,.0f}"
+            f"{folder.resolve()}: found {in_gb(free)} of free disk, "
+            f"expected {in_gb(needed)} or more"
         )
 
 

@@ -21,6 +21,7 @@ from patchdm.cli.models import load_pipeline
 from patchdm.cli.sizes import is_far, memory_of
 from patchdm.devices import cast
 from patchdm.errors import PatchDMError, one_line
+from patchdm.files import in_gb
 from patchdm.formats.images import Pixels, read_image, save_png
 from patchdm.formats.large import check_in_memory
 from patchdm.formats.tensors import to_tensor, to_uint8
@@ -193,8 +194,8 @@ class Restorer:
             rows, cols = task.hole.shape
             raise PatchDMError(
                 f"{task.asked}: found an image of {cols}x{rows} pixels, worked on as "
-                f"{width}x{height}, which takes {needed / 1e9:.3g} GB of memory, expected at most "
-                f"{USABLE * memory / 1e9:.3g}, {USABLE:.0%} of the device's: make fewer pixels"
+                f"{width}x{height}, which takes {in_gb(needed)} of memory, expected at most "
+                f"{in_gb(USABLE * memory)}, {USABLE:.0%} of the device's: make fewer pixels"
             )
         return needed
 
@@ -266,7 +267,7 @@ def _tell_of_size(
         )
     tell(
         f"canvas: {width}x{height} pixels, {width * height // p**2:,} patches of {p}, "
-        f"{needed / 1e9:.2g} GB of memory"
+        f"{in_gb(needed)} of memory"
     )
     code = (loaded.found.inpaint | options)["code"]
     if code != "field" and is_far(height, width, trained):
