@@ -217,7 +217,7 @@ def test_a_canvas_that_the_device_would_not_hold_is_refused(
     }[command]
     found = f"{begin}: found an image of {size} pixels, worked on as {worked_on}, which takes "
     assert message.startswith(found)
-    assert message.endswith("expected at most 9e-05, 90% of the device's: make fewer pixels")
+    assert message.endswith("expected at most 9e-05 GB, 90% of the device's: make fewer pixels")
 
 
 def test_a_folder_may_have_the_name_of_a_file(work: Path):
