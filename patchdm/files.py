@@ -64,6 +64,21 @@ def in_gb(count: float) -> str:
     return f"{gb:,.1f} GB" if gb >= 1 else f"{gb:.3g} GB"
 
 
+def check_room(folder: Path, needed: float) -> None:
+    """Refuse a disk with fewer free bytes than a folder, which may not be there yet, will take.
+
+    Raises:
+        PatchDMError: it says how many.
+    """
+    place = folder.absolute()
+    disk = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        raise PatchDMError(
+            f"{folder}: found {in_gb(free)} of free disk, expected {in_gb(needed)} or more"
+        )
+
+
 def _refusal(error: BaseException | None, fresh: Path) -> int | None:
     """Return the error number if the cause is a disk that cannot be written.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import subprocess
 import sys
@@ -11,19 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from ruamel.yaml import YAML
 
 import patchdm
 from patchdm import peaks
 from patchdm.cli.cost import disk_bytes
-from patchdm.cli.here import check_disk
 from patchdm.cli.plan import Workload, workload
 from patchdm.config import Data, checked_params
 from patchdm.config.data import check_location
 from patchdm.devices import device_memory, precision
 from patchdm.errors import PatchDMError
+from patchdm.files import check_room
 from patchdm.fit.choose import (
     NO_WORK,
     UNMEASURED,
@@ -40,6 +40,7 @@ from patchdm.fit.look import Found, look
 from patchdm.fit.measure import measure
 from patchdm.fit.networks import BEST_PATCH, Network, networks_for
 from patchdm.fit.write import params_text
+from patchdm.memory import total_memory
 
 _PROCESS = 0.8e9
 """Bytes of a process with torch, before it computes."""
@@ -78,8 +79,7 @@ def fit(
     choice, rates = _chosen(root, wanted, found, machine, networks, tell)
     load = workload(choice.params, found.usable)
     choice, memory, disk = _fitted(choice, load)
-    nearest = next(path for path in out.resolve().parents if path.is_dir())
-    check_disk(nearest, disk)
+    check_room(out.resolve(), disk)
     text = params_text(
         choice,
         f"Written by `patchdm fit` for {machine.gpus or machine.cores} "
@@ -177,7 +177,7 @@ def _fitted(choice: Choice, load: Workload) -> tuple[Choice, float, float]:
         peaks.check_memory(choice.params, load.training_images, given)
         return choice, _most(choice, found), disk
     processes = choice.params.base.threads
-    usable = peaks.USABLE * psutil.virtual_memory().total / processes - _PROCESS
+    usable = peaks.USABLE * (total_memory() or math.inf) / processes - _PROCESS
     choice = with_batch(choice, found.first, found.each, usable)
     if (needed := _most(choice, found)) > usable:
         raise PatchDMError(

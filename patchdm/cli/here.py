@@ -6,7 +6,6 @@ import itertools
 import os
 import platform
 import re
-import shutil
 import time
 from pathlib import Path
 
@@ -15,8 +14,6 @@ import torch
 from patchdm.config import Params
 from patchdm.devices import device_for, precision, threads
 from patchdm.diffusion.schedules import image_scheduler
-from patchdm.errors import PatchDMError
-from patchdm.files import in_gb
 from patchdm.models.build import build_code, build_unet
 from patchdm.peaks import micro_batch, training_inputs
 from patchdm.training.image import ImageTraining
@@ -68,20 +65,6 @@ def measured_tflops(params: Params, flops: float) -> tuple[str, float]:
             elif (seconds := time.perf_counter() - start) > SECONDS:
                 return f"{count} x {name}", count * steps * batch * flops / seconds / 1e12
     raise AssertionError("unreachable")
-
-
-def check_disk(folder: Path, needed: float) -> None:
-    """Refuse a folder with fewer free bytes than a run writes.
-
-    Raises:
-        PatchDMError: it says how many.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise PatchDMError(
-            f"{folder.resolve()}: found {in_gb(free)} of free disk, "
-            f"expected {in_gb(needed)} or more"
-        )
 
 
 def _devices(device: torch.device, params: Params) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from patchdm.cli import options
 from patchdm.config import load_params, params_hash
 from patchdm.console import counted, progress, say
 from patchdm.errors import PatchDMError
-from patchdm.files import replacing
+from patchdm.files import check_room, replacing
 
 PARAMS = Path("params.yaml")
 PRESETS = Path("presets")
@@ -129,7 +129,7 @@ def plan(
     params, preset = load_params(name), name.parent == PRESETS
     from patchdm import peaks
     from patchdm.cli.cost import data_cost, disk_bytes, fetched
-    from patchdm.cli.here import check_disk, measured_tflops
+    from patchdm.cli.here import measured_tflops
     from patchdm.cli.plan import PAPER, tabulate, workload
     from patchdm.devices import device_memory
     from patchdm.fetch.sources import count
@@ -158,7 +158,7 @@ def plan(
     for each in fetched(params):
         print(f"To fetch: {each}.")
     if here:
-        check_disk(Path(), disk)
+        check_room(Path.cwd(), disk)
     if (memory := device_memory(params.machine.device_memory)) is not None:
         peaks.check_memory(params, load.training_images, memory)
 

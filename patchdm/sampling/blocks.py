@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor
 
 from patchdm.errors import PatchDMError
-from patchdm.files import in_gb, replacing
+from patchdm.files import check_room, replacing
 from patchdm.locks import locked
 from patchdm.sampling.coarse import Rows, first_step
 from patchdm.sampling.denoise import Denoiser
@@ -88,7 +87,9 @@ def solve_by_blocks(
     shape = 1, channels, grid.rows * p, grid.cols * p
     blocks = list(itertools.product(_spans(grid.rows, side), _spans(grid.cols, side)))
     about = {**settings, "shape": shape, "num_steps": num_steps, "side": side}
-    check_room(folder, names, math.prod(shape), spare)  # first: a refusal leaves nothing there
+    there = sum(_allocated(folder / name) for name in names)
+    needed = bytes_needed(scheduler, math.prod(shape)) - there + spare
+    check_room(folder, needed)  # first: a refusal leaves nothing there
     with _journal(folder, about | {"solver": type(scheduler).__name__}) as journal:
         canvases = {name: _mapped(folder / name, shape) for name in names}
         if NOISE not in journal.done:
@@ -132,21 +133,6 @@ def block_count(rows: int, cols: int, side: int) -> int:
 def bytes_needed(scheduler: SchedulerMixin, numbers: int) -> int:
     """Return the bytes of the files of a canvas of so many numbers."""
     return 4 * numbers * len(CANVASES.get(type(scheduler), ()))
-
-
-def check_room(folder: Path, names: tuple[str, ...], numbers: int, spare: int) -> None:
-    """Refuse a disk without room for what of the files is not there yet, and some bytes more.
-
-    Raises:
-        PatchDMError: it says how much is needed.
-    """
-    there = sum(_allocated(folder / name) for name in names)
-    disk = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    needed, free = 4 * numbers * len(names) - there + spare, shutil.disk_usage(disk).free
-    if needed > free:
-        raise PatchDMError(
-            f"{folder}: found {in_gb(free)} of free disk, expected {in_gb(needed)} or more"
-        )
 
 
 def _allocated(path: Path) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from patchdm import files
 from patchdm.cli import here, plan
 from patchdm.cli.app import main
 from patchdm.cli.cost import data_cost, fetched
@@ -235,7 +236,7 @@ def test_command_measures_this_machine(
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Hours"))
     rate = float(re.match(r"Hours: at (\S+) TFLOP/s achieved \(1 x ", line)[1])
     assert 0 < rate < 1000
-    monkeypatch.setattr(here.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(SystemExit, match=r"^error: .*: found 1e-08 GB of free disk, expected "):
         main(["plan", "smoke", "--here"])
     assert "disk, with DVC's cache" in capsys.readouterr().out

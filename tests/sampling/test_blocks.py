@@ -13,6 +13,7 @@ from diffusers import SchedulerMixin
 from torch import Tensor
 from torch.testing import assert_close
 
+from patchdm import files
 from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
@@ -151,7 +152,7 @@ def test_another_image_is_refused(unet, tmp_path: Path, change: dict[str, Any], 
 
 
 def test_a_full_disk_is_refused_before_anything_is_drawn(unet, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(blocks.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     folder = tmp_path / "new" / "work"
     with pytest.raises(
         PatchDMError, match=r"found 1e-08 GB of free disk, expected [0-9.e-]+ GB or more"
@@ -160,7 +161,7 @@ def test_a_full_disk_is_refused_before_anything_is_drawn(unet, tmp_path: Path, m
     assert not folder.parent.exists()
     monkeypatch.undo()
     by_blocks(unet, folder)
-    monkeypatch.setattr(blocks.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
     by_blocks(unet, folder)  # what is there takes no more
 
 
