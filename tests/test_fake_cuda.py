@@ -61,7 +61,8 @@ def test_a_tensor_of_the_cpu_is_refused(cuda: torch.device):
 
 
 @pytest.mark.parametrize(
-    ("code", "precision"), [("table", "no"), ("table", "bf16"), ("encoder", "bf16")]
+    ("code", "precision"),
+    [("table", "no"), pytest.param("table", "bf16", marks=pytest.mark.slow), ("encoder", "bf16")],
 )
 def test_training_stops_and_goes_on(
     cuda: torch.device,
@@ -120,8 +121,8 @@ def test_training_stops_and_goes_on(
     [
         {},
         {"tiling": "blend"},
-        {"tiling": "blend", "rows_per_chunk": 1},
-        {"tiling": "blend", "cols_per_chunk": 1},
+        pytest.param({"tiling": "blend", "rows_per_chunk": 1}, marks=pytest.mark.slow),
+        pytest.param({"tiling": "blend", "cols_per_chunk": 1}, marks=pytest.mark.slow),
         {"guidance_scale": 0.5, "guidance_interval": (100, 900)},
         {"guidance_scale": 0.5, "tiling": "blend", "rows_per_chunk": 2},
     ],
@@ -182,7 +183,7 @@ def test_outpainting(cuda: torch.device):
     )
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpm-solver++"])
+@pytest.mark.parametrize("name", ["ddim", pytest.param("dpm-solver++", marks=pytest.mark.slow)])
 def test_a_canvas_elsewhere(cuda: torch.device, name: str, tmp_path: Path):
     """A canvas larger than memory lies in a file, that is, on the CPU."""
     canvases = []

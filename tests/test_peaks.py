@@ -82,7 +82,7 @@ def test_sampling_takes_what_a_gpu_would(name: str, model: dict[str, Any]):
 
 
 @pytest.mark.parametrize("code", ["table", "encoder"])
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["no", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_training_takes_what_its_loop_takes(
     tmp_path: Path, landscapes: Path, code: str, precision: str
 ):
@@ -104,7 +104,11 @@ def test_training_takes_what_its_loop_takes(
 @pytest.mark.parametrize("tiling", ["shifted", "blend"])
 @pytest.mark.parametrize(
     ("height", "width"),
-    [(32, 4096), (1024, 64), pytest.param(512, 2048, marks=pytest.mark.slow)],
+    [
+        (32, 4096),
+        pytest.param(1024, 64, marks=pytest.mark.slow),
+        pytest.param(512, 2048, marks=pytest.mark.slow),
+    ],
 )
 def test_a_prediction_takes_what_it_takes_on_a_cpu(tiling: str, height: int, width: int):
     unet = small_unet()

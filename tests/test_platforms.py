@@ -116,7 +116,10 @@ def test_commands_need_nothing_that_windows_lacks():
     "command",
     [
         "outpaint pipe photo.png --right 8 --code latent --steps 2 --out out.png",
-        "panorama pipe --seeds 0:2 --size 48x16 --steps 2 --out out.png",
+        pytest.param(
+            "panorama pipe --seeds 0:2 --size 48x16 --steps 2 --out out.png",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "inpaint pipe photo.png mask.png --code latent --steps 2 --out out.png",
             marks=pytest.mark.slow,

@@ -29,8 +29,16 @@ def violations(page: Page) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1400, 900), (360, 740)], ids=str)
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ((1400, 900), "light"),
+        ((360, 740), "dark"),
+        pytest.param((1400, 900), "dark", marks=pytest.mark.slow),
+        pytest.param((360, 740), "light", marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
 def test_axe_finds_nothing(site: Site, scheme: str, size: tuple[int, int]):
     page = site.page(width=size[0], height=size[1], scheme=scheme)
     for tab in TABS:

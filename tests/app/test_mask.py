@@ -42,6 +42,7 @@ def box(page: Page, selector: str = "#inpaint-stage") -> dict[str, float]:
     return dict(found)
 
 
+@pytest.mark.slow
 def test_single_pixels_of_a_large_photograph_are_painted(site: Site):
     save_png(Path("large.png"), np.tile(photograph(1, 768, 384), (8, 5, 1)))  # 3840 x 3072
     page = opened(site.page(), "inpaint", "large.png")

@@ -195,8 +195,15 @@ def in_browser(test: Any) -> Any:
 
 
 @in_browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 360])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1400, "dark"),
+        (360, "light"),
+        pytest.param(1400, "light", marks=pytest.mark.slow),
+        pytest.param(360, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_follows_a_training(
     site: Site, studio: Studio, run: Path, image: Path, scheme: str, width: int
 ):

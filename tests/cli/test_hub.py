@@ -187,6 +187,7 @@ assert PatchDMPipeline.from_pretrained(sys.argv[1]).latent is not None
 
 
 @pytest.mark.usefixtures("work")
+@pytest.mark.slow
 def test_command_and_python_follow_the_environment_of_the_hub(hub: Hub):
     hub.serve(SEA, Path("pipe"))
     variables = {"HF_ENDPOINT": hub.site.url, "HF_HOME": "home", "PYTHONPATH": str(REPO)}

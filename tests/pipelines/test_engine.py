@@ -85,6 +85,7 @@ def test_stages_run_in_order_and_at_the_same_time_and_are_shown(toy_repo: Path):
     assert shown(state) == before
 
 
+@pytest.mark.slow
 def test_a_slot_is_for_one_stage_at_a_time(toy_repo: Path):
     stages = toy.STAGES.replace(
         "matrix: {v: [one, two]}", "matrix: {v: [one, two]}\n    meta: {gpu: true}"

@@ -102,6 +102,7 @@ def test_a_preset_is_reproduced_beside_params_yaml(toy_repo: Path):
 
 
 @pytest.mark.usefixtures("prefect_api")
+@pytest.mark.slow
 def test_what_ran_on_another_host_comes_from_the_remote(toy_repo: Path, tmp_path: Path):
     (toy_repo / "presets").mkdir()
     (toy_repo / "presets/other.yaml").write_bytes((REPO / "presets/smoke.yaml").read_bytes())

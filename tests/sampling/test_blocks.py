@@ -18,7 +18,6 @@ from patchdm.diffusion.schedules import paper_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.grid import PatchGrid
 from patchdm.models import PatchUNet
-from patchdm.sampling import blocks
 from patchdm.sampling.blocks import block_count, solve_by_blocks
 from patchdm.sampling.coarse import enlarged
 from patchdm.sampling.denoise import Denoiser

@@ -116,6 +116,7 @@ def test_killed_it_ends_in_the_same_bytes():
 
 
 @pytest.mark.usefixtures("repository")
+@pytest.mark.slow
 def test_sigterm_lets_the_training_save():
     process = start("ablate_train", "full", "0")
     wait_for(process, lambda: list(STATE.rglob("loss.tsv")))
@@ -169,6 +170,7 @@ def _killed(*_: object, **__: object) -> None:
 
 
 @pytest.mark.usefixtures("repository")
+@pytest.mark.slow
 def test_several_processes_train_a_cell_as_one_does(repository: Path):
     params = small_params(base={"threads": 2}, machine={"processes": 1})
     ablate_train(variant_params(params, "full", 1), "full-1")

@@ -188,6 +188,7 @@ def test_again_it_gives_the_same_bytes():
     assert bytes_of(APPLICATIONS, APPLICATION_TABLES) == before
 
 
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_bytes(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -205,9 +206,9 @@ def test_killed_it_ends_in_the_same_bytes(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"applications": {"code": "latent", "num_images": 2}},
+        pytest.param({"applications": {"code": "latent", "num_images": 2}}, marks=pytest.mark.slow),
         {"model": {"code": "encoder"}},
-        {"model": {"code": "none"}},
+        pytest.param({"model": {"code": "none"}}, marks=pytest.mark.slow),
         {"model": {"position": False, "collage": "pixel-random"}},
     ],
     ids=str,
@@ -221,6 +222,7 @@ def test_every_kind_of_model_serves(changes: dict[str, dict[str, Any]], landscap
 
 
 @pytest.mark.usefixtures("tmp_dir")
+@pytest.mark.slow
 def test_it_samples_in_the_precision_of_the_run(landscapes: Path):
     found = []
     for name in ("no", "bf16"):

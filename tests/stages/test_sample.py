@@ -101,6 +101,7 @@ def test_the_solver_is_that_of_the_params(params: Params) -> None:
     assert not set(hashes().values()) & set(before.values())
 
 
+@pytest.mark.slow
 def test_killed_it_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:

@@ -94,6 +94,7 @@ runpy.run_module("stages.train_latent", run_name="__main__")
 """The stage, and weights that end as on a full tmpfs; /dev/full would be replaced."""
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_keeps_the_old(tmp_dir: Path) -> None:
     write_codes()
     params = small_params()
