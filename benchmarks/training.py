@@ -42,6 +42,7 @@ from benchmarks._paper import IMAGES, pictures
 from patchdm.config import Params, load_params
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.formats.patch_store import PatchStore
+from patchdm.formats.tensors import to_float
 from patchdm.memory import keep_freed_memory
 from patchdm.models.build import build_code, build_unet
 from patchdm.training.checkpoint import Checkpoints
@@ -233,7 +234,7 @@ def reference(case: Case, folder: Path) -> Callable[[], float]:
         [parameter.detach().clone() for parameter in parameters],
         torch.optim.Adam(parameters, lr=1e-4),
         image_scheduler(params.diffusion),
-        {"x0": batch["pixels"]}
+        {"x0": to_float(batch["pixels"])}
         | {n: batch[n] for n in ("inside", "corner", "t", "noise", "image")},
         ema_decay=params.train.ema_decay,
         grad_clip=params.train.grad_clip,

@@ -241,8 +241,8 @@ def _sampling(params: Params, images: int, batch: int) -> int:
 def training_inputs(params: Params, batch: int) -> dict[str, Tensor | None]:
     """Return what `ImageTraining.forward` takes of a batch, without values that mean anything."""
     side, numbers = 2 * params.model.patch_size, torch.zeros(batch, dtype=torch.long)
-    pixels = torch.empty(batch, 3, side, side)
-    whole = torch.empty(batch, 3, params.data.height, params.data.width)
+    pixels = torch.empty(batch, side, side, 3, dtype=torch.uint8)
+    whole = torch.empty(batch, params.data.height, params.data.width, 3, dtype=torch.uint8)
     return {
         "pixels": pixels,
         "inside": torch.empty(batch, 1, side, side),
@@ -252,5 +252,5 @@ def training_inputs(params: Params, batch: int) -> dict[str, Tensor | None]:
         "whole": whole if params.model.code == "encoder" else None,
         "keep_code": torch.empty(batch, 1),
         "t": numbers.clone(),
-        "noise": torch.empty_like(pixels),
+        "noise": torch.empty(batch, 3, side, side),
     }

@@ -53,12 +53,14 @@ def test_five_training_steps_are_one_graph(code: str, compiler: CompileCounter):
     for step in range(5):
         noise = torch.randn(BATCH, 3, 2 * P, 2 * P)
         losses = module(
-            pixels=noise.clamp(-1, 1),
+            pixels=torch.randint(256, (BATCH, 2 * P, 2 * P, 3), dtype=torch.uint8),
             inside=torch.ones(BATCH, 1, 2 * P, 2 * P),
             corner=torch.full((BATCH, 2), float(step)),
             offset=torch.zeros(BATCH, 2, dtype=torch.int64),
             image=torch.tensor([step, 1]),
-            whole=torch.randn(BATCH, 3, P, 2 * P) if code == "encoder" else None,
+            whole=torch.randint(256, (BATCH, P, 2 * P, 3), dtype=torch.uint8)
+            if code == "encoder"
+            else None,
             keep_code=torch.ones(BATCH, 1),
             t=torch.tensor([step, 900]),
             noise=noise,

@@ -11,7 +11,12 @@ from patchdm.formats.images import Pixels
 
 def to_tensor(images: Pixels) -> Tensor:
     """Turn uint8 (n, H, W, 3) into float32 (n, 3, H, W) in [-1, 1]."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return to_float(torch.from_numpy(np.ascontiguousarray(images)))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Turn uint8 (n, H, W, 3) into float32 (n, 3, H, W) in [-1, 1], on the same device."""
+    tensor = images.permute(0, 3, 1, 2)
     return tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 

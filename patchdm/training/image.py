@@ -16,7 +16,7 @@ from patchdm.diffusion.loss import Window, min_snr_weight, window_losses
 from patchdm.diffusion.schedules import image_scheduler
 from patchdm.errors import PatchDMError
 from patchdm.formats.patch_store import PatchStore
-from patchdm.formats.tensors import to_tensor
+from patchdm.formats.tensors import to_float
 from patchdm.formats.vectors import read_vectors
 from patchdm.models.build import build_code, build_unet
 from patchdm.models.semantic import CodeTable, SemanticEncoder
@@ -65,22 +65,22 @@ class ImageTraining(nn.Module):
         at a window whose time step lies in that quarter of 0 .. T - 1, else NaN.
 
         Args:
-            pixels: (B, 3, 2p, 2p) windows in [-1, 1].
+            pixels: (B, 2p, 2p, 3) uint8, windows as stored: a fourth of the bytes to move.
             inside: (B, 1, 2p, 2p), 1 on the image.
             corner: (B, 2) grid position of each window, NaN where it is dropped.
             offset: (B, 2) int, where in its window pixel-random cuts a patch.
             image: (B,) rows of the patch store, which are those of the code table.
-            whole: (B, 3, H, W) whole images for the encoder, None without one.
+            whole: (B, H, W, 3) uint8, whole images for the encoder, None without one.
             keep_code: (B, 1), 0 where the code is dropped.
             t: (B,) time steps.
             noise: (B, 3, 2p, 2p).
         """
         cond = None
         if self.code is not None:
-            cond = self.code(image if whole is None else whole) * keep_code
+            cond = self.code(image if whole is None else to_float(whole)) * keep_code
         losses = window_losses(
             self.unet,
-            Window(pixels, inside, corner, offset),
+            Window(to_float(pixels), inside, corner, offset),
             t,
             cond,
             noise=noise,
@@ -188,12 +188,12 @@ def _draw(
     drop_place = u_place[:, None] < train.position_dropout
     pixels, inside = read_windows(store, chosen, row.numpy(), col.numpy(), p)
     return {
-        "pixels": to_tensor(pixels),
+        "pixels": torch.from_numpy(pixels),
         "inside": torch.from_numpy(inside[:, None].astype(np.float32)),
         "corner": torch.stack([row, col], dim=1).float().masked_fill(drop_place, torch.nan),
         "offset": (torch.stack([u_y, u_x], dim=1) * (p + 1)).long(),
         "image": torch.from_numpy(chosen),
-        "whole": to_tensor(store.images(chosen)) if model.code == "encoder" else None,
+        "whole": torch.from_numpy(store.images(chosen)) if model.code == "encoder" else None,
         "keep_code": (u_code[:, None] >= train.code_dropout).float(),
         "t": (u_t * diffusion.num_train_timesteps).long(),
         "noise": noise,

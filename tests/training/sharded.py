@@ -40,7 +40,9 @@ def network_training(folder: Path) -> toy.Training:
     def draw(items: range) -> Batch:
         source, count = generator(0, items.start), len(items)
         return {
-            "pixels": torch.randn(count, 3, side, side, generator=source),
+            "pixels": torch.randint(
+                256, (count, side, side, 3), dtype=torch.uint8, generator=source
+            ),
             "inside": torch.ones(count, 1, side, side),
             "corner": torch.zeros(count, 2),
             "offset": torch.zeros(count, 2, dtype=torch.long),
