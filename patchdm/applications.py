@@ -37,7 +37,8 @@ from patchdm.metrics.statistics import collect_crops
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.fill import replicate, telea
-from patchdm.sampling.generate import generate, group_size
+from patchdm.sampling.generate import generate
+from patchdm.sampling.seeds import group_size
 from patchdm.sampling.solve import generators
 from patchdm.sampling.write import write_shards
 

@@ -26,7 +26,7 @@ from patchdm.models.build import build_code, build_unet
 from patchdm.models.parts import meta_networks
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.denoise import BAND_NUMBERS, predict_eps, row_numbers
-from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.seeds import sampling_options
 from patchdm.sampling.solvers import solver
 from patchdm.training.ema import Ema
 from patchdm.training.image import ImageTraining, image_optimizer

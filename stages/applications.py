@@ -18,7 +18,7 @@ from patchdm.formats.shards import png_name
 from patchdm.metrics.judge import load_judge
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.encode import CodeFit
-from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.seeds import sampling_options
 from patchdm.sampling.solvers import solver
 from stages import _common as paths
 from stages._common import run_stage, state_dir, writing

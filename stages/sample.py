@@ -12,7 +12,8 @@ from patchdm.console import progress, say
 from patchdm.devices import cast, device_for
 from patchdm.files import link_or_copy
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import generate, sampling_options
+from patchdm.sampling.generate import generate
+from patchdm.sampling.seeds import sampling_options
 from patchdm.sampling.solvers import solver
 from stages._common import LATENT, PATCHDM, RUN, SAMPLES, Run, run_stage, state_dir, writing
 from stages._declared import params_digest

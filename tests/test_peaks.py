@@ -21,7 +21,7 @@ from patchdm.models.build import build_code, build_latent, build_unet
 from patchdm.peaks import LiveBytes, Peaks, check_memory
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.denoise import predict_eps
-from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.seeds import sampling_options
 from patchdm.training.image import ImageTraining
 from patchdm.training.sheets import IMAGES, sample_sheet
 from tests.conftest import REPO

@@ -13,7 +13,7 @@ from patchdm.app.work import Studio
 from patchdm.cli.sizes import check_patch
 from patchdm.errors import PatchDMError, one_line
 from patchdm.sampling.blocks import CANVASES
-from patchdm.sampling.generate import check_sampling
+from patchdm.sampling.seeds import check_sampling
 
 NAME = re.compile(r"[\w-]{16,64}")
 """Of what was given out: nothing else comes near a path."""

@@ -14,7 +14,7 @@ from patchdm.formats.images import Pixels
 from patchdm.formats.tensors import to_uint8
 from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.codes import sample_codes
-from patchdm.sampling.generate import codes_of_seeds
+from patchdm.sampling.seeds import codes_of_seeds
 from patchdm.sampling.solve import generators
 
 Made = Iterator[tuple[int, int, Pixels]]

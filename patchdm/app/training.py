@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from patchdm.config import Params, load_params
 from patchdm.errors import PatchDMError
+from patchdm.memory import return_freed_memory
 
 if TYPE_CHECKING:
     from patchdm.report.live import Training
@@ -85,6 +86,7 @@ class Trainings:
             with contextlib.suppress(OSError):  # a file that went at this moment
                 self._found = live.trainings(self._run, self._params, self._found)
         self._drawn = {each.folder: self._draw(each) for each in self._found}
+        return_freed_memory()  # as after a job
         return {
             "run": self._run.name,
             "error": error,

@@ -23,7 +23,7 @@ from patchdm.devices import one_thread
 from patchdm.formats.images import Pixels, save_png
 from patchdm.formats.tensors import to_uint8
 from patchdm.memory import return_freed_memory
-from patchdm.sampling.generate import draw_group, group_size, model_hash
+from patchdm.sampling.seeds import draw_group, group_size, model_hash
 from patchdm.sampling.solvers import solver
 
 OF_STUDIO = {"image", "mask"}

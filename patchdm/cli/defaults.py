@@ -15,7 +15,7 @@ from patchdm.cli.models import run_of
 from patchdm.config import Params, validation_line
 from patchdm.config.section import NotNegative, Positive, Rate, Section
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import sampling_options
+from patchdm.sampling.seeds import sampling_options
 from patchdm.saved import INDEX
 
 log = logging.getLogger(__name__)

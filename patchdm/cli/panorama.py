@@ -33,7 +33,7 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.blocks import block_count, bytes_needed, solve_by_blocks
 from patchdm.sampling.checks import check_guidance
 from patchdm.sampling.coarse import enlarged, first_step
-from patchdm.sampling.generate import codes_of_seeds, model_hash
+from patchdm.sampling.seeds import codes_of_seeds, model_hash
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from diffusers import DDIMScheduler
 
-from patchdm.config import Diffusion
+if TYPE_CHECKING:  # what samples alone reads no params, and starts without pydantic
+    from patchdm.config import Diffusion
 
 
 def image_scheduler(diffusion: Diffusion) -> DDIMScheduler:
@@ -14,26 +17,17 @@ def image_scheduler(diffusion: Diffusion) -> DDIMScheduler:
     step (eps is recomputed from it when `use_clipped_model_output` is passed to `step`); the
     last alphas_cumprod_prev is 1.
     """
-    return DDIMScheduler(
-        **diffusion.model_dump(),
-        clip_sample=True,
-        clip_sample_range=1.0,
-        set_alpha_to_one=True,
-        timestep_spacing="leading",
-        steps_offset=0,
-    )
+    return _image_scheduler(**diffusion.model_dump())
 
 
 def paper_scheduler() -> DDIMScheduler:
     """Return the paper's schedule: linear betas 1e-4..0.02, T = 1000, eps-prediction."""
-    return image_scheduler(
-        Diffusion(
-            num_train_timesteps=1000,
-            beta_schedule="linear",
-            beta_start=1e-4,
-            beta_end=0.02,
-            prediction_type="epsilon",
-        )
+    return _image_scheduler(
+        num_train_timesteps=1000,
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        prediction_type="epsilon",
     )
 
 
@@ -46,6 +40,17 @@ def latent_scheduler(beta: float = 0.008) -> DDIMScheduler:
         beta_end=beta,
         prediction_type="epsilon",
         clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="leading",
+        steps_offset=0,
+    )
+
+
+def _image_scheduler(**schedule: Any) -> DDIMScheduler:
+    return DDIMScheduler(
+        **schedule,
+        clip_sample=True,
+        clip_sample_range=1.0,
         set_alpha_to_one=True,
         timestep_spacing="leading",
         steps_offset=0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from patchdm.config import Applications
 from patchdm.diffusion.loss import Window, cut_windows, window_losses
 from patchdm.formats.images import Pixels
 from patchdm.formats.tensors import to_uint8
@@ -21,6 +20,9 @@ from patchdm.grid import PatchGrid
 from patchdm.models.semantic import CodeTable, SemanticEncoder
 from patchdm.models.unet import PatchUNet
 from patchdm.sampling.fill import replicate
+
+if TYPE_CHECKING:  # see `patchdm.diffusion.schedules`
+    from patchdm.config import Applications
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from patchdm.errors import PatchDMError
 from patchdm.formats import large
 from patchdm.formats.images import read_image
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling.generate import codes_of_seeds
+from patchdm.sampling.seeds import codes_of_seeds
 from patchdm.sampling.solve import generators
 from tests.cli.runs import HEIGHT, STEPS, WIDTH, refusal
 from tests.photographs import contents

@@ -22,8 +22,9 @@ from patchdm.formats.shards import read_image, read_manifest
 from patchdm.formats.tensors import to_uint8
 from patchdm.models import LatentMLP
 from patchdm.pipeline import PatchDMPipeline
-from patchdm.sampling import generate, predict_eps
-from patchdm.sampling.generate import model_hash
+from patchdm.sampling import predict_eps
+from patchdm.sampling.generate import generate
+from patchdm.sampling.seeds import model_hash
 from patchdm.sampling.solve import generators
 from patchdm.sampling.solvers import solver
 from patchdm.sampling.tilings import Step, patches_of_step
