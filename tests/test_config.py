@@ -12,16 +12,14 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from patchdm.config import Params, Section, check_counts, load_params, params_hash
-from patchdm.config.data import OUTPUTS
 from patchdm.errors import PatchDMError
-from stages import _common
 
 REPO = Path(__file__).parents[1]
 PRESETS = sorted((REPO / "presets").glob("*.yaml"))
 
 
-@pytest.fixture
-def values() -> dict[str, Any]:
+@pytest.fixture(name="values")
+def params_values() -> dict[str, Any]:
     """Return the values of params.yaml, to be changed."""
     return YAML(typ="safe", pure=True).load(REPO / "params.yaml")
 
@@ -349,39 +347,3 @@ def test_hash_does_not_change_with_the_order_of_keys(values: dict[str, Any], tmp
 def test_hash_tells_sections_apart(values: dict[str, Any], tmp_path: Path):
     params = load(values, tmp_path)
     assert params_hash(params.data, params.model) != params_hash(params.data)
-
-
-@pytest.mark.parametrize("location", ["data/raw", "data/raw/mine", "./data/x/../raw", "data", "."])
-def test_photographs_in_or_around_an_output_are_refused(
-    values: dict[str, Any], location: str, tmp_path: Path
-):
-    values["data"] |= {"source": "folder", "location": location}
-    with pytest.raises(PatchDMError, match=r"data.location: found .*, where stages write"):
-        load(values, tmp_path)
-
-
-def test_a_link_to_an_output_is_refused_too(values: dict[str, Any], tmp_path: Path):
-    (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "mine").symlink_to("data/raw")
-    values["data"] |= {"source": "folder", "location": "mine"}
-    with pytest.raises(PatchDMError, match="which is inside data/raw"):
-        load(values, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("source", "location"),
-    [("folder", "data/sources/mine"), ("folder", "data/rawer"), ("hub", "data/raw"),
-     ("archive", "https://example.org/data/raw")],
-)  # fmt: skip
-def test_photographs_elsewhere_are_not(
-    values: dict[str, Any], source: str, location: str, tmp_path: Path
-):
-    values["data"] |= {"source": source, "location": location}
-    load(values, tmp_path)
-
-
-def test_outputs_are_where_stages_write():
-    written = [value for name, value in vars(_common).items() if name.isupper()]
-    paths = [path for path in written if isinstance(path, Path) and path != _common.PARAMS]
-    homeless = [path for path in paths if not any(path.is_relative_to(o) for o in OUTPUTS)]
-    assert homeless == []
