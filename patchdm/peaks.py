@@ -108,13 +108,16 @@ def micro_batch(params: Params) -> int:
     return train.micro_batch_size or train.batch_size // (params.machine.processes or 1)
 
 
-def check_memory(params: Params, images: int, memory: float) -> None:
+def check_memory(params: Params, images: int, memory: float, known: Peaks | None = None) -> None:
     """Refuse a run with so many training images that does not fit a device of so many GB.
+
+    Its peaks take seconds, if they are not `known`.
 
     Raises:
         PatchDMError: its training, a sheet of it or its sampling needs too much.
     """
-    limit, found, batch = USABLE * memory * 1e9, peaks(params, images), params.sample.batch_size
+    found = known or peaks(params, images)
+    limit, batch = USABLE * memory * 1e9, params.sample.batch_size
     most = found.most(memory)
     for what, needed, cure in (
         (
@@ -186,17 +189,20 @@ def _training(params: Params, images: int, micro: int) -> tuple[int, int]:
             unet.enable_gradient_checkpointing()
         optimizer = image_optimizer(module, train)
         ema, average = (Ema(module.parameters()) for _ in range(2))  # the second is for sheets
-        for _ in range(2):
-            for _ in range(1 + again):  # gradients wait for those of the next micro-batch
-                inputs = training_inputs(params, micro)
-                with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                    loss = module(**inputs)["loss"].mean()
-                loss.backward()
-                del inputs, loss
-            torch.nn.utils.clip_grad_norm_(module.parameters(), train.grad_clip)
-            optimizer.step()
-            optimizer.zero_grad()
-            ema.update(module.parameters(), train.ema_decay)
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # only for its state, which a first step of the training does not have
+        optimizer.zero_grad()
+        for _ in range(1 + again):  # gradients wait for those of the next micro-batch
+            inputs = training_inputs(params, micro)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = module(**inputs)["loss"].mean()
+            loss.backward()
+            del inputs, loss
+        torch.nn.utils.clip_grad_norm_(module.parameters(), train.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.update(module.parameters(), train.ema_decay)
         state = live.now
         del average
     return state, live.peak

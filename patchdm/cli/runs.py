@@ -160,7 +160,7 @@ def plan(
     if here:
         check_room(Path.cwd(), disk)
     if (memory := device_memory(params.machine.device_memory)) is not None:
-        peaks.check_memory(params, load.training_images, memory)
+        peaks.check_memory(params, load.training_images, memory, found)
 
 
 @app.command()
