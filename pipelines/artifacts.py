@@ -59,8 +59,7 @@ class Progress:
                 update_progress_artifact(artifact, percent)
             else:
                 key = artifact_key(self._stage, line.name, "progress")
-                artifact = create_progress_artifact(percent, key, line.name)
-                self._of_phase[line.name] = artifact
+                self._of_phase[line.name] = create_progress_artifact(percent, key, line.name)  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ def show_estimate(
         params = params.model_copy(update={"sample": sample})
     load = workload(params, count(params.data, root))
     found = peaks(params, load.training_images)
-    rows = tabulate(params, load, found, tflops, None).drop(columns="paper").to_dict("records")
+    table = tabulate(params, load, found, tflops, None).drop(columns="paper")
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
     if cells:
         hours = sum(row["value"] for row in rows if row["unit"] == "h")
         quantity = f"{cells} cells, one after the other"

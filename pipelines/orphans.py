@@ -71,7 +71,7 @@ def ending_with_flow() -> contextlib.AbstractContextManager[None]:
 
 def _flow_of_task() -> UUID | None:
     context = TaskRunContext.get()
-    return context and context.task_run.flow_run_id
+    return context.task_run.flow_run_id if context else None
 
 
 @contextlib.contextmanager

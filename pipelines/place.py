@@ -79,7 +79,7 @@ def gpus(place: Place) -> contextlib.AbstractContextManager[Any]:
 
 
 def _dask(place: Place) -> TaskRunner[Any]:
-    from prefect_dask import DaskTaskRunner  # noqa: PLC0415 - an extra
+    from prefect_dask.task_runners import DaskTaskRunner  # noqa: PLC0415 - an extra
 
     workers = {"n_workers": place.concurrency, "threads_per_worker": 1, "dashboard_address": None}
     return DaskTaskRunner(address=place.address, cluster_kwargs=None if place.address else workers)

@@ -10,9 +10,9 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from prefect import flow, task
+from prefect import Task, flow, task
 from pydantic import BaseModel, ConfigDict, Field
 
 from patchdm.config import load_params
@@ -92,13 +92,13 @@ def sample_at_scale(
     where = {"root": None if place.has_clones else root, "gpu_slot": place.gpu_slot}
 
     def submit(name: str, done_before: list[Future]) -> Future:
-        if name == FINISH:
-            task, parameters = finish, {"commands": commands, "out": root / out}
-        else:
-            task = draw.with_options(name=name, task_run_name=name)
+        work: Task[..., Any] = finish
+        parameters: dict[str, Any] = {"commands": commands, "out": root / out}
+        if name != FINISH:
+            work = draw.with_options(name=name, task_run_name=name)
             parameters = {"name": name, "command": commands[name], "number": numbers[name]}
         with gpus(place):
-            return runner.submit(task, parameters | where, wait_for=done_before)
+            return runner.submit(work, parameters | where, wait_for=done_before)
 
     before = dict.fromkeys(commands, frozenset[str]()) | {FINISH: frozenset(commands)}
     run_in_order(before, submit, runner=runner, concurrency=place.concurrency)

@@ -17,11 +17,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId, LogFilterLevel
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import LogSort
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, State
+from prefect.states import Cancelled
 
 from pipelines import process, tasks
 from pipelines.clones import Snapshot
@@ -56,7 +57,7 @@ def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | 
     given = {"stage": asdict(stage), "snapshot": asdict(snapshot), "parent": flow_run.id}
     with tasks.slot(gpu_slot):
         try:
-            child = run_deployment(DEPLOYMENT, parameters=given, timeout=0)
+            child: Any = run_deployment(DEPLOYMENT, parameters=given, timeout=0)
         except ObjectNotFound:
             raise FlowError(f"no deployment {DEPLOYMENT}, run `make deploy` in {root}") from None
         state = child.state
@@ -69,7 +70,7 @@ def run_by_worker(stage: Stage, root: Path, snapshot: Snapshot, gpu_slot: str | 
             ):
                 state = client.read_flow_run(child.id).state
     if not state.is_completed():
-        _, ours, reason = (state.message or state.name).rpartition("FlowError: ")
+        _, ours, reason = (state.message or str(state.name)).rpartition("FlowError: ")
         if not ours:  # it ended before the flow began, or was killed
             reason = _first_error(child.id) or reason
         raise FlowError(f"{stage.name}: {reason.removeprefix(f'{stage.name}: ')}")

@@ -170,7 +170,7 @@ def state_dir(stage: str, params: Params, inputs: Iterable[Path], run: Run = RUN
     Raises:
         PatchDMError: another process runs the same stage on the same inputs.
     """
-    hashes = {}
+    hashes: dict[str, str] = {}
     for path in inputs:
         if not path.exists():
             raise PatchDMError(f"{path}: not found, run the stage that writes it (`dvc repro`)")

@@ -77,7 +77,7 @@ def _nothing(*_: object) -> None:
 @contextlib.contextmanager
 def live_curves(folder: Path) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Start fresh training curves in a folder; yield the function that adds a point."""
-    from dvclive import Live  # noqa: PLC0415 - slow to import, only trainings need it
+    from dvclive.live import Live  # noqa: PLC0415 - slow to import, only trainings need it
 
     with Live(dir=str(folder), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 

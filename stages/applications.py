@@ -21,7 +21,8 @@ from patchdm.sampling.encode import CodeFit
 from patchdm.sampling.seeds import sampling_options
 from patchdm.sampling.solvers import solver
 from stages import _common as paths
-from stages._common import run_stage, state_dir, writing
+from stages._common import run_stage, state_dir
+from stages._outputs import writing
 
 
 def applications(params: Params) -> None:

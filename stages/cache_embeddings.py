@@ -14,7 +14,8 @@ from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.tensors import to_tensor
 from patchdm.formats.vectors import write_vectors
 from patchdm.models.semantic import CodeTable, SemanticEncoder
-from stages._common import CODES, PATCHDM, PATCHES, RUN, Run, run_stage, writing
+from stages._common import CODES, PATCHDM, PATCHES, RUN, Run, run_stage
+from stages._outputs import writing
 
 ENCODER_BATCH = 32
 

@@ -15,7 +15,8 @@ from patchdm.devices import device_for
 from patchdm.files import replacing
 from patchdm.formats.patch_store import INDEX, PatchStore
 from patchdm.formats.vectors import write_vectors
-from stages._common import FEATURES, PATCHES, run_stage, state_dir, writing
+from stages._common import FEATURES, PATCHES, run_stage, state_dir
+from stages._outputs import writing
 
 PART_IMAGES = 4096
 """About so many images are one step that a killed run does not do again."""

@@ -13,7 +13,8 @@ from patchdm.fetch.local import look
 from patchdm.fetch.sources import open_source
 from patchdm.fetch.sources.listing import Workspace
 from patchdm.formats.raw import OUTCOMES
-from stages._common import RAW, SOURCE, run_stage, state_dir, writing
+from stages._common import RAW, SOURCE, run_stage, state_dir
+from stages._outputs import writing
 
 
 def download(params: Params) -> None:

@@ -23,8 +23,9 @@ from patchdm.metrics.judge import load_judge
 from patchdm.metrics.reference import describe, read_reference
 from patchdm.metrics.samples import measure
 from stages import _common as paths
-from stages._common import RUN, Run, git_revision, locked, run_stage, writing
+from stages._common import RUN, Run, git_revision, locked, run_stage
 from stages._declared import params_digest
+from stages._outputs import writing
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

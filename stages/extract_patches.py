@@ -11,7 +11,8 @@ from patchdm.extract.splits import lay_out
 from patchdm.files import link_or_copy
 from patchdm.formats.patch_store import PatchStore
 from patchdm.formats.raw import MANIFEST, read_manifest
-from stages._common import PATCHES, RAW, run_stage, state_dir, writing
+from stages._common import PATCHES, RAW, run_stage, state_dir
+from stages._outputs import writing
 
 
 def extract_patches(params: Params) -> None:

@@ -13,7 +13,8 @@ from patchdm.devices import device_for
 from patchdm.formats.patch_store import PatchStore
 from patchdm.metrics.judge import load_judge
 from patchdm.metrics.reference import describe, measure_reference, write_reference
-from stages._common import PATCHES, REFERENCE, locked, run_stage, writing
+from stages._common import PATCHES, REFERENCE, locked, run_stage
+from stages._outputs import writing
 
 
 def reference(params: Params) -> None:

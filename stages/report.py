@@ -18,7 +18,8 @@ from patchdm.report.parts import Section
 from patchdm.report.tables.paper import data_set
 from patchdm.report.tables.write import paper_section, read_words
 from stages import _common as paths
-from stages._common import locked, run_stage, writing
+from stages._common import locked, run_stage
+from stages._outputs import writing
 
 LIBRARIES = ("patchdm", "torch", "diffusers", "accelerate", "torch-fidelity", "numpy")
 

@@ -15,8 +15,9 @@ from patchdm.pipeline import PatchDMPipeline
 from patchdm.sampling.generate import generate
 from patchdm.sampling.seeds import sampling_options
 from patchdm.sampling.solvers import solver
-from stages._common import LATENT, PATCHDM, RUN, SAMPLES, Run, run_stage, state_dir, writing
+from stages._common import LATENT, PATCHDM, RUN, SAMPLES, Run, run_stage, state_dir
 from stages._declared import params_digest
+from stages._outputs import writing
 
 
 def sample(params: Params, run: Run = RUN) -> None:

@@ -17,7 +17,8 @@ from patchdm.report.tables.paper import data_set
 from patchdm.report.tables.results import read_resolutions, read_result
 from patchdm.report.tables.write import write_tables
 from stages import _common as paths
-from stages._common import locked, run_stage, writing
+from stages._common import locked, run_stage
+from stages._outputs import writing
 
 RESOLUTIONS = Path("benchmarks/results/resolution.csv")
 

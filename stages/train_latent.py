@@ -23,7 +23,8 @@ from patchdm.training.latent import code_draw, latent_optimizer, latent_training
 from patchdm.training.loop import fit, make_accelerator
 from patchdm.training.plan import plan_of
 from stages import _common as paths
-from stages._common import RUN, Run, publish, run_stage, state_dir, writing
+from stages._common import RUN, Run, publish, run_stage, state_dir
+from stages._outputs import writing
 from stages._training import watched
 
 HEALTH_CODES = 1000

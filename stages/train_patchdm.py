@@ -23,7 +23,8 @@ from patchdm.training.loop import fit, make_accelerator
 from patchdm.training.plan import plan_of
 from patchdm.training.sheets import sheet_writer
 from stages import _common as paths
-from stages._common import RUN, Run, is_main, publish, run_stage, state_dir, writing
+from stages._common import RUN, Run, is_main, publish, run_stage, state_dir
+from stages._outputs import writing
 from stages._processes import join, launched, processes_of, train_together
 from stages._training import watched
 
