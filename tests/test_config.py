@@ -18,8 +18,8 @@ REPO = Path(__file__).parents[1]
 PRESETS = sorted((REPO / "presets").glob("*.yaml"))
 
 
-@pytest.fixture(name="values")
-def params_values() -> dict[str, Any]:
+@pytest.fixture
+def values() -> dict[str, Any]:
     """Return the values of params.yaml, to be changed."""
     return YAML(typ="safe", pure=True).load(REPO / "params.yaml")
 

@@ -10,9 +10,9 @@ import pytest
 from patchdm.config.data import OUTPUTS
 from patchdm.errors import PatchDMError
 from stages import _common
-from tests.test_config import load, params_values
+from tests import test_config as configs
 
-values = params_values
+load, values = configs.load, configs.values
 
 
 @pytest.mark.parametrize("location", ["data/raw", "data/raw/mine", "./data/x/../raw", "data", "."])

@@ -86,7 +86,6 @@ class Trainings:
             with contextlib.suppress(OSError):  # a file that went at this moment
                 self._found = live.trainings(self._run, self._params, self._found)
         self._drawn = {each.folder: self._draw(each) for each in self._found}
-        return_freed_memory()  # as after a job
         return {
             "run": self._run.name,
             "error": error,
@@ -112,6 +111,7 @@ class Trainings:
             if stamp == earlier.stamp:
                 return earlier
             fresh = live.pictures(training)
+            return_freed_memory()  # as after a job
         except (PatchDMError, OSError):
             return earlier
         named = {each.name: each for each in (*earlier.pictures, *fresh)}

@@ -22,8 +22,8 @@ from tests.conftest import REPO
 PRESETS = sorted(path.stem for path in (REPO / "presets").glob("*.yaml"))
 
 
-@pytest.fixture(name="repository")
-def preset_folder(tmp_dir: Path) -> Path:
+@pytest.fixture
+def repository(tmp_dir: Path) -> Path:
     """Work in a folder with params.yaml and presets/ alone."""
     shutil.copy(REPO / "params.yaml", tmp_dir)
     shutil.copytree(REPO / "presets", tmp_dir / "presets")

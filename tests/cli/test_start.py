@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_app import COMMANDS, preset_folder
+from tests.cli import test_app as commands
 from tests.conftest import REPO
 
-repository = preset_folder
+repository = commands.repository
 
 
 def test_as_a_command(repository: Path):
@@ -68,7 +68,7 @@ REFUSED = [
 @pytest.mark.usefixtures("repository")
 def test_help_and_refusals_load_nothing_heavy():
     """Which would take seconds."""
-    helps = [f"{command} --help" for command in COMMANDS]
+    helps = [f"{command} --help" for command in commands.COMMANDS]
     program = (
         "import sys\nfrom patchdm.cli.app import main\n"
         "for line in sys.argv[1:]:\n"
